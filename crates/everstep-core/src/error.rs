@@ -1,0 +1,494 @@
+//! The two errors. [`Error`] lives inside workflows: made by `?` from anything, recorded, equal on replay.
+//! [`EngineError`] lives outside: what a verb of `Engine`, `Client` or `Run` fails with. A type that `?` makes from
+//! anything cannot itself be a `std::error::Error` (coherence), hence two.
+
+use std::{
+    any::Any,
+    error::Error as StdError,
+    fmt,
+    panic::Location,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use crate::code::Code;
+use crate::{journal::Failure, store::StoreError, stuck::Stuck};
+
+type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What step bodies, scopes and workflows return, and what operations answer.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of error it is: what a program may want to decide by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// User code raised it.
+    Raised,
+    /// Time ran out.
+    Timeout,
+    /// A step body panicked.
+    Panic,
+    /// An attempt was started and its end is unknown.
+    InDoubt,
+    /// A value does not decode.
+    Decode,
+    /// The run was cancelled.
+    Cancelled,
+    /// Something is over its limit.
+    Limit,
+    /// The library was used in a way that cannot work; the message says how it can.
+    Misuse,
+    /// The run id is in use for something else.
+    Conflict,
+    /// There is no such run.
+    NotFound,
+    /// The run's status does not allow it.
+    NotAllowed,
+    /// The run needs a person.
+    Stuck,
+    /// The store failed.
+    Store,
+    /// The engine is shutting down.
+    ShutDown,
+}
+
+/// What goes wrong inside a workflow.
+///
+/// `?` makes it from every std error, `anyhow::Error`, boxed error and text. After its retries a step's failure is
+/// recorded, and the function gets the recorded error, live and on replay alike: code, message, kind, sources, and
+/// with [`Step::typed`](crate::Step::typed) the error itself.
+pub struct Error {
+    what: What,
+    terminal: bool,
+    retry_after: Option<Duration>,
+    /// The number of the entry that recorded it, if it was recorded as a step's failure.
+    entry: Option<u64>,
+}
+
+enum What {
+    Raised(BoxError, &'static Location<'static>),
+    Recorded(Arc<Record>),
+}
+
+struct Record {
+    failure: Failure,
+    causes: Option<Box<Cause>>,
+}
+
+#[derive(Debug)]
+struct Cause {
+    message: String,
+    next: Option<Box<Cause>>,
+}
+
+impl Error {
+    /// No retry will help: stops the retries of the step that returns it.
+    ///
+    /// ```
+    /// # use everstep_core::{Error, Result};
+    /// fn pay(cents: i64) -> Result<()> {
+    ///     if cents < 0 { return Err(Error::terminal("negative amount")); }
+    ///     Ok(())
+    /// }
+    /// assert!(pay(-1).unwrap_err().is_terminal());
+    /// ```
+    #[track_caller]
+    pub fn terminal(error: impl Into<BoxError>) -> Self {
+        Error { terminal: true, ..Error::raised(error.into()) }
+    }
+
+    /// The step's next attempt begins no sooner than after `delay`: what a server's `Retry-After` asks for. The
+    /// delay is recorded and survives a crash.
+    ///
+    /// ```
+    /// # use everstep_core::Error;
+    /// # use std::time::Duration;
+    /// let error = Error::retry_after("too many requests", Duration::from_secs(30));
+    /// assert_eq!(error.to_string(), "too many requests");
+    /// ```
+    #[track_caller]
+    pub fn retry_after(error: impl Into<BoxError>, delay: Duration) -> Self {
+        Error { retry_after: Some(delay), ..Error::raised(error.into()) }
+    }
+
+    #[track_caller]
+    fn raised(error: BoxError) -> Self {
+        Error { what: What::Raised(error, Location::caller()), terminal: false, retry_after: None, entry: None }
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.failure().map_or(ErrorKind::Raised, |f| f.kind)
+    }
+
+    /// Its stable code.
+    pub fn code(&self) -> Code {
+        self.failure().map_or(Code::RAISED, |f| f.code)
+    }
+
+    /// Whether time ran out.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
+    }
+
+    /// Whether it stops retries.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether it is an `E`: of an error just raised always known, of a recorded one if its step was
+    /// [`typed`](crate::Step::typed) with that type.
+    pub fn is<E: StdError + 'static>(&self) -> bool {
+        match &self.what {
+            What::Raised(error, _) => error.is::<E>(),
+            What::Recorded(record) => record.failure.typed.as_ref().is_some_and(|(tag, _)| tag == type_tag::<E>()),
+        }
+    }
+
+    /// The typed error of a step that asked for it with [`typed`](crate::Step::typed): equal live and after replay.
+    pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
+        self.failure()?.downcast(type_tag::<E>())
+    }
+
+    /// As [`Error::downcast`], by the name given to [`typed_as`](crate::Step::typed_as), which survives that the
+    /// type is renamed or moved.
+    pub fn downcast_as<E: DeserializeOwned>(&self, tag: &str) -> Option<E> {
+        self.failure()?.downcast(tag)
+    }
+
+    /// Where user code raised it (`src/hr.rs:42:9`), also after replay; empty for errors of the engine.
+    pub fn raised_at(&self) -> String {
+        match &self.what {
+            What::Raised(_, at) => at.to_string(),
+            What::Recorded(record) => record.failure.raised_at.clone(),
+        }
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        match &self.what {
+            What::Raised(..) => None,
+            What::Recorded(record) => Some(&record.failure),
+        }
+    }
+
+    /// An error of the engine itself.
+    pub(crate) fn engine(kind: ErrorKind, code: Code, message: impl Into<String>) -> Self {
+        Error::from_failure(Failure::of(kind, code, message), None)
+    }
+
+    /// A misuse: never cured by a retry.
+    pub(crate) fn misuse(code: Code, message: impl Into<String>) -> Self {
+        let mut failure = Failure::of(ErrorKind::Misuse, code, message);
+        failure.terminal = true;
+        Error::from_failure(failure, None)
+    }
+
+    /// The error as the journal holds it, in entry `entry`.
+    pub(crate) fn from_failure(failure: Failure, entry: Option<u64>) -> Self {
+        let terminal = failure.terminal;
+        Error { what: What::Recorded(Arc::new(Record::new(failure))), terminal, retry_after: None, entry }
+    }
+
+    /// The delay that it asks for.
+    pub(crate) fn asked_delay(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What the journal keeps of it. Live code sees the same, so that it cannot tell the first time from a replay.
+    pub(crate) fn to_failure(&self, typed: Option<&Typed>) -> Failure {
+        match &self.what {
+            What::Recorded(record) => Failure { terminal: self.terminal, cause: self.entry, ..record.failure.clone() },
+            What::Raised(error, at) => Failure {
+                causes: sources(&**error),
+                raised_at: at.to_string(),
+                terminal: self.terminal,
+                typed: typed.and_then(|typed| typed.encode(&**error)),
+                ..Failure::of(ErrorKind::Raised, Code::RAISED, error.to_string())
+            },
+        }
+    }
+}
+
+fn sources(error: &(dyn StdError + 'static)) -> Vec<String> {
+    std::iter::successors(error.source(), |&e| e.source()).map(ToString::to_string).collect()
+}
+
+// The bound takes in everything that can be boxed, above all `anyhow::Error`, which `E: std::error::Error` would
+// leave out.
+impl<E: Into<BoxError> + 'static> From<E> for Error {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        match boxed(error).downcast::<EngineError>() {
+            Ok(outside) => {
+                let terminal = outside.0.failure.terminal;
+                Error { what: What::Recorded(outside.0), terminal, retry_after: None, entry: None }
+            }
+            Err(error) => Error::raised(error),
+        }
+    }
+}
+
+// anyhow's own conversion hides the type it carries, and `downcast` would not find it.
+#[cfg(feature = "anyhow")]
+fn boxed<E: Into<BoxError> + 'static>(error: E) -> BoxError {
+    let mut error = Some(error);
+    let inner = (&mut error as &mut dyn Any).downcast_mut::<Option<anyhow::Error>>().and_then(Option::take);
+    match inner {
+        Some(inner) => inner.reallocate_into_boxed_dyn_error_without_backtrace(),
+        None => error.expect("only an anyhow error was taken out").into(),
+    }
+}
+
+#[cfg(not(feature = "anyhow"))]
+fn boxed<E: Into<BoxError> + 'static>(error: E) -> BoxError {
+    error.into()
+}
+
+// The way out of helpers that return `anyhow::Result`.
+#[cfg(feature = "anyhow")]
+impl From<Error> for anyhow::Error {
+    fn from(error: Error) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::Raised(error, _) => error.fmt(f),
+            What::Recorded(record) => f.write_str(&record.failure.message),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({} {:?}", self.code(), self.kind())?;
+        match self.raised_at() {
+            at if at.is_empty() => f.write_str(")"),
+            at => write!(f, ", {at})"),
+        }
+    }
+}
+
+/// What a verb of `Engine`, `Client` or `Run` fails with: a std error, so it goes into `anyhow` and its like.
+#[derive(Clone)]
+pub struct EngineError(Arc<Record>);
+
+impl EngineError {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.failure.kind
+    }
+
+    /// Its stable code.
+    pub fn code(&self) -> Code {
+        self.0.failure.code
+    }
+
+    /// Whether the run id is in use for something else.
+    pub fn is_conflict(&self) -> bool {
+        self.kind() == ErrorKind::Conflict
+    }
+
+    /// The typed error that the run ended with, if a [`typed`](crate::Step::typed) step raised it.
+    pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
+        self.0.failure.downcast(type_tag::<E>())
+    }
+
+    /// Where user code raised it; empty for errors of the engine.
+    pub fn raised_at(&self) -> &str {
+        &self.0.failure.raised_at
+    }
+
+    pub(crate) fn new(kind: ErrorKind, code: Code, message: impl Into<String>) -> Self {
+        EngineError::from_failure(Failure::of(kind, code, message))
+    }
+
+    pub(crate) fn from_failure(failure: Failure) -> Self {
+        EngineError(Arc::new(Record::new(failure)))
+    }
+
+    pub(crate) fn stuck(id: &str, stuck: &Stuck) -> Self {
+        EngineError::new(ErrorKind::Stuck, Code::STUCK, format!("run `{id}` is stuck: {stuck}"))
+    }
+
+    /// An error of a store crate, for its extension traits.
+    #[doc(hidden)]
+    pub fn of_store(error: StoreError) -> Self {
+        error.into()
+    }
+}
+
+impl From<Error> for EngineError {
+    fn from(error: Error) -> Self {
+        EngineError::from_failure(error.to_failure(None))
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Fenced(_) => Code::FENCED,
+            StoreError::Closed(_) => Code::STORE_CLOSED,
+            StoreError::Full(_) => Code::STORE_FULL,
+            StoreError::Damaged(_) => Code::DAMAGED,
+            StoreError::Refused(_) | StoreError::Unusable(_) | StoreError::Failed(_) => Code::STORE,
+        };
+        EngineError::new(ErrorKind::Store, code, error.to_string())
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.failure.message)
+    }
+}
+
+impl fmt::Debug for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({} {:?}", self.code(), self.kind())?;
+        match self.raised_at() {
+            "" => f.write_str(")"),
+            at => write!(f, ", {at})"),
+        }
+    }
+}
+
+impl StdError for EngineError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.causes.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl Record {
+    fn new(failure: Failure) -> Self {
+        let causes = failure
+            .causes
+            .iter()
+            .rev()
+            .fold(None, |next, message| Some(Box::new(Cause { message: message.clone(), next })));
+        Record { failure, causes }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.next.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl Failure {
+    /// A failure without sources, line or type.
+    pub(crate) fn of(kind: ErrorKind, code: Code, message: impl Into<String>) -> Failure {
+        Failure {
+            kind,
+            code,
+            message: message.into(),
+            causes: Vec::new(),
+            raised_at: String::new(),
+            terminal: false,
+            typed: None,
+            cause: None,
+        }
+    }
+
+    /// A panic's failure.
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Failure {
+        let said = panic_message(panic);
+        Failure::of(ErrorKind::Panic, Code::PANIC, format!("panicked: {said}"))
+    }
+
+    fn downcast<E: DeserializeOwned>(&self, wanted: &str) -> Option<E> {
+        let (tag, json) = self.typed.as_ref()?;
+        (tag == wanted).then(|| serde_json::from_str(json).ok())?
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
+}
+
+fn type_tag<E: 'static>() -> &'static str {
+    std::any::type_name::<E>()
+}
+
+/// How a step keeps errors of one type whole.
+#[derive(Clone)]
+pub(crate) struct Typed {
+    tag: &'static str,
+    json: fn(&(dyn StdError + 'static)) -> Option<String>,
+}
+
+impl Typed {
+    pub(crate) fn of<E: StdError + Serialize + 'static>(tag: Option<&'static str>) -> Typed {
+        Typed {
+            tag: tag.unwrap_or_else(type_tag::<E>),
+            json: |error| serde_json::to_string(error.downcast_ref::<E>()?).ok(),
+        }
+    }
+
+    fn encode(&self, error: &(dyn StdError + 'static)) -> Option<(String, String)> {
+        std::iter::successors(Some(error), |&e| e.source())
+            .find_map(self.json)
+            .map(|json| (self.tag.to_string(), json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+    #[error("declined, {missing} missing")]
+    struct Declined {
+        missing: u64,
+    }
+
+    fn raise() -> Result<()> {
+        Err(Declined { missing: 3 })?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_recorded_error_equals_the_raised_one() {
+        let live = raise().expect_err("it raises");
+        assert!(live.is::<Declined>());
+        let failure = live.to_failure(Some(&Typed::of::<Declined>(None)));
+        let text = serde_json::to_string(&failure).expect("plain data");
+        let back = Error::from_failure(serde_json::from_str(&text).expect("what was written"), Some(4));
+        assert_eq!(format!("{live:?}"), format!("{back:?}"));
+        assert!(live.raised_at().contains("error.rs:"), "{}", live.raised_at());
+        assert_eq!(back.downcast::<Declined>(), Some(Declined { missing: 3 }));
+        assert!(back.is::<Declined>());
+        assert_eq!(back.downcast::<String>(), None);
+        assert_eq!(back.to_failure(None).cause, Some(4), "a run's failure names the entry that ended it");
+    }
+
+    #[test]
+    fn sources_survive_and_outside_errors_come_back_in() {
+        let io = std::io::Error::other(Declined { missing: 1 });
+        let outside = EngineError::from(Error::from(io));
+        assert_eq!(outside.to_string(), "declined, 1 missing");
+        let inside = Error::from(outside.clone());
+        assert_eq!(inside.raised_at(), outside.raised_at());
+        let text: Error = "nothing there".into();
+        assert_eq!((text.to_string().as_str(), text.is_terminal()), ("nothing there", false));
+        assert!(Error::terminal("no").is_terminal());
+    }
+}

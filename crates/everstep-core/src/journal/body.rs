@@ -1,0 +1,102 @@
+//! What entries and messages carry, as JSON. These shapes are read by every later version: fields are added, never
+//! renamed.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::Payload;
+use crate::{
+    digest::{Digest, Incarnation},
+    error::{Code, ErrorKind},
+};
+
+/// Entry 0.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The random identity of this started run.
+    pub incarnation: Incarnation,
+    /// Of the input as a JSON value: what a second start under the same id is compared with.
+    pub digest: Digest,
+    /// The input as the caller encoded it.
+    pub input: Box<RawValue>,
+}
+
+/// An error as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of error.
+    pub kind: ErrorKind,
+    /// Its stable code.
+    pub code: Code,
+    /// Its message.
+    pub message: String,
+    /// Its sources, nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+    /// Where user code raised it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub raised_at: String,
+    /// Whether it stopped the retries.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// The name that `typed` gave its type, and the error itself as JSON text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typed: Option<(String, String)>,
+    /// Of a run's failure: the number of the entry whose failure ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<u64>,
+}
+
+/// A failed attempt that is followed by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptFailed {
+    /// What went wrong.
+    pub error: Failure,
+    /// When the next attempt may begin, in microseconds since 1970.
+    pub retry_at: i64,
+}
+
+/// What a person says about a step that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// It happened, with this value as JSON text.
+    Done {
+        /// The step's value.
+        value: String,
+    },
+    /// It did not happen (or may happen again): make it again.
+    Retry,
+    /// Treat it as failed.
+    Fail {
+        /// The error's message.
+        message: String,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a value.
+    Completed(Payload),
+    /// With an error.
+    Failed(Failure),
+    /// Cancelled, for a reason that a person gave (perhaps an empty one).
+    Cancelled(String),
+}
+
+/// The JSON of one of our own bodies.
+pub fn encode(body: &impl Serialize) -> Payload {
+    Payload::json(serde_json::to_vec(body).expect("our own bodies have text keys and no floats"))
+}
+
+/// One of our own bodies from its JSON.
+///
+/// # Errors
+/// A text that says what did not decode.
+pub fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, String> {
+    if payload.codec != 0 {
+        return Err(format!("codec {} is not known to this binary", payload.codec));
+    }
+    serde_json::from_slice(&payload.bytes).map_err(|e| e.to_string())
+}

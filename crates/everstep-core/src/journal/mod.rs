@@ -1,0 +1,293 @@
+//! The ordered record of a run. What an entry is, which kinds there are, what each may do. Pure.
+//! Absent on purpose: how entries are stored (`store`) and when they are made (`driver`).
+
+mod body;
+
+use std::{fmt, panic::Location, sync::Arc};
+
+pub use body::{Answer, AttemptFailed, Failure, Outcome, Start, decode, encode};
+
+use crate::time::Timestamp;
+
+/// The kinds of entries: closed, numbered. A kind keeps its number and its meaning for good; a retired number is
+/// never given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Kind {
+    /// Entry 0: the input and the incarnation.
+    Started = 0,
+    /// The run was begun later than it was started; moves `now()`.
+    Began = 1,
+    /// The run was resumed after a pause; moves `now()`.
+    Resumed = 2,
+    /// Free values draw from another seed from here on.
+    Reseeded = 3,
+
+    /// A step returned a value.
+    StepDone = 10,
+    /// A step failed for good.
+    StepFailed = 11,
+    /// One attempt of a step failed; another follows.
+    AttemptFailed = 12,
+    /// A person answered for a step: retry it.
+    Answered = 13,
+    /// A timer's time came.
+    TimerFired = 20,
+    /// A signal was taken.
+    SignalTaken = 21,
+    /// A promise was resolved or rejected.
+    PromiseSettled = 22,
+    /// A child run ended.
+    ChildEnded = 23,
+    /// The run is to be cancelled: its function is dropped here.
+    CancelAsked = 30,
+
+    /// `ctx.patched` decided for the new code.
+    Patched = 40,
+    /// A value was published.
+    Published = 41,
+    /// A stream item was emitted.
+    Emitted = 42,
+    /// An attribute was set.
+    AttributeSet = 43,
+    /// A child was started.
+    ChildStarted = 44,
+    /// A promise was made.
+    PromiseMade = 45,
+    /// An undo began.
+    UndoBegun = 46,
+
+    /// The function returned `Ok`.
+    Completed = 60,
+    /// The function returned an error.
+    Failed = 61,
+    /// The run was cancelled.
+    Cancelled = 62,
+    /// A new generation begins.
+    Restarted = 63,
+}
+
+/// What an entry does on replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Entry 0.
+    Start,
+    /// Delivered to the function; order binds, `now()` moves.
+    Arrival,
+    /// Appended by a call of the function, matched by key and kind.
+    Command,
+    /// The last one.
+    Outcome,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 24] = [
+        Kind::Started,
+        Kind::Began,
+        Kind::Resumed,
+        Kind::Reseeded,
+        Kind::StepDone,
+        Kind::StepFailed,
+        Kind::AttemptFailed,
+        Kind::Answered,
+        Kind::TimerFired,
+        Kind::SignalTaken,
+        Kind::PromiseSettled,
+        Kind::ChildEnded,
+        Kind::CancelAsked,
+        Kind::Patched,
+        Kind::Published,
+        Kind::Emitted,
+        Kind::AttributeSet,
+        Kind::ChildStarted,
+        Kind::PromiseMade,
+        Kind::UndoBegun,
+        Kind::Completed,
+        Kind::Failed,
+        Kind::Cancelled,
+        Kind::Restarted,
+    ];
+
+    /// The number that stores keep.
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The kind of a stored number; `None` if this binary does not know it.
+    pub fn from_code(code: u16) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|k| k.code() == code)
+    }
+
+    /// What an entry of this kind does on replay.
+    pub fn role(self) -> Role {
+        match self {
+            Kind::Started => Role::Start,
+            Kind::Began
+            | Kind::Resumed
+            | Kind::Reseeded
+            | Kind::StepDone
+            | Kind::StepFailed
+            | Kind::AttemptFailed
+            | Kind::Answered
+            | Kind::TimerFired
+            | Kind::SignalTaken
+            | Kind::PromiseSettled
+            | Kind::ChildEnded
+            | Kind::CancelAsked => Role::Arrival,
+            Kind::Patched
+            | Kind::Published
+            | Kind::Emitted
+            | Kind::AttributeSet
+            | Kind::ChildStarted
+            | Kind::PromiseMade
+            | Kind::UndoBegun => Role::Command,
+            Kind::Completed | Kind::Failed | Kind::Cancelled | Kind::Restarted => Role::Outcome,
+        }
+    }
+
+    /// Its word, as the timeline shows it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Started => "started",
+            Kind::Began => "began",
+            Kind::Resumed => "resumed",
+            Kind::Reseeded => "reseeded",
+            Kind::StepDone => "done",
+            Kind::StepFailed => "failed",
+            Kind::AttemptFailed => "attempt failed",
+            Kind::Answered => "answered",
+            Kind::TimerFired => "fired",
+            Kind::SignalTaken => "signal taken",
+            Kind::PromiseSettled => "promise settled",
+            Kind::ChildEnded => "child ended",
+            Kind::CancelAsked => "cancel asked",
+            Kind::Patched => "patched",
+            Kind::Published => "published",
+            Kind::Emitted => "emitted",
+            Kind::AttributeSet => "attribute set",
+            Kind::ChildStarted => "child started",
+            Kind::PromiseMade => "promise made",
+            Kind::UndoBegun => "undo begun",
+            Kind::Completed => "run completed",
+            Kind::Failed => "run failed",
+            Kind::Cancelled => "run cancelled",
+            Kind::Restarted => "restarted",
+        }
+    }
+}
+
+/// Bytes of a user's value and how they are encoded. Stores keep them and never look inside.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Payload {
+    /// 0 is JSON text; other numbers are for encodings to come.
+    pub codec: u8,
+    /// The encoded value.
+    pub bytes: Vec<u8>,
+}
+
+impl Payload {
+    /// JSON text.
+    pub fn json(text: impl Into<Vec<u8>>) -> Payload {
+        Payload { codec: 0, bytes: text.into() }
+    }
+}
+
+/// The source line of a call: `src/onboarding.rs:42:9`.
+#[derive(Clone, Debug)]
+pub enum Site {
+    /// Of this very program.
+    Here(&'static Location<'static>),
+    /// As it was recorded, perhaps by another build.
+    Recorded(Arc<str>),
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Here(at) => at.fmt(f),
+            Site::Recorded(at) => f.write_str(at),
+        }
+    }
+}
+
+impl PartialEq for Site {
+    fn eq(&self, other: &Site) -> bool {
+        match (self, other) {
+            (Site::Here(a), Site::Here(b)) => a == b,
+            (Site::Recorded(a), Site::Recorded(b)) => a == b,
+            _ => self.to_string() == other.to_string(),
+        }
+    }
+}
+impl Eq for Site {}
+
+/// One fact in a run's journal, as stores take and give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number in its run and generation, from 0 without a gap.
+    pub seq: u64,
+    /// [`Kind::code`]; a number, because another binary may have written a kind that this one does not know.
+    pub kind: u16,
+    /// The key of the step, timer, ... it is about; `None` for what concerns the whole run.
+    pub key: Option<Arc<str>>,
+    /// What it carries; its shape follows from the kind.
+    pub body: Payload,
+    /// The line of the call it answers.
+    pub site: Option<Site>,
+    /// The build that wrote it.
+    pub build: Arc<str>,
+    /// A hash of what the function had done when it was written.
+    pub fingerprint: u32,
+    /// When it was written; never before the entry before it.
+    pub at: Timestamp,
+}
+
+impl Entry {
+    /// Its kind, if this binary knows it.
+    pub fn known_kind(&self) -> Option<Kind> {
+        Kind::from_code(self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_keep_their_numbers_and_roles() {
+        let table: Vec<_> = Kind::ALL.map(|k| format!("{} {k:?} {:?}", k.code(), k.role())).into();
+        assert_eq!(
+            table.join("\n"),
+            "\
+0 Started Start
+1 Began Arrival
+2 Resumed Arrival
+3 Reseeded Arrival
+10 StepDone Arrival
+11 StepFailed Arrival
+12 AttemptFailed Arrival
+13 Answered Arrival
+20 TimerFired Arrival
+21 SignalTaken Arrival
+22 PromiseSettled Arrival
+23 ChildEnded Arrival
+30 CancelAsked Arrival
+40 Patched Command
+41 Published Command
+42 Emitted Command
+43 AttributeSet Command
+44 ChildStarted Command
+45 PromiseMade Command
+46 UndoBegun Command
+60 Completed Outcome
+61 Failed Outcome
+62 Cancelled Outcome
+63 Restarted Outcome"
+        );
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_code(kind.code()), Some(kind));
+        }
+        assert_eq!(Kind::from_code(999), None);
+    }
+}

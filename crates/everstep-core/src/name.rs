@@ -1,0 +1,134 @@
+//! Typed names: constants that tie a text to its types, so that both ends agree. And the rules for names.
+
+use std::{fmt, marker::PhantomData};
+
+use crate::error::{Code, Error, ErrorKind};
+
+/// Bytes of the longest run id.
+pub const RUN_ID_BYTES_MAX: usize = 256;
+/// Bytes of the longest name of a step, scope, timer, workflow or signal.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// The name of a workflow from `I` to `O`. `Copy`, whatever its types are.
+///
+/// ```
+/// use everstep_core::Workflow;
+/// const GREET: Workflow<String, String> = Workflow::new("greet");
+/// assert_eq!(GREET.name(), "greet");
+/// ```
+pub struct Workflow<I, O> {
+    name: &'static str,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O> Workflow<I, O> {
+    /// Names a workflow. The name is what the journal keeps: it must not change while runs are open.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, types: PhantomData }
+    }
+
+    /// The name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<I, O> Clone for Workflow<I, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<I, O> Copy for Workflow<I, O> {}
+impl<I, O> From<&'static str> for Workflow<I, O> {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
+impl<I, O> fmt::Debug for Workflow<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Whether `name` may name a step, scope or workflow.
+///
+/// # Errors
+/// What is wrong with it and what it may look like.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(too_long(&format!("a {what}'s name"), name.len(), NAME_BYTES_MAX));
+    }
+    let why = match name {
+        "" => "it is empty",
+        _ if name.starts_with('$') => "names that begin with `$` are the engine's",
+        _ if name.contains(['/', '#']) => "`/` and `#` are part of keys",
+        _ if name.chars().any(char::is_control) => "it has control characters",
+        _ => return Ok(()),
+    };
+    Err(Error::misuse(
+        Code::BAD_NAME,
+        format!("`{}` cannot name a {what}: {why}. A name has 1 to {NAME_BYTES_MAX} bytes without `/`, `#` and control characters, and does not begin with `$`", name.escape_debug()),
+    ))
+}
+
+/// Whether `id` may be a run's id.
+///
+/// # Errors
+/// What is wrong with it and what it may look like.
+pub(crate) fn check_run_id(id: &str) -> Result<(), Error> {
+    if id.len() > RUN_ID_BYTES_MAX {
+        return Err(too_long("a run id", id.len(), RUN_ID_BYTES_MAX));
+    }
+    let why = match id {
+        "" => "it is empty",
+        _ if id.chars().any(char::is_control) => "it has control characters",
+        _ => return Ok(()),
+    };
+    Err(Error::misuse(
+        Code::BAD_NAME,
+        format!("`{}` cannot be a run id: {why}. An id has 1 to {RUN_ID_BYTES_MAX} bytes without control characters", id.escape_debug()),
+    ))
+}
+
+fn too_long(what: &str, got: usize, limit: usize) -> Error {
+    limit_error(Code::TOO_LONG, format!("{what} has at most {limit} bytes; this one has {got}"))
+}
+
+/// An error about a limit: terminal, because the same value would be over it again.
+pub(crate) fn limit_error(code: Code, message: String) -> Error {
+    let mut failure = crate::journal::Failure::of(ErrorKind::Limit, code, message);
+    failure.terminal = true;
+    Error::from_failure(failure, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_ids_have_rules_and_say_them() {
+        for good in ["email", "e", "send welcome email", "ünï", &"x".repeat(128)] {
+            assert!(check_name("step", good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("", "it is empty"),
+            ("a/b", "`/` and `#` are part of keys"),
+            ("a#2", "`/` and `#` are part of keys"),
+            ("$sleep", "names that begin with `$` are the engine's"),
+            ("a\nb", "control characters"),
+        ] {
+            let error = check_name("step", bad).expect_err(bad);
+            assert!(error.to_string().contains(why), "{error}");
+            assert!(error.is_terminal());
+        }
+        let error = check_name("step", &"x".repeat(129)).expect_err("one byte over");
+        assert_eq!(error.to_string(), "a step's name has at most 128 bytes; this one has 129");
+        assert!(check_run_id("order/7#a $").is_ok());
+        assert!(check_run_id(&"x".repeat(256)).is_ok());
+        assert_eq!(
+            check_run_id(&"x".repeat(257)).expect_err("over").to_string(),
+            "a run id has at most 256 bytes; this one has 257"
+        );
+        assert!(check_run_id("").is_err());
+    }
+}

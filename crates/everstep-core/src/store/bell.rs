@@ -1,0 +1,161 @@
+//! How a store tells workers and waiting clients that something happened. A hint that is never lost: listen, then
+//! look, then wait.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{oneshot, watch};
+
+use super::RunId;
+use crate::{journal::Outcome, status::Status};
+
+/// What a listener is told: the run ended so, or has come to a status in which nothing more happens by itself.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its status.
+    pub status: Status,
+    /// Its outcome, if whoever rang had it at hand; else it is read from the store.
+    pub outcome: Option<Outcome>,
+}
+
+/// Rung by the store after its commits.
+#[derive(Debug)]
+pub struct Bell {
+    claimable: watch::Sender<u64>,
+    inbox: watch::Sender<u64>,
+    foreign: watch::Sender<u64>,
+    next: AtomicU64,
+    waiting: AtomicUsize,
+    listeners: Mutex<HashMap<RunId, Vec<(u64, oneshot::Sender<Ended>)>>>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Bell {
+            claimable: watch::Sender::new(0),
+            inbox: watch::Sender::new(0),
+            foreign: watch::Sender::new(0),
+            next: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            listeners: Mutex::default(),
+        }
+    }
+}
+
+impl Bell {
+    /// A run became claimable.
+    pub fn ring_claimable(&self) {
+        self.claimable.send_modify(|n| *n += 1);
+    }
+
+    /// A message reached a run that some worker owns.
+    pub fn ring_inbox(&self) {
+        self.inbox.send_modify(|n| *n += 1);
+    }
+
+    /// Another process, or another opening of the store, has committed something.
+    pub fn ring_foreign(&self) {
+        self.foreign.send_modify(|n| *n += 1);
+    }
+
+    /// Whether anybody waits for the end of any run: a store need not make an [`Ended`] for nobody.
+    pub fn has_listeners(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// A run ended or became stuck. `ended` is called only if somebody waits for it.
+    pub fn ring_ended(&self, run: RunId, ended: impl FnOnce() -> Ended) {
+        if !self.has_listeners() {
+            return;
+        }
+        let heard = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        let Some(heard) = heard else { return };
+        self.waiting.fetch_sub(heard.len(), Ordering::AcqRel);
+        let ended = ended();
+        for (_, listener) in heard {
+            let _ = listener.send(ended.clone());
+        }
+    }
+
+    /// Counts up when runs become claimable.
+    pub fn claimable(&self) -> watch::Receiver<u64> {
+        self.claimable.subscribe()
+    }
+
+    /// Counts up when messages reach owned runs.
+    pub fn inbox(&self) -> watch::Receiver<u64> {
+        self.inbox.subscribe()
+    }
+
+    /// Counts up with commits of others.
+    pub fn foreign(&self) -> watch::Receiver<u64> {
+        self.foreign.subscribe()
+    }
+
+    /// Listens for the end of `run`, from now on: look at its row after this, then wait.
+    pub fn listen(self: &std::sync::Arc<Self>, run: RunId) -> Listener {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (send, ended) = oneshot::channel();
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.entry(run).or_default().push((number, send));
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Listener { bell: self.clone(), run, number, ended }
+    }
+}
+
+/// Waits for the end of one run; does not hold up others when it is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    bell: std::sync::Arc<Bell>,
+    run: RunId,
+    number: u64,
+    ended: oneshot::Receiver<Ended>,
+}
+
+impl Listener {
+    /// The end of the run, as soon as the bell is rung for it. Cancel-safe.
+    pub async fn ended(&mut self) -> Option<Ended> {
+        (&mut self.ended).await.ok()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listeners = self.bell.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(all) = listeners.get_mut(&self.run) else { return };
+        let before = all.len();
+        all.retain(|(number, _)| *number != self.number);
+        self.bell.waiting.fetch_sub(before - all.len(), Ordering::AcqRel);
+        if all.is_empty() {
+            listeners.remove(&self.run);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// faults.md rows 17 to 19: a listener that gave up neither wakes others nor swallows what was theirs.
+    #[tokio::test]
+    async fn one_listener_that_gives_up_takes_nothing_from_the_others() {
+        let bell = std::sync::Arc::new(Bell::default());
+        let mut stays = bell.listen(RunId(1));
+        let leaves = bell.listen(RunId(1));
+        let mut other = bell.listen(RunId(2));
+        drop(leaves);
+        let ended = || Ended { status: Status::Completed, outcome: None };
+        bell.ring_ended(RunId(1), ended);
+        assert_eq!(stays.ended().await.map(|e| e.status), Some(Status::Completed));
+        assert!(bell.has_listeners(), "run 2 is still waited for");
+        bell.ring_ended(RunId(2), ended);
+        assert!(other.ended().await.is_some());
+        drop((stays, other));
+        assert!(!bell.has_listeners());
+    }
+}

@@ -1,0 +1,118 @@
+//! Which loads of runs are open, and the number of each one's next entry: the gate before a store's writer.
+//! Every store asks it in the order of its queue, so that a late turn of a dropped load can never land behind a new one.
+
+use std::collections::HashMap;
+
+use super::{RunId, StoreError};
+
+/// The number of one load of a run into memory; never given twice by one opening of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LoadId(pub u64);
+
+/// The open loads of one opening of a store. `X` is what the store wants to remember of each.
+#[derive(Debug)]
+pub struct Loads<X> {
+    last: u64,
+    open: HashMap<LoadId, Open<X>>,
+}
+
+#[derive(Debug)]
+struct Open<X> {
+    run: RunId,
+    next: u64,
+    extra: X,
+}
+
+impl<X> Default for Loads<X> {
+    fn default() -> Self {
+        Loads { last: 0, open: HashMap::new() }
+    }
+}
+
+impl<X> Loads<X> {
+    /// Opens a load of `run`, whose next entry has the number `next`.
+    pub fn open(&mut self, run: RunId, next: u64, extra: X) -> LoadId {
+        self.last += 1;
+        let load = LoadId(self.last);
+        self.open.insert(load, Open { run, next, extra });
+        load
+    }
+
+    /// What the store remembers of an open load of `run`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the load has ended.
+    pub fn get(&self, load: LoadId, run: RunId) -> Result<&X, StoreError> {
+        match self.open.get(&load) {
+            Some(open) if open.run == run => Ok(&open.extra),
+            _ => Err(refused(format!("load {} of run {} has ended", load.0, run.0))),
+        }
+    }
+
+    /// Lets `count` entries from `first` on pass, and answers the number of the next one.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the load has ended, or if there is a gap.
+    pub fn admit(&mut self, load: LoadId, run: RunId, first: Option<u64>, count: usize) -> Result<u64, StoreError> {
+        self.get(load, run)?;
+        let open = self.open.get_mut(&load).expect("just seen");
+        if let Some(first) = first.filter(|first| *first != open.next) {
+            return Err(refused(format!("run {}: entry {first} where {} is next", run.0, open.next)));
+        }
+        open.next += count as u64;
+        Ok(open.next)
+    }
+
+    /// Takes back what [`Loads::admit`] let pass, when its transaction was rolled back and will be repeated.
+    pub fn rewind(&mut self, load: LoadId, next: u64) {
+        if let Some(open) = self.open.get_mut(&load) {
+            open.next = next;
+        }
+    }
+
+    /// The number of the next entry of an open load.
+    pub fn next(&self, load: LoadId) -> Option<u64> {
+        self.open.get(&load).map(|open| open.next)
+    }
+
+    /// Ends a load: nothing of it passes any more.
+    pub fn close(&mut self, load: LoadId) -> Option<X> {
+        self.open.remove(&load).map(|open| open.extra)
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+fn refused(why: String) -> StoreError {
+    StoreError::Refused(why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_next_entry_of_an_open_load_passes() {
+        let mut loads = Loads::default();
+        let (run, other) = (RunId(1), RunId(2));
+        let load = loads.open(run, 3, ());
+        assert_eq!(loads.admit(load, run, Some(3), 2).ok(), Some(5));
+        assert!(loads.admit(load, run, Some(4), 1).is_err(), "written twice");
+        assert!(loads.admit(load, run, Some(6), 1).is_err(), "a gap");
+        assert!(loads.admit(load, other, Some(5), 1).is_err(), "another run");
+        assert_eq!(loads.admit(load, run, None, 0).ok(), Some(5));
+        loads.rewind(load, 3);
+        assert_eq!(loads.admit(load, run, Some(3), 1).ok(), Some(4));
+        loads.close(load);
+        assert!(loads.admit(load, run, Some(4), 1).is_err(), "ended");
+        assert_ne!(loads.open(run, 4, ()), load);
+    }
+}
