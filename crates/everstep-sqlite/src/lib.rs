@@ -1,0 +1,2 @@
+//! Everstep on one SQLite file.
+#![deny(missing_docs)]
