@@ -127,7 +127,9 @@ pub struct Fingerprint(u64);
 impl Fingerprint {
     /// Adds one thing done: `what` names the sort, `key` and `line` which one.
     pub fn add(&mut self, what: u8, key: &str, line: u64) {
-        self.0 = self.0.wrapping_add(xxh3_64(key.as_bytes()) ^ (line ^ u64::from(what) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        self.0 = self.0.wrapping_add(
+            xxh3_64(key.as_bytes()) ^ (line ^ u64::from(what) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        );
     }
 
     /// The 32 bits that an entry keeps.

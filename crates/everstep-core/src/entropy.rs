@@ -35,3 +35,13 @@ impl Entropy {
         }
     }
 }
+
+/// Counts the draws of one attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -70,3 +70,10 @@ pub struct FilterError {
     /// What was expected.
     pub expected: String,
 }
+
+impl Filter {
+    /// PLACEHOLDER
+    pub fn parse(_text: &str, _now: Timestamp) -> Result<Filter, FilterError> {
+        Ok(Filter::default())
+    }
+}
