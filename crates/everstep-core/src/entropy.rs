@@ -19,6 +19,7 @@ impl Entropy {
     }
 
     /// The same numbers for the same seed.
+    #[cfg(any(test, feature = "testing"))]
     pub fn seeded(seed: u64) -> Entropy {
         Entropy(Some(Arc::new((seed, AtomicU64::new(0)))))
     }

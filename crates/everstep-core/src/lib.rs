@@ -10,6 +10,8 @@ mod macros;
 mod op;
 mod retry;
 mod scope;
+#[cfg(any(test, feature = "testing"))]
+mod simulation;
 mod step;
 
 mod client;
@@ -47,6 +49,8 @@ pub use settings::{
     ENTRIES_MAX, GRACE, LEASE, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX, Settings, TAKEOVERS_MAX, days, hours,
     minutes, seconds,
 };
+#[cfg(any(test, feature = "testing"))]
+pub use simulation::Simulation;
 pub use status::{Change, IllegalChange, Status, StatusSet};
 pub use step::Step;
 pub use stuck::{Stuck, StuckReason};

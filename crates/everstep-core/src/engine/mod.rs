@@ -40,7 +40,8 @@ pub struct Builder<S = NoState> {
     store: Arc<dyn Store>,
     runners: Vec<(&'static str, Runner)>,
     settings: Settings,
-    simulated: Option<u64>,
+    world: (Clock, Entropy),
+    simulated: bool,
     state: S,
 }
 
@@ -81,7 +82,8 @@ impl Engine {
             store: Arc::new(store),
             runners: Vec::new(),
             settings: Settings::default(),
-            simulated: None,
+            world: (Clock::system(), Entropy::system()),
+            simulated: false,
             state: NoState(()),
         }
     }
@@ -174,8 +176,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<With<S>> {
 impl<S> Builder<S> {
     /// What the workflows registered from here on get as third argument: pools, clients, configuration.
     pub fn state<T: Clone + Send + Sync + 'static>(self, state: T) -> Builder<With<T>> {
-        let Builder { store, runners, settings, simulated, .. } = self;
-        Builder { store, runners, settings, simulated, state: With(state) }
+        let Builder { store, runners, settings, world, simulated, .. } = self;
+        Builder { store, runners, settings, world, simulated, state: With(state) }
     }
 
     /// Limits and times other than the defaults.
@@ -184,11 +186,11 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Virtual time and chance from `seed`, for tests on a single-threaded runtime whose clock is paused: the same
-    /// seed gives the same run.
+    /// Lives in a simulated world: see [`Simulation`](crate::Simulation).
     #[cfg(any(test, feature = "testing"))]
-    pub fn simulated(mut self, seed: u64) -> Self {
-        self.simulated = Some(seed);
+    pub fn simulated(mut self, world: &crate::Simulation) -> Self {
+        self.world = (world.clock, world.entropy.clone());
+        self.simulated = true;
         self
     }
 
@@ -197,10 +199,7 @@ impl<S> Builder<S> {
     /// # Errors
     /// A setting that cannot work, a workflow registered twice, a store that fails.
     pub async fn start(self) -> Result<Engine, EngineError> {
-        let (clock, entropy) = match self.simulated {
-            None => (Clock::system(), Entropy::system()),
-            Some(seed) => (Clock::simulated(), Entropy::seeded(seed)),
-        };
+        let (clock, entropy) = self.world;
         check(&self.settings)?;
         let mut runners = HashMap::new();
         for (name, runner) in self.runners {
@@ -219,8 +218,8 @@ impl<S> Builder<S> {
         worker.renewed_at(began);
         loops::spawn(&worker);
         let beat = match self.simulated {
-            None => Some(beat_thread(worker.clone())?),
-            Some(_) => {
+            false => Some(beat_thread(worker.clone())?),
+            true => {
                 worker.tasks.spawn(loops::beat(worker.clone()));
                 None
             }

@@ -21,6 +21,7 @@ pub use bell::{Bell, Ended, Listener};
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
 pub use loads::{LoadId, Loads};
+pub use memory::Memory;
 
 use crate::{
     Error,
