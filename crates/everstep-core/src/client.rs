@@ -53,6 +53,12 @@ impl Client {
         Client::of(Arc::new(store), Clock::system(), Entropy::system(), None)
     }
 
+    /// A client in a simulated world: see [`Simulation`](crate::Simulation).
+    #[cfg(any(test, feature = "testing"))]
+    pub fn simulated(store: impl Store, world: &crate::Simulation) -> Self {
+        Client::of(Arc::new(store), world.clock, world.entropy.clone(), None)
+    }
+
     pub(crate) fn of(
         store: Arc<dyn Store>,
         clock: Clock,
