@@ -60,7 +60,16 @@ fn tests() -> Result<(), String> {
     if Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success()) {
         cargo(&["nextest", "run", "--workspace", "--all-features", "--locked"])
     } else {
-        cargo(&["test", "--workspace", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"])
+        cargo(&[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--examples",
+        ])
     }
 }
 

@@ -100,7 +100,7 @@ impl Client {
         &self,
         workflow: Workflow<I, O>,
         inputs: impl IntoIterator<Item = (String, I)>,
-    ) -> BoxFuture<'static, Result<Vec<Result<Run<O>, EngineError>>, EngineError>> {
+    ) -> BoxFuture<'static, Result<Batch<O>, EngineError>> {
         let site = Location::caller();
         let made: Vec<_> =
             inputs.into_iter().map(|(id, input)| self.new_run(workflow, id, &input, site)).collect();
@@ -520,6 +520,9 @@ impl std::fmt::Debug for List {
         f.debug_struct("List").field("filter", &self.filter).finish_non_exhaustive()
     }
 }
+
+/// What became of each start of a batch, in its order.
+pub type Batch<O> = Vec<Result<Run<O>, EngineError>>;
 
 /// A type that only says which value a run ends with.
 pub(crate) type Ends<O> = PhantomData<fn() -> O>;

@@ -169,11 +169,11 @@ mod tests {
         let i = Incarnation(7);
         assert_eq!(idempotency_key(i, 0, "charge", 0), "b0bdb072753e66d28d690def943e5fac");
         assert_eq!(draw(scope_seed(i, 0, "left/"), 3), 163589814368309977739523967541428803235);
+        assert_eq!(draw(attempt_seed(i, 0, "charge", 2), 0), 255310607621636056567102292653559983536);
         assert_eq!(
-            draw(attempt_seed(i, 0, "charge", 2), 255310607621636056567102292653559983536),
-            255310607621636056567102292653559983536
+            digest(r#"{"name":"Ada","tags":[1,2.5,true,null]}"#).to_string(),
+            "8caa8581aecb1d44a02f63a8a8ae42d7"
         );
-        assert_eq!(digest(r#"{"name":"Ada","tags":[1,2.5,true,null]}"#).to_string(), "");
     }
 
     #[test]

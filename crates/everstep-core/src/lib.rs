@@ -34,7 +34,7 @@ mod stuck;
 mod time;
 
 pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
-pub use client::{Client, LIST_LIMIT, List, Start};
+pub use client::{Batch, Client, LIST_LIMIT, List, Start};
 pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::said_by;

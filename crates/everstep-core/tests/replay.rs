@@ -1,4 +1,5 @@
 //! The rules of a round, each by the program that it exists for (design.md section 3, model.md).
+#![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
 mod common;
 

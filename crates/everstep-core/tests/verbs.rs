@@ -1,4 +1,5 @@
 //! What people and other workers do to runs: doubt and answers, retry, cancel, stuck runs, takeover, shutdown.
+#![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
 mod common;
 

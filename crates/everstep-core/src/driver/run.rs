@@ -59,13 +59,16 @@ pub(crate) struct State {
     /// The last durable call: named when something else wakes the function.
     pub(crate) last_call: Option<&'static Location<'static>>,
     /// While recorded entries are to come: what was claimed, open or not.
-    pub(crate) claims: Option<HashMap<Arc<str>, (Sort, Option<usize>, &'static Location<'static>)>>,
+    pub(crate) claims: Option<HashMap<Arc<str>, Claimant>>,
     pub(crate) ended: bool,
     /// The entry of the failure that was handed to the function last, if nothing was handed to it since.
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
     pub(crate) stuck: Option<Stuck>,
 }
+
+/// Who claimed a key: the sort of operation, its slot while it is open, its line.
+type Claimant = (Sort, Option<usize>, &'static Location<'static>);
 
 /// What an operation is told when it is polled.
 pub(crate) enum Told {
