@@ -149,7 +149,25 @@ fn a_name_claimed_in_two_running_branches_is_refused() {
 
 /// Counterexample 8 and 12: a loser whose body has returned is recorded, and delivered to nobody.
 #[test]
-fn a_dropped_steps_outcome_is_recorded() {
+fn a_dropped_steps_outcome_is_recorded_whenever_it_is_dropped() {
+    for goes_on in [false, true] {
+        let (out, journal, _) = run_once(1, move |ctx: Ctx, _| async move {
+            select! {
+                _ = ctx.step("winner", async || Ok(0u64)) => {}
+                _ = ctx.step("loser", async || Ok(1u64)) => return Ok("loser".to_string()),
+            }
+            if goes_on {
+                ctx.step("next", async || Ok(2u64)).await?;
+            }
+            Ok("winner".to_string())
+        });
+        assert_eq!(out.as_deref(), Ok("winner"));
+        assert_eq!(told(&journal)[2], "2 StepDone loser 1 1", "its effect is there: {:?}", told(&journal));
+    }
+}
+
+#[test]
+fn a_dropped_step_does_not_run_again() {
     let effects = Arc::new(AtomicU64::new(0));
     let counted = effects.clone();
     let out = check_replays(move |ctx: Ctx, _| {

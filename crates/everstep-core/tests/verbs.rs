@@ -288,6 +288,25 @@ fn unchanged_code_replays_and_changed_code_is_reported() {
     });
 }
 
+/// Code that draws otherwise than it did, without any key telling, is found by the fingerprint.
+#[test]
+fn the_same_build_doing_other_things_is_a_divergence() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let draws = |n: u64| {
+            move |ctx: Ctx, _| async move {
+                (0..n).for_each(|_| drop(ctx.random()));
+                ctx.step("a", async || Ok(0u64)).await?;
+                Ok("ok".to_string())
+            }
+        };
+        finish(&memory, &world, draws(1)).await.0.expect("it runs");
+        memory.truncate("r", 2);
+        let (outcome, ..) = finish(&memory, &world, draws(2)).await;
+        assert!(outcome.expect_err("diverged").contains("did other things"));
+    });
+}
+
 #[test]
 fn another_input_of_a_recorded_step_is_a_divergence() {
     virtual_time(async {
