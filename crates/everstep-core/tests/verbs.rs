@@ -499,6 +499,61 @@ fn shutdown_waits_for_running_steps_and_gives_runs_back() {
     });
 }
 
+/// Guarantee 4: nothing outside sees a consequence of an entry that is not durable. Outside are bodies, callers and
+/// events; timers in sequence wait for no disk.
+#[test]
+fn what_waits_for_the_disk_is_the_next_thing_that_could_be_noticed() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let bodies = Counter::default();
+        let counted = bodies.clone();
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let counted = counted.clone();
+            async move {
+                ctx.step("first", async || Ok(counted.fetch_add(1, Ordering::SeqCst))).await?;
+                ctx.sleep(seconds(1)).await;
+                ctx.sleep(seconds(1)).await;
+                ctx.step("second", async || Ok(counted.fetch_add(1, Ordering::SeqCst))).await?;
+                Ok("done".to_string())
+            }
+        })
+        .await;
+        let mut events = engine.events();
+        memory.hold_commits();
+        let run = engine.start(W, "r", 7).await.expect("starts are not held");
+        nap(10_000).await;
+        assert_eq!(bodies.load(Ordering::SeqCst), 1, "the second body waits for the first record");
+        let seen: Vec<_> = std::iter::from_fn(|| events.try_next()).map(|e| format!("{e:?}")).collect();
+        assert!(!seen.iter().any(|e| e.contains("StepDone")), "{seen:?}");
+        assert_eq!(run.status().await.ok(), Some(Status::Running));
+        assert_eq!(memory.release_commits(), 3, "the step and two timers, none waiting for another");
+        assert_eq!(run.result().await.expect("done"), "done");
+        assert_eq!(bodies.load(Ordering::SeqCst), 2);
+        let seen: Vec<_> = std::iter::from_fn(|| events.try_next()).map(|e| format!("{e:?}")).collect();
+        assert_eq!(seen.iter().filter(|e| e.contains("StepDone")).count(), 2);
+    });
+}
+
+/// Entries are refused after the first that failed: a gap can never be written.
+#[test]
+fn after_a_refused_turn_nothing_of_that_load_is_written() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, _| {
+            ctx.step("a", async || Ok(0u64)).await?;
+            ctx.sleep(seconds(1)).await;
+            Ok("done".to_string())
+        })
+        .await;
+        memory.fail_commits(Some(everstep_core::store::StoreError::Failed("broken".into())));
+        engine.start(W, "r", 7).await.expect("starts are not refused");
+        nap(100).await;
+        memory.fail_commits(None);
+        nap(5000).await;
+        assert_eq!(journal(&memory).await.len(), 1);
+    });
+}
+
 #[test]
 fn an_unknown_workflow_is_left_alone() {
     virtual_time(async {

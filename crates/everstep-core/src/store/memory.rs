@@ -23,16 +23,22 @@ use crate::{
 };
 
 /// The in-memory store. Clones share one content.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Memory(Arc<Shared>);
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("runs", &self.content().runs.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct Shared {
     bell: Arc<Bell>,
     content: Mutex<Content>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Content {
     workers: BTreeMap<WorkerId, Worker>,
     runs: BTreeMap<RunId, Run>,
@@ -42,6 +48,7 @@ struct Content {
     last_run: i64,
     last_worker: i64,
     failing: Option<StoreError>,
+    held: Option<Vec<(Fence, Turn, Arc<dyn Receipt>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +90,19 @@ impl Memory {
     /// While set, every turn is refused with this error.
     pub fn fail_commits(&self, with: Option<StoreError>) {
         self.content().failing = with;
+    }
+
+    /// Turns queue up and are not applied, as if the disk were slow, until [`Memory::release_commits`].
+    pub fn hold_commits(&self) {
+        self.content().held.get_or_insert_default();
+    }
+
+    /// Applies what [`Memory::hold_commits`] held, in order; how many turns there were.
+    pub fn release_commits(&self) -> usize {
+        let held = self.content().held.take().unwrap_or_default();
+        let turns = held.len();
+        held.into_iter().for_each(|(fence, turn, receipt)| self.commit(fence, turn, &receipt));
+        turns
     }
 
     /// A store of its own with the same runs, as a copy of the file would be. No worker of this one is known there, and
@@ -578,7 +598,12 @@ impl Store for Memory {
 
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
         let mut rings = Vec::new();
-        let settled = self.content().turn(fence, &turn, &mut rings);
+        let mut content = self.content();
+        if let Some(held) = &mut content.held {
+            return held.push((fence, turn, receipt.clone()));
+        }
+        let settled = content.turn(fence, &turn, &mut rings);
+        drop(content);
         receipt.settled(settled);
         self.ring(rings);
     }
