@@ -19,7 +19,9 @@ type AnyResult<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const STEPS: [&str; 4] = ["create_record", "provision_laptop", "provision_access", "send_welcome_email"];
 
 #[derive(Parser)]
-#[command(about = "A workflow that survives its process. Without a command: a menu on a terminal, else `demo`.")]
+#[command(
+    about = "A workflow that survives its process. Without a command: a menu on a terminal, else `demo`."
+)]
 struct Args {
     #[command(subcommand)]
     command: Option<Verb>,
@@ -64,12 +66,21 @@ struct Welcome {
 const ONBOARD: Workflow<NewHire, Welcome> = Workflow::new("onboard");
 
 async fn onboard(ctx: Ctx, hire: NewHire, office: Office) -> Result<Welcome> {
-    let record = ctx.step("create_record", async |s: StepCtx| office.does(&s, format!("record of {}", hire.name)).await).await?;
+    let record = ctx
+        .step("create_record", async |s: StepCtx| office.does(&s, format!("record of {}", hire.name)).await)
+        .await?;
     let (laptop, access) = try_join!(
-        ctx.step("provision_laptop", async |s: StepCtx| office.does(&s, format!("laptop for the {record}")).await),
-        ctx.step("provision_access", async |s: StepCtx| office.does(&s, format!("access for the {record}")).await),
+        ctx.step("provision_laptop", async |s: StepCtx| office
+            .does(&s, format!("laptop for the {record}"))
+            .await),
+        ctx.step("provision_access", async |s: StepCtx| office
+            .does(&s, format!("access for the {record}"))
+            .await),
     )?;
-    ctx.step("send_welcome_email", async |s: StepCtx| office.does(&s, format!("mail to {}", hire.name)).await).await?;
+    ctx.step("send_welcome_email", async |s: StepCtx| {
+        office.does(&s, format!("mail to {}", hire.name)).await
+    })
+    .await?;
     Ok(Welcome { laptop, access })
 }
 
@@ -157,7 +168,12 @@ fn print_event(event: &Event, printer: &watch::Sender<Vec<String>>, crash_after:
 
 fn reset(db: &Path) -> AnyResult<()> {
     let name = db.to_string_lossy().into_owned();
-    for file in [name.clone(), format!("{name}-wal"), format!("{name}-shm"), effects_file(db).to_string_lossy().into_owned()] {
+    for file in [
+        name.clone(),
+        format!("{name}-wal"),
+        format!("{name}-shm"),
+        effects_file(db).to_string_lossy().into_owned(),
+    ] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -173,8 +189,12 @@ fn demo(id: &str) -> AnyResult<()> {
     for verb in [&["crash", "--after", "create_record"][..], &["run"]] {
         println!("-- {}", verb.join(" "));
         io::stdout().flush()?;
-        let mut child =
-            Command::new(std::env::current_exe()?).args(verb).arg("--db").arg(&db).args(["--id", id]).spawn()?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(verb)
+            .arg("--db")
+            .arg(&db)
+            .args(["--id", id])
+            .spawn()?;
         let process = child.id();
         let status = child.wait()?;
         println!("-- process {process} ended with {status}");
@@ -189,7 +209,8 @@ fn demo(id: &str) -> AnyResult<()> {
 }
 
 fn menu(args: &Args) -> AnyResult<()> {
-    let choices = ["run", "crash after create_record", "crash in provision_laptop (in doubt)", "reset", "demo", "quit"];
+    let choices =
+        ["run", "crash after create_record", "crash in provision_laptop (in doubt)", "reset", "demo", "quit"];
     loop {
         for (n, choice) in choices.iter().enumerate() {
             println!("  {}  {choice}", n + 1);
@@ -210,7 +231,12 @@ fn menu(args: &Args) -> AnyResult<()> {
             "6" => return Ok(()),
             _ => continue,
         };
-        Command::new(std::env::current_exe()?).args(verb).arg("--db").arg(&args.db).args(["--id", &args.id]).status()?;
+        Command::new(std::env::current_exe()?)
+            .args(verb)
+            .arg("--db")
+            .arg(&args.db)
+            .args(["--id", &args.id])
+            .status()?;
     }
 }
 

@@ -11,7 +11,8 @@ async fn slow_answer(ms: u64) -> Result<String> {
 }
 
 async fn ask(ctx: Ctx, ms: u64) -> Result<String> {
-    let bounded = ctx.timeout(Duration::from_millis(100), ctx.step("first", async || slow_answer(ms).await)).await?;
+    let bounded =
+        ctx.timeout(Duration::from_millis(100), ctx.step("first", async || slow_answer(ms).await)).await?;
     let raced = select! {
         answer = ctx.step("second", async || slow_answer(ms).await) => answer?,
         () = ctx.sleep(Duration::from_millis(100)) => "nobody".to_string(),

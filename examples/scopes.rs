@@ -23,7 +23,8 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder(store).register(PRICES, prices).start().await?;
     let run = engine.start(PRICES, "p-1", "lamp".to_string()).await?;
     println!("best price {}", run.result().await?);
-    let mut keys: Vec<String> = run.journal().await?.iter().filter_map(|e| Some(e.key.as_ref()?.to_string())).collect();
+    let mut keys: Vec<String> =
+        run.journal().await?.iter().filter_map(|e| Some(e.key.as_ref()?.to_string())).collect();
     keys.sort();
     println!("steps: {}", keys.join(", "));
     engine.shutdown().await?;

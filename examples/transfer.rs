@@ -19,7 +19,8 @@ const TRANSFER: Workflow<Transfer, i64> = Workflow::new("transfer");
 async fn transfer(ctx: Ctx, t: Transfer) -> Result<i64> {
     let Transfer { from, to, cents } = t;
     ctx.transaction("move", move |tx| {
-        let moved = tx.execute("UPDATE account SET cents = cents - ?2 WHERE id = ?1 AND cents >= ?2", (&from, cents))?;
+        let moved = tx
+            .execute("UPDATE account SET cents = cents - ?2 WHERE id = ?1 AND cents >= ?2", (&from, cents))?;
         if moved == 0 {
             return Err(Error::terminal("not enough money"));
         }
