@@ -1,5 +1,7 @@
 //! A race with a timeout: whichever comes first is recorded, and stays first on every replay.
 
+#![allow(clippy::disallowed_methods, reason = "the body stands for a slow server")]
+
 use everstep::{Ctx, Engine, Result, Workflow, select};
 use std::time::Duration;
 

@@ -83,6 +83,14 @@ impl<O> Run<O> {
         Ok(self.store.load(self.number).await?.entries)
     }
 
+    /// How many entries its journal has, as committed; cheaper than reading them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn journal_len(&self) -> Result<u64, EngineError> {
+        Ok(self.store.last(self.number).await?.map_or(0, |last| last.seq + 1))
+    }
+
     /// Why it is stuck, if it is.
     ///
     /// # Errors

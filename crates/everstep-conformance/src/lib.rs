@@ -1,2 +1,0 @@
-//! What every store of Everstep must do, as data.
-#![deny(missing_docs)]

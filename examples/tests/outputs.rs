@@ -1,0 +1,166 @@
+//! Every example is run and its output compared.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn example(name: &str) -> PathBuf {
+    let here = env::current_exe().expect("known");
+    let built =
+        here.parent().and_then(Path::parent).expect("target/PROFILE/deps").join("examples").join(name);
+    assert!(built.exists(), "{} is not built: `cargo build --examples`", built.display());
+    built
+}
+
+fn output(name: &str, args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("room");
+    Command::new(example(name)).args(args).current_dir(folder.path()).output().expect("it runs")
+}
+
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.is_empty(), "{errors}");
+    text.into_owned()
+}
+
+#[track_caller]
+fn check(name: &str, expected: &str) {
+    let output = output(name, &[]);
+    assert_eq!(said(&output), expected);
+    assert!(output.status.success());
+}
+
+#[test]
+fn looping() {
+    check("looping", "1 + .. + 10 = 55\njournal: 12 entries\n");
+}
+
+#[test]
+fn scopes() {
+    check("scopes", "best price 48\nsteps: left/gross, left/net, right/gross, right/net\n");
+}
+
+#[test]
+fn backoff() {
+    check(
+        "backoff",
+        "attempt 1: 503, come back later; again in 50ms\nattempt 2: connection reset; again in 40ms\n200 from http://example/\n",
+    );
+}
+
+#[test]
+fn race() {
+    check("race", "quick: after 1 ms / after 1 ms\nslow: too late / nobody\n");
+}
+
+#[test]
+fn typed_errors() {
+    check("typed_errors", "7: paid 7\n150: 50 missing\n666: failed with EV0001 the card is stolen\n");
+}
+
+#[test]
+fn verify() {
+    check("verify", "provider: charged 1900\nverify: looking for the charge\npaid 1900\n");
+}
+
+#[test]
+fn transfer() {
+    check("transfer", "w-1: 30 cents left\nw-2: not enough money\nbob has 70\n");
+}
+
+/// Runs onboarding commands one after the other on one database, each in a process of its own.
+fn onboarding(commands: &[&[&str]]) -> (String, String) {
+    let folder = tempfile::tempdir().expect("room");
+    let mut told = String::new();
+    for command in commands {
+        let output = Command::new(example("onboarding"))
+            .args(*command)
+            .current_dir(folder.path())
+            .output()
+            .expect("it runs");
+        told.push_str(&said(&output));
+        told.push_str("--\n");
+    }
+    let effects = fs::read_to_string(folder.path().join("onboarding.effects.txt")).unwrap_or_default();
+    let steps: Vec<_> = effects.lines().filter_map(|line| line.split(':').next()).collect();
+    (told, steps.join(" "))
+}
+
+const REST: &str = "\
+[RUN] provision_laptop
+[RUN] provision_access
+[DONE] provision_laptop
+[DONE] provision_access
+[RUN] send_welcome_email
+[DONE] send_welcome_email
+onboarding emp-42 completed: laptop for the record of Ada, access for the record of Ada
+--
+";
+
+#[test]
+fn onboarding_goes_on_after_a_crash() {
+    let (told, effects) = onboarding(&[&["crash", "--after", "create_record"], &["run"]]);
+    let crashed = "[RUN] create_record\n[DONE] create_record\n[CRASH] killed after create_record\n--\n";
+    assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{REST}"));
+    assert_eq!(effects, "create_record provision_laptop provision_access send_welcome_email");
+}
+
+#[test]
+fn onboarding_repeats_a_step_in_doubt_and_nothing_else() {
+    let (told, effects) = onboarding(&[&["crash", "--in-doubt", "provision_access"], &["run"]]);
+    let crashed = "\
+[RUN] create_record
+[DONE] create_record
+[RUN] provision_laptop
+[RUN] provision_access
+[CRASH] killed in provision_access
+--
+";
+    assert!(told.starts_with(crashed), "{told}");
+    assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{REST}"));
+    assert_eq!(
+        effects,
+        "create_record provision_laptop provision_access provision_laptop provision_access send_welcome_email",
+        "the two steps in flight, and no other, were made again"
+    );
+}
+
+#[test]
+fn a_completed_onboarding_runs_no_body() {
+    let (told, effects) = onboarding(&[&["run"], &["run"]]);
+    let skipped = "\
+[SKIP] create_record (recorded)
+[SKIP] provision_laptop (recorded)
+[SKIP] provision_access (recorded)
+[SKIP] send_welcome_email (recorded)
+onboarding emp-42 completed: laptop for the record of Ada, access for the record of Ada
+--
+";
+    assert_eq!(told, format!("[RUN] create_record\n[DONE] create_record\n{REST}{skipped}"));
+    assert_eq!(effects.split(' ').count(), 4);
+}
+
+#[test]
+fn reset_forgets_everything() {
+    let (told, effects) = onboarding(&[&["run"], &["reset"], &["run"]]);
+    let run = format!("[RUN] create_record\n[DONE] create_record\n{REST}");
+    assert_eq!(told, format!("{run}onboarding.db and its effects are gone\n--\n{run}"));
+    assert_eq!(effects.split(' ').count(), 4);
+}
+
+#[test]
+fn the_demo_crashes_and_resumes_in_two_processes() {
+    let told = said(&output("onboarding", &["demo"]));
+    let processes: Vec<_> =
+        told.lines().filter_map(|line| line.strip_prefix("-- process ")?.split(' ').next()).collect();
+    assert_eq!(processes.len(), 2);
+    assert_ne!(processes[0], processes[1]);
+    let order =
+        ["[RUN] create_record", "[CRASH]", "[SKIP] create_record", "completed", "send_welcome_email 1"];
+    let places: Vec<_> =
+        order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{part} in {told}"))).collect();
+    assert!(places.is_sorted(), "{told}");
+}
