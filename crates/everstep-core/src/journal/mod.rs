@@ -231,6 +231,10 @@ pub struct Entry {
     pub kind: u16,
     /// The key of the step, timer, ... it is about; `None` for what concerns the whole run.
     pub key: Option<Arc<str>>,
+    /// Which attempt of its step; 0 for what has no attempts.
+    pub attempt: u32,
+    /// What the step said its input was, for people and for the comparison on replay.
+    pub input: Option<Payload>,
     /// What it carries; its shape follows from the kind.
     pub body: Payload,
     /// The line of the call it answers.
