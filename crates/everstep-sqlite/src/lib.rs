@@ -1,2 +1,32 @@
-//! Everstep on one SQLite file.
+//! Everstep on one SQLite file: group commit near the speed of the disk.
+//!
+//! One thread owns the only connection that writes; it drains a queue into one transaction and answers everybody
+//! after its commit. Readers are connections of their own. Other processes, and the user's own tables, may use the
+//! same file: everything of ours begins with `everstep_`.
+//!
+//! Absent on purpose: what may follow what (the engine and `everstep-core`'s rules decide), and any other database.
 #![deny(missing_docs)]
+
+mod open;
+mod store;
+
+mod migrate;
+mod read;
+mod tx;
+mod write;
+
+mod batch;
+mod op;
+mod queue;
+mod writer;
+
+mod fault;
+mod lockfile;
+mod names;
+mod row;
+mod stopwatch;
+
+pub use open::{Options, Sqlite};
+pub use rusqlite;
+pub use tx::{SqliteJob, Tx};
+pub use write::start::insert_start;

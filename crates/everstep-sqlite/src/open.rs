@@ -1,0 +1,351 @@
+//! Opening a database file: what is checked, how it is made, and what its end is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use everstep_core::store::{Bell, Durability, StoreError};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{
+    fault::store_error,
+    lockfile::{OpenLock, WorkerLocks, beside},
+    migrate,
+    queue::Queue,
+    read::Readers,
+    tx,
+    writer::{State, Writer},
+};
+
+/// Older ones can corrupt a database in WAL mode when two connections write (the WAL-reset bug).
+const SQLITE_MIN: i32 = 3_051_003;
+/// How long an opening waits for somebody else's lock.
+const OPEN_WAIT: Duration = Duration::from_secs(10);
+/// Pages that the WAL is made to hold at once, a bit more than it has between two checkpoints: growing it later costs
+/// each commit a change of the file's length.
+const WARM_PAGES: usize = 1100;
+
+/// Everstep's store in one SQLite file, beside the user's own tables if they like.
+///
+/// A handle: clones are the same opening. When the last one is dropped, everything that was queued is written and the
+/// file is closed.
+#[derive(Clone)]
+pub struct Sqlite {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) locks: Arc<WorkerLocks>,
+    pub(crate) durability: Durability,
+    /// With which workflow the next claim begins.
+    pub(crate) turn: std::sync::atomic::AtomicUsize,
+    path: PathBuf,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    durability: Durability,
+    transaction_limit: Duration,
+    accept_lost_wal: bool,
+}
+
+impl Sqlite {
+    /// Opens a database, and makes it (readable for its owner only) if there is none.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file and what to do.
+    pub fn open(path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
+        Sqlite::options().open(path)
+    }
+
+    /// For everything that is not as usual.
+    pub fn options() -> Options {
+        Options {
+            durability: Durability::Power,
+            transaction_limit: Duration::from_secs(5),
+            accept_lost_wal: false,
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// What commits survive. With [`Durability::Process`] power loss may take the last ones, and then steps run twice;
+    /// single commits are several times faster.
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
+    /// How long SQL of one transactional step may run; 5 s if nothing is said. Everybody who writes waits for it.
+    pub fn transaction_limit(mut self, limit: Duration) -> Options {
+        self.transaction_limit = limit;
+        self
+    }
+
+    /// Opens a database even if its `-wal` file is gone that had commits when the last process died. They are lost:
+    /// steps that had been done may be done again.
+    pub fn accept_lost_wal(mut self, accept: bool) -> Options {
+        self.accept_lost_wal = accept;
+        self
+    }
+
+    /// Opens a database.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file and what to do.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
+        check_library(rusqlite::ffi::SQLITE_VERSION_NUMBER.min(rusqlite::version_number()))?;
+        // Absolute: the process may change its directory, and readers open the file later.
+        let path = std::path::absolute(path.as_ref()).map_err(|e| cannot(path.as_ref(), &e))?;
+        create(&path)?;
+        let (lock, alone) = OpenLock::take(&path);
+        // Looked at before SQLite makes a new one.
+        let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
+        let mut conn = connect(&path, self.durability)?;
+        migrate::migrate(&mut conn)?;
+        if alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
+            return Err(lost_wal(&path));
+        }
+        lock.share();
+        prepare_file(&conn, self.durability, alone)?;
+        // From here on the writer waits by itself, and can be stopped while it does.
+        conn.busy_timeout(Duration::ZERO).map_err(store_error)?;
+        tx::guard(&mut conn).map_err(store_error)?;
+        self.start(path, conn, lock)
+    }
+
+    fn start(self, path: PathBuf, conn: Connection, lock: OpenLock) -> Result<Sqlite, StoreError> {
+        let closed = Arc::new(OnceLock::new());
+        let readers = Arc::new(Readers::new(&path, closed.clone()));
+        let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
+        let locks = Arc::new(WorkerLocks::new(&path));
+        let writer = Writer {
+            conn,
+            queue: queue.clone(),
+            bell: bell.clone(),
+            locks: locks.clone(),
+            closed: closed.clone(),
+            job_limit: self.transaction_limit,
+            state: State::default(),
+        };
+        let pool = readers.clone();
+        let thread = std::thread::Builder::new()
+            .name("everstep-sqlite".into())
+            .spawn(move || {
+                // Also when the writer panics: whoever waits is told.
+                let _end = EndQueue(writer.queue.clone());
+                let conn = writer.run();
+                pool.close();
+                close(conn, &lock, closed.get().is_none());
+            })
+            .map_err(|e| cannot(&path, &e))?;
+        let durability = self.durability;
+        let turn = std::sync::atomic::AtomicUsize::new(0);
+        let inner = Inner { queue, bell, readers, locks, durability, turn, path, writer: Some(thread) };
+        Ok(Sqlite { inner: Arc::new(inner) })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.stop();
+        let Some(writer) = self.writer.take() else { return };
+        // The writer itself may drop the last handle, with a receipt that held one: it ends by itself then.
+        if writer.thread().id() != std::thread::current().id() && writer.join().is_err() {
+            tracing::error!("the writer of the store panicked");
+        }
+    }
+}
+
+struct EndQueue(Arc<Queue>);
+
+impl Drop for EndQueue {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Whether this SQLite may be trusted with the file.
+fn check_library(number: i32) -> Result<(), StoreError> {
+    if number >= SQLITE_MIN {
+        return Ok(());
+    }
+    let text = format!(
+        "SQLite {}.{}.{} is linked, which can corrupt a database in WAL mode; Everstep needs 3.51.3 or newer. Use the \
+         feature `bundled`, or update the system's SQLite",
+        number / 1_000_000,
+        number / 1000 % 1000,
+        number % 1000
+    );
+    Err(StoreError::Unusable(text.into()))
+}
+
+/// Makes an empty file that only its owner can read: journals hold what users typed. `-wal` and `-shm` follow it.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(cannot(path, &error)),
+    }
+}
+
+fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| cannot(path, &e))?;
+    conn.set_prepared_statement_cache_capacity(256);
+    conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
+    let mode: String = conn
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(|e| not_a_database(path, e))?;
+    if mode != "wal" {
+        let text = format!(
+            "`{}` cannot be in WAL mode (SQLite answered `{mode}`): put it on a local file system where this program \
+             may write",
+            path.display()
+        );
+        return Err(StoreError::Unusable(text.into()));
+    }
+    // FULL, not NORMAL: in WAL mode NORMAL may lose the last commits at power loss, and a lost commit is a step that
+    // runs twice. Group commit wins the cost back.
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = {};
+         PRAGMA fullfsync = {};
+         PRAGMA foreign_keys = ON;
+         PRAGMA cache_size = -16000;
+         PRAGMA wal_autocheckpoint = 1000;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA mmap_size = 0;",
+        level(durability),
+        if durability == Durability::Power { "ON" } else { "OFF" },
+    ))
+    .map_err(|e| not_a_database(path, e))?;
+    Ok(conn)
+}
+
+fn level(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Process => "NORMAL",
+        _ => "FULL",
+    }
+}
+
+/// Marks the file as open, in the main file itself: the mark must not be lost with the WAL it tells about.
+fn prepare_file(conn: &Connection, durability: Durability, alone: bool) -> Result<(), StoreError> {
+    if alone && meta(conn, "warm")? == 0 {
+        warm(conn, durability).map_err(store_error)?;
+    }
+    if meta(conn, "open")? == 0 {
+        set_meta(conn, "open", 1).map_err(store_error)?;
+        // Not TRUNCATE: an empty WAL beside the mark would look like a lost one.
+        checkpoint(conn, "FULL").map_err(store_error)?;
+    }
+    Ok(())
+}
+
+fn warm(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    conn.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0")?;
+    for n in 1..=WARM_PAGES {
+        set_meta(conn, "warm", n as i64)?;
+    }
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = {}; PRAGMA wal_autocheckpoint = 1000",
+        level(durability)
+    ))?;
+    checkpoint(conn, "RESTART")
+}
+
+fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<()> {
+    conn.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
+}
+
+fn meta(conn: &Connection, key: &str) -> Result<i64, StoreError> {
+    conn.query_row("SELECT value FROM everstep_meta WHERE key = ?1", [key], |row| row.get(0))
+        .map_err(store_error)
+}
+
+fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE everstep_meta SET value = ?2 WHERE key = ?1")?
+        .execute(rusqlite::params![key, value])
+        .map(drop)
+}
+
+/// The end of an opening. The last one takes the mark away, if the store was not closed by an error.
+fn close(conn: Connection, lock: &OpenLock, clean: bool) {
+    if clean && lock.is_last() {
+        let _ = conn.busy_timeout(Duration::from_secs(1));
+        if let Err(error) = set_meta(&conn, "open", 0).and_then(|()| checkpoint(&conn, "TRUNCATE")) {
+            tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
+        }
+    }
+    // A checkpoint is part of it, when nobody else has the file open.
+    if let Err((_, error)) = conn.close() {
+        tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
+    }
+}
+
+fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unusable(
+        format!("cannot open `{}`: {error}. Check the path and its permissions", path.display()).into(),
+    )
+}
+
+fn not_a_database(path: &Path, error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode as C;
+    match error.sqlite_error_code() {
+        Some(C::NotADatabase | C::DatabaseCorrupt) => {
+            let text = format!(
+                "`{}` is no SQLite database, or a damaged one ({error}): check the path, or restore it from a backup",
+                path.display()
+            );
+            StoreError::Unusable(text.into())
+        }
+        _ => cannot(path, &error),
+    }
+}
+
+fn lost_wal(path: &Path) -> StoreError {
+    let text = format!(
+        "`{0}` was not closed by the last process that had it open, and its file `{0}-wal` is gone. If that was deleted, \
+         the last commits are lost, and steps that were done would be done again: put the file back, or restore both \
+         from a backup. If another program has opened the database since and closed it properly, nothing is lost. Then, \
+         or if you take the loss, open it once with `Sqlite::options().accept_lost_wal(true)`",
+        path.display()
+    );
+    StoreError::Unusable(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_sqlite_is_refused() {
+        assert!(check_library(3_051_003).is_ok());
+        let error = check_library(3_051_002).expect_err("too old").to_string();
+        assert!(error.contains("3.51.2") && error.contains("bundled"), "{error}");
+    }
+}

@@ -1,0 +1,259 @@
+//! Reads, on read-only connections of their own. Each is short: a read that is held open keeps the WAL from being
+//! used again, which then grows by 80 MB a second.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use everstep_core::{
+    Status, Stuck, StuckReason, Timestamp,
+    journal::Entry,
+    store::{
+        Answer, Condition, Field, Filter, Inspect, Loaded, Operator, RunId, RunRow, StoreError, WorkerId,
+        WorkerSeen,
+    },
+};
+use rusqlite::{Connection, OpenFlags, types::Value};
+use tokio::sync::Semaphore;
+
+use crate::{
+    fault::{Fault, store_error},
+    names::Texts,
+    open::Sqlite,
+    row,
+};
+
+/// Reads at the same time: more would only wait for the disk.
+const AT_ONCE: usize = 8;
+
+/// The read-only connections of one opening.
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    room: Semaphore,
+    texts: Texts,
+    closed: Arc<OnceLock<Arc<str>>>,
+}
+
+impl Readers {
+    pub(crate) fn new(path: &Path, closed: Arc<OnceLock<Arc<str>>>) -> Readers {
+        Readers {
+            path: path.to_path_buf(),
+            idle: Mutex::default(),
+            room: Semaphore::new(AT_ONCE),
+            texts: Texts::default(),
+            closed,
+        }
+    }
+
+    /// The store is closed: nothing is read any more.
+    pub(crate) fn close(&self) {
+        self.room.close();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection, &Texts) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let conn = self.connection()?;
+        let result = work(&conn, &self.texts);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.room.is_closed() {
+            idle.push(conn);
+        }
+        result.map_err(|fault| match fault {
+            Fault::Refuse(error) => error,
+            Fault::Sql(error) => store_error(error),
+            Fault::TransactionGone => unreachable!("reads run no jobs"),
+        })
+    }
+
+    fn connection(&self) -> Result<Connection, StoreError> {
+        if let Some(cause) = self.closed.get() {
+            return Err(StoreError::Closed(cause.clone()));
+        }
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(conn) => Ok(conn),
+            None => connect(&self.path).map_err(store_error),
+        }
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.set_prepared_statement_cache_capacity(64);
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA trusted_schema = OFF;")?;
+    Ok(conn)
+}
+
+impl Sqlite {
+    /// Runs a read on a thread that may block.
+    pub(crate) fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &Texts) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<T> {
+        let readers = self.inner.readers.clone();
+        Box::pin(async move {
+            let ended = || StoreError::Closed("the store was dropped".into());
+            let inner = readers.clone();
+            let _room = readers.room.acquire().await.map_err(|_| ended())?;
+            tokio::task::spawn_blocking(move || inner.read(work))
+                .await
+                .map_err(|e| StoreError::Failed(e.to_string().into()))?
+        })
+    }
+
+    /// See [`everstep_core::store::Store::workers`].
+    pub(crate) fn seen_workers(&self) -> Answer<Vec<WorkerSeen>> {
+        let locks = self.inner.locks.clone();
+        self.read(move |conn, _| {
+            let sql = "SELECT id, beat, fenced FROM everstep_worker w WHERE fenced = 0 OR EXISTS (
+                         SELECT 1 FROM everstep_run WHERE owner = w.id AND wake_at IS NOT NULL)";
+            row::all(conn, sql, [], |row| {
+                let worker = WorkerId(row.get(0)?);
+                let beat = row::unsigned(row.get(1)?);
+                Ok(WorkerSeen { worker, beat, fenced: row.get(2)?, gone: locks.is_dead(worker) })
+            })
+        })
+    }
+
+    /// See [`everstep_core::store::Store::next_due`].
+    pub(crate) fn first_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT min(wake_at) FROM everstep_run WHERE owner = 0 AND wake_at IS NOT NULL
+                       AND workflow = (SELECT id FROM everstep_name WHERE kind = 1 AND text = ?1)";
+            let mut first = None;
+            for workflow in workflows.iter() {
+                let due =
+                    row::one(conn, sql, [&**workflow], |row| Ok(row.get::<_, Option<i64>>(0)?))?.flatten();
+                first = first.into_iter().chain(due).min();
+            }
+            Ok(first.map(Timestamp))
+        })
+    }
+}
+
+impl Inspect for Sqlite {
+    fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>> {
+        self.read(move |conn, texts| row::run_by_id(conn, texts, &id))
+    }
+
+    fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(move |conn, texts| {
+            let (condition, mut values) = compile(&filter);
+            values.push(Value::Integer(before.map_or(i64::MAX, |run| run.0)));
+            values.push(Value::Integer(row::signed(limit as u64)));
+            let sql = format!(
+                "SELECT {} FROM everstep_run WHERE {condition} AND id < ? ORDER BY id DESC LIMIT ?",
+                row::RUN
+            );
+            row::all(conn, &sql, rusqlite::params_from_iter(values), |row| row::run(conn, texts, row))
+        })
+    }
+
+    fn load(&self, run: RunId) -> Answer<Loaded> {
+        self.read(move |conn, texts| {
+            // One transaction: journal, inbox and started rows of the same moment.
+            let tx = conn.unchecked_transaction()?;
+            let entries = format!("SELECT {} FROM everstep_journal WHERE run = ?1 ORDER BY seq", row::ENTRY);
+            let inbox =
+                "SELECT n, kind, name, body, codec, id, at FROM everstep_inbox WHERE run = ?1 ORDER BY n";
+            let started =
+                "SELECT key, attempt, at, abandoned FROM everstep_started WHERE run = ?1 ORDER BY key";
+            let loaded = Loaded {
+                entries: row::all(&tx, &entries, [run.0], |row| row::entry(&tx, texts, row))?,
+                inbox: row::all(&tx, inbox, [run.0], row::received)?,
+                started: row::all(&tx, started, [run.0], row::started)?,
+            };
+            tx.finish()?;
+            Ok(loaded)
+        })
+    }
+
+    fn last(&self, run: RunId) -> Answer<Option<Entry>> {
+        self.read(move |conn, texts| {
+            let sql = format!(
+                "SELECT {} FROM everstep_journal WHERE run = ?1 ORDER BY seq DESC LIMIT 1",
+                row::ENTRY
+            );
+            row::one(conn, &sql, [run.0], |row| row::entry(conn, texts, row))
+        })
+    }
+
+    fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
+        self.read(move |conn, _| {
+            row::one(conn, "SELECT reason, key, detail FROM everstep_stuck WHERE run = ?1", [run.0], |row| {
+                let code: u8 = row.get(0)?;
+                let reason = StuckReason::from_code(code)
+                    .ok_or_else(|| row::damaged(&format!("{code} is no reason this version knows")))?;
+                let key = row.get::<_, Option<String>>(1)?.map(Arc::from);
+                Ok(Stuck { reason, key, detail: row.get(2)? })
+            })
+        })
+    }
+
+    fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
+        self.read(|conn, texts| {
+            let sql =
+                "SELECT workflow, status, n FROM everstep_run_count WHERE n > 0 ORDER BY workflow, status";
+            row::all(conn, sql, [], |row| {
+                Ok((texts.get(conn, row.get(0)?)?, row::status(row.get(1)?)?, row::unsigned(row.get(2)?)))
+            })
+        })
+    }
+}
+
+/// A filter as a condition with its values; no text of the user's becomes SQL.
+fn compile(filter: &Filter) -> (String, Vec<Value>) {
+    let (mut sql, mut values) = (String::from("1"), Vec::new());
+    for condition in &filter.conditions {
+        sql.push_str(" AND ");
+        match condition {
+            Condition::Status(set) => {
+                let codes: Vec<_> = set.iter().map(|status| status.code()).collect();
+                let list: Vec<_> = codes.iter().map(u8::to_string).collect();
+                sql.push_str(&format!("status IN ({})", list.join(", ")));
+                // Word for word what the partial index says: only then is it used.
+                if codes.iter().all(|code| (4..=7).contains(code)) {
+                    sql.push_str(" AND status IN (4, 5, 6, 7)");
+                }
+            }
+            Condition::Text { field, not, values: texts } => {
+                let marks = vec!["?"; texts.len()].join(", ");
+                let not = if *not { "NOT " } else { "" };
+                sql.push_str(&match field {
+                    Field::Workflow => format!(
+                        "workflow {not}IN (SELECT id FROM everstep_name WHERE kind = 1 AND text IN ({marks}))"
+                    ),
+                    other => format!("{} {not}IN ({marks})", column(*other)),
+                });
+                values.extend(texts.iter().cloned().map(Value::Text));
+            }
+            Condition::Time { field, operator, at } => {
+                let operator = match operator {
+                    Operator::Before => "<",
+                    Operator::UpTo => "<=",
+                    Operator::After => ">",
+                    Operator::From => ">=",
+                };
+                sql.push_str(&format!("{} {operator} ?", column(*field)));
+                values.push(Value::Integer(at.0));
+            }
+        }
+    }
+    (sql, values)
+}
+
+fn column(field: Field) -> &'static str {
+    match field {
+        Field::Id => "text_id",
+        Field::Workflow => "workflow",
+        Field::Created => "created_at",
+        Field::Finished => "finished_at",
+    }
+}

@@ -1,0 +1,214 @@
+//! The user's transaction on the writer's connection: what it may not do, and how long it may take.
+
+use std::{
+    cell::Cell,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use everstep_core::{Error, Result, journal::Payload};
+use rusqlite::{
+    Connection,
+    hooks::{AuthAction as A, AuthContext, Authorization},
+};
+
+use crate::stopwatch::Stopwatch;
+
+/// SQLite's instructions between two looks at the time: some ten microseconds.
+const INSTRUCTIONS: i32 = 1000;
+
+/// The database inside a transactional step: everything that is written through it commits together with the step's
+/// record, or not at all.
+///
+/// It refuses to begin, end or nest transactions, to attach databases, to set pragmas, and to touch tables of
+/// Everstep (names that begin with `everstep_`).
+#[derive(Debug)]
+pub struct Tx<'c> {
+    conn: &'c Connection,
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        self.conn
+    }
+}
+
+/// The job of [`everstep_core::store::Transact`] for this store.
+///
+/// It may be called more than once, each time with nothing of its earlier calls in the database: the writer repeats
+/// what it had to roll back for the sake of others.
+pub struct SqliteJob(pub Box<dyn FnMut(&Tx<'_>) -> Result<Payload> + Send>);
+
+impl std::fmt::Debug for SqliteJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SqliteJob")
+    }
+}
+
+/// How a job went.
+pub(crate) enum Ran {
+    Done {
+        body: Payload,
+        /// Whether it started runs.
+        started: bool,
+    },
+    /// Its own changes are undone; the transaction around it stands.
+    RolledBack(Error),
+    /// It ended the transaction around it.
+    Gone(Error),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    /// The store's own statements.
+    Off,
+    /// A user's.
+    On,
+    /// The store's own again, for a user: a start inside his transaction.
+    Lifted,
+}
+
+// The handlers are installed once, because installing an authorizer makes SQLite prepare every statement anew; what
+// they forbid is the state of this thread.
+thread_local! {
+    static GUARD: Cell<Guard> = const { Cell::new(Guard::Off) };
+    static LIMIT: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
+    static LATE: Cell<bool> = const { Cell::new(false) };
+    static STARTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a connection guard what jobs do on it.
+pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
+    conn.authorizer(Some(authorize))?;
+    conn.progress_handler(INSTRUCTIONS, Some(is_late))
+}
+
+/// Runs a job under a savepoint in the open transaction.
+pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> rusqlite::Result<Ran> {
+    conn.prepare_cached("SAVEPOINT everstep_job")?.execute([])?;
+    STARTED.set(false);
+    LATE.set(false);
+    LIMIT.set(Some((Stopwatch::start(), limit)));
+    GUARD.set(Guard::On);
+    let result = catch_unwind(AssertUnwindSafe(|| (job.0)(&Tx { conn })));
+    GUARD.set(Guard::Off);
+    LIMIT.set(None);
+    let result = result.unwrap_or_else(|panic| Err(Error::from(format!("panicked: {}", message(&*panic)))));
+    let result = match LATE.get() {
+        true => Err(too_long(limit)),
+        false => result,
+    };
+    if conn.is_autocommit() {
+        return Ok(Ran::Gone(gone(result.err())));
+    }
+    match result {
+        Ok(body) => {
+            conn.prepare_cached("RELEASE everstep_job")?.execute([])?;
+            Ok(Ran::Done { body, started: STARTED.get() })
+        }
+        Err(error) => {
+            conn.prepare_cached("ROLLBACK TO everstep_job")?.execute([])?;
+            conn.prepare_cached("RELEASE everstep_job")?.execute([])?;
+            Ok(Ran::RolledBack(error))
+        }
+    }
+}
+
+fn too_long(limit: Duration) -> Error {
+    Error::from(format!(
+        "the transaction took longer than {limit:?} and was rolled back: it holds up everybody who writes. Do less \
+         in it, or raise `transaction_limit`"
+    ))
+}
+
+fn gone(error: Option<Error>) -> Error {
+    match error {
+        Some(error) if error.to_string().starts_with("the transaction took") => error,
+        Some(error) => Error::from(format!(
+            "the transaction was ended from inside and is rolled back (by `OR ROLLBACK`, or because of an error of \
+             the database): {error}"
+        )),
+        None => Error::terminal(
+            "the transaction was ended from inside and is rolled back: use `OR ABORT` instead of `OR ROLLBACK`",
+        ),
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no message)")
+}
+
+/// Until it is dropped, this thread's statements are the store's own.
+pub(crate) fn lift_guard() -> Lifted {
+    let before = GUARD.get();
+    if before == Guard::On {
+        GUARD.set(Guard::Lifted);
+    }
+    Lifted(before)
+}
+
+pub(crate) struct Lifted(Guard);
+
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        GUARD.set(self.0);
+    }
+}
+
+/// A run was started inside the job that this thread runs, if it runs one.
+pub(crate) fn started_in_job() {
+    STARTED.set(true);
+}
+
+fn is_late() -> bool {
+    let late = GUARD.get() != Guard::Off && LIMIT.get().is_some_and(|(watch, limit)| watch.elapsed() > limit);
+    if late {
+        LATE.set(true);
+    }
+    late
+}
+
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    if GUARD.get() != Guard::On {
+        return Authorization::Allow;
+    }
+    let names: [Option<&str>; 2] = match context.action {
+        A::Transaction { .. }
+        | A::Savepoint { .. }
+        | A::Attach { .. }
+        | A::Detach { .. }
+        | A::Pragma { .. } => {
+            return Authorization::Deny;
+        }
+        A::Unknown { .. } => return Authorization::Deny,
+        A::Read { table_name, .. } | A::Update { table_name, .. } => [Some(table_name), None],
+        A::Insert { table_name } | A::Delete { table_name } | A::Analyze { table_name } => {
+            [Some(table_name), None]
+        }
+        A::CreateTable { table_name } | A::CreateTempTable { table_name } => [Some(table_name), None],
+        A::DropTable { table_name } | A::DropTempTable { table_name } => [Some(table_name), None],
+        A::AlterTable { table_name, .. } => [Some(table_name), None],
+        A::CreateVtable { table_name, .. } | A::DropVtable { table_name, .. } => [Some(table_name), None],
+        A::CreateIndex { index_name, table_name }
+        | A::CreateTempIndex { index_name, table_name }
+        | A::DropIndex { index_name, table_name }
+        | A::DropTempIndex { index_name, table_name } => [Some(index_name), Some(table_name)],
+        A::CreateTrigger { trigger_name, table_name }
+        | A::CreateTempTrigger { trigger_name, table_name }
+        | A::DropTrigger { trigger_name, table_name }
+        | A::DropTempTrigger { trigger_name, table_name } => [Some(trigger_name), Some(table_name)],
+        A::CreateView { view_name } | A::CreateTempView { view_name } => [Some(view_name), None],
+        A::DropView { view_name } | A::DropTempView { view_name } => [Some(view_name), None],
+        A::Reindex { index_name } => [Some(index_name), None],
+        _ => return Authorization::Allow,
+    };
+    if names.into_iter().flatten().any(is_ours) { Authorization::Deny } else { Authorization::Allow }
+}
+
+/// SQLite's names do not tell upper from lower case.
+fn is_ours(name: &str) -> bool {
+    name.get(..9).is_some_and(|begin| begin.eq_ignore_ascii_case("everstep_"))
+}

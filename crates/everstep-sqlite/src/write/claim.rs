@@ -1,0 +1,99 @@
+//! Runs that a worker takes, and messages for those it has.
+
+use everstep_core::{
+    Change, Timestamp,
+    store::{Claim, Claimed, Fence, RunId, RunRow, StoreError, WorkerId},
+};
+use rusqlite::params;
+
+use crate::{
+    batch::{Batch, Held},
+    fault::Fault,
+    names::NameKind,
+    row::{self, unsigned},
+};
+
+/// Takes due runs: one query per workflow, so that nobody steps over due runs of workflows that this worker does not
+/// know; `turn` says with which to begin.
+pub(crate) fn claim(
+    batch: &mut Batch<'_>,
+    fence: Fence,
+    claim: &Claim,
+    turn: usize,
+) -> Result<Vec<Claimed>, Fault> {
+    batch.check(fence)?;
+    let mut workflows = Vec::new();
+    for name in claim.workflows.iter() {
+        // A name that is in no row has no runs.
+        workflows.extend(batch.names.find(batch.conn, NameKind::Workflow, name)?);
+    }
+    if workflows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let first = turn % workflows.len();
+    workflows.rotate_left(first);
+    let mut taken = Vec::new();
+    // First everybody's fair share, then what is left over.
+    for share in [claim.limit.div_ceil(workflows.len()), claim.limit] {
+        for &workflow in &workflows {
+            let limit = share.min(claim.limit - taken.len());
+            if limit > 0 {
+                claim_some(batch, fence, claim.due, (workflow, limit), &mut taken)?;
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn claim_some(
+    batch: &mut Batch<'_>,
+    fence: Fence,
+    due: Timestamp,
+    (workflow, limit): (i64, usize),
+    taken: &mut Vec<Claimed>,
+) -> Result<(), Fault> {
+    let sql = format!(
+        "SELECT {} FROM everstep_run WHERE owner = 0 AND workflow = ?1 AND wake_at <= ?2 ORDER BY wake_at LIMIT ?3",
+        row::RUN
+    );
+    let (conn, texts) = (batch.conn, batch.texts);
+    let due = row::all(conn, &sql, params![workflow, due.0, Batch::limit(limit)], |row| {
+        row::run(conn, texts, row)
+    })?;
+    for row in due {
+        taken.push(claim_one(batch, fence, workflow, row)?);
+    }
+    Ok(())
+}
+
+fn claim_one(batch: &mut Batch<'_>, fence: Fence, workflow: i64, mut row: RunRow) -> Result<Claimed, Fault> {
+    let status = row.status.after(Change::Claimed).map_err(|e| illegal(row.run, e))?;
+    batch
+        .conn
+        .prepare_cached("UPDATE everstep_run SET owner = ?2, status = ?3, wake_at = ?4 WHERE id = ?1")?
+        .execute(params![row.run.0, fence.worker.0, status.code(), i64::MAX])?;
+    batch.count(workflow, Some(row.status), status);
+    let next = row::last_seq(batch.conn, row.run.0)?.map_or(0, |last| unsigned(last) + 1);
+    let load = batch.open(row.run, next, Held { worker: fence.worker, status, workflow });
+    row.owner = Some(fence.worker);
+    row.wake_at = Some(Timestamp::NEVER);
+    Ok(Claimed { row, load })
+}
+
+/// A row that breaks the table of statuses.
+pub(crate) fn illegal(run: RunId, error: everstep_core::IllegalChange) -> StoreError {
+    StoreError::Refused(format!("run {}: {error}", run.0).into())
+}
+
+/// Runs of this worker that got messages. Looks first: mostly there is nothing, and nothing written costs no sync.
+pub(crate) fn nudged(batch: &mut Batch<'_>, worker: WorkerId) -> Result<Vec<RunId>, Fault> {
+    // Every workflow by name, because the index has the workflow between owner and time.
+    let sql = "SELECT id FROM everstep_run WHERE owner = ?1
+               AND workflow IN (SELECT id FROM everstep_name WHERE kind = 1) AND wake_at = 0";
+    let runs = row::all(batch.conn, sql, [worker.0], |row| Ok(RunId(row.get(0)?)))?;
+    let mut update = batch.conn.prepare_cached("UPDATE everstep_run SET wake_at = ?2 WHERE id = ?1")?;
+    for run in &runs {
+        update.execute([run.0, i64::MAX])?;
+    }
+    Ok(runs)
+}

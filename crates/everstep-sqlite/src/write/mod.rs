@@ -1,0 +1,11 @@
+//! What the writer does for each verb, one noun a file. Each decides before it writes, so that a refusal concerns
+//! nobody else in the transaction.
+
+pub(crate) mod claim;
+pub(crate) mod cut;
+pub(crate) mod entry;
+pub(crate) mod post;
+pub(crate) mod start;
+pub(crate) mod transact;
+pub(crate) mod turn;
+pub(crate) mod worker;

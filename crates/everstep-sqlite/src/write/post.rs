@@ -1,0 +1,100 @@
+//! Letters into inboxes.
+
+use everstep_core::{
+    Change, Status,
+    store::{Letter, Post, Posted, RunId},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{claim::illegal, turn::clear_stuck};
+use crate::{batch::Batch, fault::Fault, row};
+
+/// A run as a letter finds it.
+struct Addressee {
+    run: RunId,
+    workflow: i64,
+    status: Status,
+    owner: i64,
+    inbox_n: i64,
+}
+
+/// Puts a letter into a run's inbox and wakes the run.
+pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
+    let Some(to) = find(batch.conn, &post.to)? else { return Ok(Posted::NoSuchRun) };
+    // Known before refused: a letter sent again is the same letter, whatever has become of the run.
+    if is_known(batch.conn, to.run, &post.letter)? {
+        return Ok(Posted::Known);
+    }
+    if !post.only.contains(to.status) {
+        return Ok(Posted::Refused(to.status));
+    }
+    // Of an owned run the owner decides; of a free one a person's letter may set it going again.
+    let revived = post.revive && to.owner == 0 && matches!(to.status, Status::Stuck | Status::Paused);
+    let status = match revived {
+        true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
+        false => to.status,
+    };
+    add(batch.conn, to.run, to.inbox_n + 1, &post.letter)?;
+    let wakes = !(status.is_over() || status == Status::Paused);
+    batch
+        .conn
+        .prepare_cached(
+            "UPDATE everstep_run SET inbox_n = inbox_n + 1, status = ?2, wake_at = CASE WHEN ?3 THEN 0 ELSE wake_at END,
+               takeovers = CASE WHEN ?4 THEN 0 ELSE takeovers END
+             WHERE id = ?1",
+        )?
+        .execute(params![to.run.0, status.code(), wakes, revived])?;
+    if revived {
+        clear_stuck(batch.conn, to.run)?;
+    }
+    batch.count(to.workflow, Some(to.status), status);
+    batch.rings.inbox |= to.owner != 0;
+    batch.rings.claimable |= to.owner == 0 && wakes;
+    Ok(Posted::Added)
+}
+
+fn find(conn: &Connection, id: &str) -> Result<Option<Addressee>, Fault> {
+    let sql = "SELECT id, workflow, status, owner, inbox_n FROM everstep_run WHERE text_id = ?1";
+    row::one(conn, sql, [id], |row| {
+        Ok(Addressee {
+            run: RunId(row.get(0)?),
+            workflow: row.get(1)?,
+            status: row::status(row.get(2)?)?,
+            owner: row.get(3)?,
+            inbox_n: row.get(4)?,
+        })
+    })
+}
+
+/// Whether a letter of this name ever reached the run.
+pub(crate) fn is_known(conn: &Connection, run: RunId, letter: &Letter) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM everstep_inbox_seen WHERE run = ?1 AND id = ?2")?
+        .query_row(params![run.0, letter.id.0.to_be_bytes()], |_| Ok(()))
+        .optional()
+        .map(|found| found.is_some())
+}
+
+/// Writes a letter as number `n`, and remembers its name for good.
+pub(crate) fn add(conn: &Connection, run: RunId, n: i64, letter: &Letter) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT INTO everstep_inbox_seen (run, id) VALUES (?1, ?2)")?
+        .execute(params![run.0, letter.id.0.to_be_bytes()])?;
+    insert(conn, run, n, letter)
+}
+
+/// Writes a letter as number `n`.
+pub(crate) fn insert(conn: &Connection, run: RunId, n: i64, letter: &Letter) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO everstep_inbox (run, n, kind, name, body, codec, id, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        run.0,
+        n,
+        letter.kind,
+        &*letter.name,
+        row::value(&letter.body),
+        letter.body.codec,
+        letter.id.0.to_be_bytes(),
+        letter.at.0,
+    ])
+    .map(drop)
+}

@@ -1,0 +1,176 @@
+//! Starts: each by itself, decided by the unique id.
+
+use std::sync::Arc;
+
+use everstep_core::{
+    Change, Status,
+    journal::Entry,
+    store::{Adopt, Claimed, Fence, NewRun, RunId, RunRow, Started, StoreError},
+};
+use rusqlite::{Connection, params};
+
+use super::entry;
+use crate::{
+    batch::{Batch, Held, add_count},
+    fault::{Fault, store_error},
+    migrate,
+    names::{self, NameKind, Texts},
+    row, tx,
+};
+
+/// What starts have led to, before their commit.
+#[derive(Default)]
+pub(crate) struct Starts {
+    pub(crate) answers: Vec<Started>,
+    claimed: Vec<(Claimed, Entry)>,
+}
+
+impl Starts {
+    /// After the commit: hands over the runs that the starting worker owns.
+    pub(crate) fn adopt(&mut self, by: Option<&Arc<dyn Adopt>>) {
+        if let Some(by) = by {
+            for (run, first) in self.claimed.drain(..) {
+                by.adopt(run, first);
+            }
+        }
+    }
+}
+
+/// Starts `runs`.
+pub(crate) fn start(batch: &mut Batch<'_>, runs: &[NewRun], fence: Option<Fence>) -> Result<Starts, Fault> {
+    if let Some(fence) = fence {
+        batch.check(fence)?;
+    }
+    let mut starts = Starts::default();
+    for run in runs {
+        let fence = fence.filter(|_| run.claim);
+        let started = start_one(batch, run, fence, &mut starts.claimed)?;
+        starts.answers.push(started);
+    }
+    Ok(starts)
+}
+
+fn start_one(
+    batch: &mut Batch<'_>,
+    run: &NewRun,
+    fence: Option<Fence>,
+    claimed: &mut Vec<(Claimed, Entry)>,
+) -> Result<Started, Fault> {
+    let workflow = batch.names.intern(batch.conn, NameKind::Workflow, &run.workflow)?;
+    let id = RunId(batch.next_run()?);
+    let status = if fence.is_some() { running() } else { Status::Pending };
+    if !insert_run(batch.conn, id, run, workflow, status, fence)? {
+        // No gap for a used id: numbers are dense in the order of starts.
+        batch.unused_run();
+        return known(batch.conn, batch.texts, &run.id);
+    }
+    entry::insert(batch, id, &run.first)?;
+    insert_extra(batch.conn, id, run)?;
+    batch.count(workflow, None, status);
+    match fence {
+        Some(fence) => {
+            let held = Held { worker: fence.worker, status, workflow };
+            let load = batch.open(id, run.first.seq + 1, held);
+            claimed.push((Claimed { row: row_of(id, run, fence), load }, run.first.clone()));
+        }
+        None => batch.rings.claimable = true,
+    }
+    Ok(Started::New(id))
+}
+
+/// `false` if the id is in use. No look before: the index decides.
+fn insert_run(
+    conn: &Connection,
+    id: RunId,
+    run: &NewRun,
+    workflow: i64,
+    status: Status,
+    fence: Option<Fence>,
+) -> rusqlite::Result<bool> {
+    let (owner, wake_at) = fence.map_or((0, run.due.0), |fence| (fence.worker.0, i64::MAX));
+    let changed = conn
+        .prepare_cached(
+            "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (text_id) DO NOTHING",
+        )?
+        .execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, run.first.at.0])?;
+    Ok(changed == 1)
+}
+
+fn insert_extra(conn: &Connection, id: RunId, run: &NewRun) -> rusqlite::Result<()> {
+    let Some(trace) = &run.trace else { return Ok(()) };
+    conn.prepare_cached("INSERT INTO everstep_run_extra (run, trace) VALUES (?1, ?2)")?
+        .execute(params![id.0, &**trace])
+        .map(drop)
+}
+
+fn known(conn: &Connection, texts: &Texts, id: &str) -> Result<Started, Fault> {
+    let damaged = |what: &str| row::damaged(&format!("run `{id}` has no {what}"));
+    let run = row::run_by_id(conn, texts, id)?.ok_or_else(|| damaged("row"))?;
+    let first = row::entry_at(conn, texts, run.run, 0)?.ok_or_else(|| damaged("first entry"))?;
+    Ok(Started::Known(Box::new(run), Box::new(first)))
+}
+
+/// The row as it was before the claim that is part of the start.
+fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
+    RunRow {
+        run: id,
+        id: run.id.clone(),
+        workflow: run.workflow.clone(),
+        status: Status::Pending,
+        owner: Some(fence.worker),
+        wake_at: Some(everstep_core::Timestamp::NEVER),
+        inbox_n: 0,
+        generation: 0,
+        takeovers: 0,
+        created_at: run.first.at,
+        finished_at: None,
+    }
+}
+
+fn running() -> Status {
+    Status::Pending.after(Change::Claimed).expect("a pending run can be claimed")
+}
+
+/// Starts a pending run on a connection of the user's, to the same file, inside the user's own transaction: it exists
+/// exactly if that commits. [`NewRun::claim`] is not looked at; a worker takes it when it is due.
+///
+/// # Errors
+/// The database is not (or no longer) one that this version of Everstep writes to; or SQLite's own error, after which
+/// nothing of the run is written.
+pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreError> {
+    let _ours = tx::lift_guard();
+    migrate::check_version(conn)?;
+    // A savepoint, so that an error in the middle leaves nothing, whatever the user does next.
+    conn.execute_batch("SAVEPOINT everstep_start").map_err(store_error)?;
+    let inserted = insert_pending(conn, run);
+    let end = if inserted.is_ok() {
+        "RELEASE everstep_start"
+    } else {
+        "ROLLBACK TO everstep_start; RELEASE everstep_start"
+    };
+    let ended = conn.execute_batch(end).map_err(store_error);
+    match inserted {
+        Ok(started) => ended.map(|()| started),
+        Err(Fault::Refuse(error)) => Err(error),
+        Err(Fault::Sql(error)) => Err(store_error(error)),
+        Err(Fault::TransactionGone) => unreachable!("only jobs of the writer end transactions"),
+    }
+}
+
+fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
+    let texts = Texts::default();
+    if row::run_by_id(conn, &texts, &run.id)?.is_some() {
+        return known(conn, &texts, &run.id);
+    }
+    let workflow = names::intern(conn, NameKind::Workflow, &run.workflow)?;
+    let id = conn
+        .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")?
+        .query_row([], |row| row.get(0).map(RunId))?;
+    insert_run(conn, id, run, workflow, Status::Pending, None)?;
+    entry::insert_on(conn, id, &run.first)?;
+    insert_extra(conn, id, run)?;
+    add_count(conn, workflow, Status::Pending, 1)?;
+    tx::started_in_job();
+    Ok(Started::New(id))
+}

@@ -1,0 +1,254 @@
+//! Turns: what a load adds to its run, and how it ends.
+
+use std::sync::Arc;
+
+use everstep_core::{
+    Change, Status, Stuck, Timestamp,
+    journal::{self, Entry, Kind, Outcome},
+    store::{End, Ended, Fence, Mark, Receipt, RunId, Settled, StoreError, Turn},
+};
+use rusqlite::{Connection, params};
+
+use super::{claim::illegal, entry};
+use crate::{
+    batch::{Batch, Held},
+    fault::Fault,
+    op::{After, Op, Weight},
+    row::{signed, unsigned},
+};
+
+/// A turn on its way. Its receipt hears exactly once what became of it.
+pub(crate) struct Commit {
+    pub(crate) fence: Fence,
+    pub(crate) turn: Turn,
+    receipt: Option<Arc<dyn Receipt>>,
+    settled: Option<Settled>,
+}
+
+/// The row's change when a load ends.
+struct RowChange {
+    status: Status,
+    wake_at: Option<i64>,
+    /// Compared with the row's.
+    inbox_n: Option<u64>,
+    finished_at: Option<Timestamp>,
+}
+
+impl Commit {
+    pub(crate) fn new(fence: Fence, turn: Turn, receipt: Arc<dyn Receipt>) -> Commit {
+        Commit { fence, turn, receipt: Some(receipt), settled: None }
+    }
+
+    fn write(&self, batch: &mut Batch<'_>) -> Result<Settled, Fault> {
+        let turn = &self.turn;
+        let held = batch.held(turn.load, turn.run, self.fence)?;
+        batch.check(self.fence)?;
+        let first = turn.entries.first().map(|entry| entry.seq);
+        without_gap(turn.run, &turn.entries)?;
+        let next = batch.admit(turn.load, turn.run, first, turn.entries.len())?;
+        if let Some(end) = &turn.end {
+            // The row first: if it has moved, nothing else may be written.
+            if let Some(inbox_n) = end_load(batch, self.fence, turn, end, held)? {
+                batch.unadmit();
+                return Ok(Settled::Moved { inbox_n });
+            }
+        }
+        for entry in &turn.entries {
+            entry::insert(batch, turn.run, entry)?;
+        }
+        for mark in &turn.marks {
+            set_mark(batch.conn, turn.run, mark)?;
+        }
+        for n in &turn.takes {
+            batch
+                .conn
+                .prepare_cached("DELETE FROM everstep_inbox WHERE run = ?1 AND n = ?2")?
+                .execute([turn.run.0, signed(*n)])?;
+        }
+        Ok(Settled::Durable { next })
+    }
+
+    fn answer(&mut self, settled: Settled) {
+        if let Some(receipt) = self.receipt.take() {
+            receipt.settled(settled);
+        }
+    }
+
+    fn ring_ended(&self, after: &After<'_>) {
+        let status = match &self.turn.end {
+            Some(End::Finished { status, .. }) => *status,
+            Some(End::Stuck { .. }) => Status::Stuck,
+            _ => return,
+        };
+        let last = self.turn.entries.last();
+        after.bell.ring_ended(self.turn.run, || Ended { status, outcome: last.and_then(outcome) });
+    }
+}
+
+impl Op for Commit {
+    fn weight(&self) -> Weight {
+        Weight::Turn(self.turn.run)
+    }
+
+    fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
+        let written = self.write(batch);
+        if matches!(written, Err(Fault::Refuse(_))) {
+            batch.close(self.turn.load);
+        }
+        self.settled = Some(written?);
+        Ok(())
+    }
+
+    fn settle(mut self: Box<Self>, after: &mut After<'_>) {
+        let settled = self.settled.take().expect("settled after it was applied");
+        if matches!(settled, Settled::Durable { .. }) {
+            self.ring_ended(after);
+        }
+        self.answer(settled);
+    }
+
+    fn fail(mut self: Box<Self>, error: StoreError, after: &mut After<'_>) {
+        after.loads.close(self.turn.load);
+        self.answer(Settled::Refused(error));
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        self.answer(Settled::Refused(StoreError::Closed("its writer has ended".into())));
+    }
+}
+
+/// Entries are numbered without a gap; the gate looks at the first only.
+fn without_gap(run: RunId, entries: &[Entry]) -> Result<(), StoreError> {
+    match entries.windows(2).find(|pair| pair[1].seq != pair[0].seq + 1) {
+        None => Ok(()),
+        Some(pair) => Err(StoreError::Refused(
+            format!("run {}: entry {} after {}", run.0, pair[1].seq, pair[0].seq).into(),
+        )),
+    }
+}
+
+/// Changes the run's row; `Some` with its inbox count if that is not what the driver thinks, and nothing was changed.
+fn end_load(
+    batch: &mut Batch<'_>,
+    fence: Fence,
+    turn: &Turn,
+    end: &End,
+    held: Held,
+) -> Result<Option<u64>, Fault> {
+    let change = row_change(turn.run, end, held.status)?;
+    let changed = batch
+        .conn
+        .prepare_cached(
+            "UPDATE everstep_run SET owner = 0, status = ?3, wake_at = ?4, finished_at = ?5
+             WHERE id = ?1 AND owner = ?2 AND (?6 IS NULL OR inbox_n = ?6)",
+        )?
+        .execute(params![
+            turn.run.0,
+            fence.worker.0,
+            change.status.code(),
+            change.wake_at,
+            change.finished_at.map(|at| at.0),
+            change.inbox_n.map(signed),
+        ])?;
+    if changed == 0 {
+        return match batch.owner_and_inbox(turn.run)? {
+            Some((owner, inbox_n)) if owner == fence.worker.0 => Ok(Some(unsigned(inbox_n))),
+            _ => {
+                Err(StoreError::Refused(format!("run {} is no longer this worker's", turn.run.0).into())
+                    .into())
+            }
+        };
+    }
+    batch.count(held.workflow, Some(held.status), change.status);
+    match end {
+        End::Stuck { stuck, at, .. } => set_stuck(batch.conn, turn.run, stuck, *at)?,
+        End::Finished { .. } if held.status == Status::Stuck => clear_stuck(batch.conn, turn.run)?,
+        End::GivenBack { .. } => batch.rings.claimable = true,
+        End::Finished { .. } | End::Parked { .. } => {}
+    }
+    batch.close(turn.load);
+    Ok(None)
+}
+
+fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChange, StoreError> {
+    let after = |change| from.after(change).map_err(|e| illegal(run, e));
+    Ok(match end {
+        End::Finished { status, inbox_n, at } => {
+            let change = match status {
+                Status::Completed => Change::Completed,
+                Status::Failed => Change::Failed,
+                Status::Cancelled => Change::Cancelled,
+                other => {
+                    return Err(StoreError::Refused(format!("run {} cannot end as {other}", run.0).into()));
+                }
+            };
+            RowChange {
+                status: after(change)?,
+                wake_at: None,
+                inbox_n: Some(*inbox_n),
+                finished_at: Some(*at),
+            }
+        }
+        End::Parked { wake_at, inbox_n } => RowChange {
+            status: after(Change::Parked)?,
+            wake_at: wake_at.map(|at| at.0),
+            inbox_n: Some(*inbox_n),
+            finished_at: None,
+        },
+        End::Stuck { inbox_n, .. } => RowChange {
+            status: after(Change::Stuck)?,
+            wake_at: None,
+            inbox_n: Some(*inbox_n),
+            finished_at: None,
+        },
+        End::GivenBack { wake_at } => RowChange {
+            status: after(Change::GivenBack)?,
+            wake_at: Some(wake_at.0),
+            inbox_n: None,
+            finished_at: None,
+        },
+    })
+}
+
+fn set_mark(conn: &Connection, run: RunId, mark: &Mark) -> rusqlite::Result<()> {
+    match mark {
+        Mark::Started(row) => conn
+            .prepare_cached(
+                "INSERT INTO everstep_started (run, key, attempt, at, abandoned) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (run, key) DO UPDATE
+                 SET attempt = excluded.attempt, at = excluded.at, abandoned = excluded.abandoned",
+            )?
+            .execute(params![run.0, &*row.key, row.attempt, row.at.0, row.abandoned]),
+        Mark::Cleared(key) => conn
+            .prepare_cached("DELETE FROM everstep_started WHERE run = ?1 AND key = ?2")?
+            .execute(params![run.0, &**key]),
+    }
+    .map(drop)
+}
+
+fn set_stuck(conn: &Connection, run: RunId, stuck: &Stuck, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO everstep_stuck (run, reason, key, detail, at) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (run) DO UPDATE
+         SET reason = excluded.reason, key = excluded.key, detail = excluded.detail, at = excluded.at",
+    )?
+    .execute(params![run.0, stuck.reason.code(), stuck.key.as_deref(), stuck.detail, at.0])
+    .map(drop)
+}
+
+/// The run needs nobody any more.
+pub(crate) fn clear_stuck(conn: &Connection, run: RunId) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM everstep_stuck WHERE run = ?1")?.execute([run.0]).map(drop)
+}
+
+/// The outcome that the last entry tells, if it is one this version can read; else listeners read it themselves.
+fn outcome(last: &Entry) -> Option<Outcome> {
+    match last.known_kind()? {
+        Kind::Completed => Some(Outcome::Completed(last.body.clone())),
+        Kind::Failed => journal::decode(&last.body).ok().map(Outcome::Failed),
+        Kind::Cancelled => journal::decode(&last.body).ok().map(Outcome::Cancelled),
+        _ => None,
+    }
+}
