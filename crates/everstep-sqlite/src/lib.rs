@@ -28,5 +28,5 @@ mod stopwatch;
 
 pub use open::{Options, Sqlite};
 pub use rusqlite;
-pub use tx::{SqliteJob, Tx};
+pub use tx::{JobBody, SqliteJob, Tx};
 pub use write::start::insert_start;
