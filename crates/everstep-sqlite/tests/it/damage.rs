@@ -1,11 +1,10 @@
-//! A disk without space: turns wait, clients are told.
+//! A file that cannot be trusted any more. That a full disk makes turns wait is tested in `src/store.rs`, where the
+//! writer's connection can be given a limit.
 
 use everstep_core::store::{Store, StoreError};
 
 use crate::fixture::{Desk, Worker, new_run, sql, told};
 
-/// `max_page_count` belongs to a connection, and the writer's is not ours: what is at hand everywhere is a limit on
-/// the size of files, which a test cannot set for itself alone. So the writer is closed instead by damage it meets.
 #[tokio::test]
 async fn a_damaged_file_closes_the_store_for_everybody() {
     let desk = Desk::new();
