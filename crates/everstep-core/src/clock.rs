@@ -30,6 +30,7 @@ impl Clock {
     }
 
     /// A clock that moves with tokio's, paused or not.
+    #[cfg(any(test, feature = "testing"))]
     pub fn simulated() -> Clock {
         Clock { origin: Some(Instant::now()) }
     }

@@ -19,6 +19,7 @@ impl Entropy {
     }
 
     /// The same numbers for the same seed.
+    #[cfg(any(test, feature = "testing"))]
     pub fn seeded(seed: u64) -> Entropy {
         Entropy(Some(Arc::new((seed, AtomicU64::new(0)))))
     }
@@ -33,5 +34,15 @@ impl Entropy {
                 u128::from_le_bytes(bytes)
             }
         }
+    }
+}
+
+/// Counts the draws of one attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
     }
 }

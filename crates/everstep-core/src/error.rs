@@ -2,14 +2,7 @@
 //! [`EngineError`] lives outside: what a verb of `Engine`, `Client` or `Run` fails with. A type that `?` makes from
 //! anything cannot itself be a `std::error::Error` (coherence), hence two.
 
-use std::{
-    any::Any,
-    error::Error as StdError,
-    fmt,
-    panic::Location,
-    sync::Arc,
-    time::Duration,
-};
+use std::{any::Any, error::Error as StdError, fmt, panic::Location, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -117,7 +110,12 @@ impl Error {
 
     #[track_caller]
     fn raised(error: BoxError) -> Self {
-        Error { what: What::Raised(error, Location::caller()), terminal: false, retry_after: None, entry: None }
+        Error {
+            what: What::Raised(error, Location::caller()),
+            terminal: false,
+            retry_after: None,
+            entry: None,
+        }
     }
 
     /// What kind of error it is.
@@ -145,7 +143,9 @@ impl Error {
     pub fn is<E: StdError + 'static>(&self) -> bool {
         match &self.what {
             What::Raised(error, _) => error.is::<E>(),
-            What::Recorded(record) => record.failure.typed.as_ref().is_some_and(|(tag, _)| tag == type_tag::<E>()),
+            What::Recorded(record) => {
+                record.failure.typed.as_ref().is_some_and(|(tag, _)| tag == type_tag::<E>())
+            }
         }
     }
 
@@ -193,6 +193,11 @@ impl Error {
         Error { what: What::Recorded(Arc::new(Record::new(failure))), terminal, retry_after: None, entry }
     }
 
+    /// The same error, stopping the retries.
+    pub(crate) fn and_stop(self) -> Self {
+        Error { terminal: true, ..self }
+    }
+
     /// The delay that it asks for.
     pub(crate) fn asked_delay(&self) -> Option<Duration> {
         self.retry_after
@@ -201,7 +206,9 @@ impl Error {
     /// What the journal keeps of it. Live code sees the same, so that it cannot tell the first time from a replay.
     pub(crate) fn to_failure(&self, typed: Option<&Typed>) -> Failure {
         match &self.what {
-            What::Recorded(record) => Failure { terminal: self.terminal, cause: self.entry, ..record.failure.clone() },
+            What::Recorded(record) => {
+                Failure { terminal: self.terminal, cause: self.entry, ..record.failure.clone() }
+            }
             What::Raised(error, at) => Failure {
                 causes: sources(&**error),
                 raised_at: at.to_string(),
@@ -401,12 +408,6 @@ impl Failure {
             typed: None,
             cause: None,
         }
-    }
-
-    /// A panic's failure.
-    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Failure {
-        let said = panic_message(panic);
-        Failure::of(ErrorKind::Panic, Code::PANIC, format!("panicked: {said}"))
     }
 
     fn downcast<E: DeserializeOwned>(&self, wanted: &str) -> Option<E> {

@@ -4,12 +4,28 @@
 //! HTTP and no terminal.
 #![deny(missing_docs)]
 
+mod body;
+mod ctx;
+mod macros;
+mod op;
+mod retry;
+mod scope;
+#[cfg(any(test, feature = "testing"))]
+mod simulation;
+mod step;
+
+mod client;
+mod engine;
+mod run;
+mod settings;
+
 pub mod journal;
 pub mod store;
 
 mod clock;
 mod code;
 mod digest;
+mod driver;
 mod entropy;
 mod error;
 mod name;
@@ -17,9 +33,31 @@ mod status;
 mod stuck;
 mod time;
 
+pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
+pub use client::{Batch, Client, LIST_LIMIT, List, Start};
+pub use ctx::Ctx;
+#[doc(hidden)]
+pub use ctx::said_by;
 pub use digest::{Digest, Incarnation};
+pub use engine::{Builder, Engine, Event, Events, NoState, With};
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
-pub use name::Workflow;
+pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
+pub use op::Op;
+pub use retry::Retry;
+pub use run::{Run, RunInfo};
+pub use settings::{
+    ENTRIES_MAX, GRACE, LEASE, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX, Settings, TAKEOVERS_MAX, days, hours,
+    minutes, seconds,
+};
+#[cfg(any(test, feature = "testing"))]
+pub use simulation::Simulation;
 pub use status::{Change, IllegalChange, Status, StatusSet};
+pub use step::Step;
 pub use stuck::{Stuck, StuckReason};
 pub use time::Timestamp;
+
+#[doc(hidden)]
+pub use tokio as __tokio;
+
+/// A boxed future that may cross threads.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

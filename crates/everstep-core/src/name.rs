@@ -67,7 +67,10 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     };
     Err(Error::misuse(
         Code::BAD_NAME,
-        format!("`{}` cannot name a {what}: {why}. A name has 1 to {NAME_BYTES_MAX} bytes without `/`, `#` and control characters, and does not begin with `$`", name.escape_debug()),
+        format!(
+            "`{}` cannot name a {what}: {why}. A name has 1 to {NAME_BYTES_MAX} bytes without `/`, `#` and control characters, and does not begin with `$`",
+            name.escape_debug()
+        ),
     ))
 }
 
@@ -86,7 +89,10 @@ pub(crate) fn check_run_id(id: &str) -> Result<(), Error> {
     };
     Err(Error::misuse(
         Code::BAD_NAME,
-        format!("`{}` cannot be a run id: {why}. An id has 1 to {RUN_ID_BYTES_MAX} bytes without control characters", id.escape_debug()),
+        format!(
+            "`{}` cannot be a run id: {why}. An id has 1 to {RUN_ID_BYTES_MAX} bytes without control characters",
+            id.escape_debug()
+        ),
     ))
 }
 

@@ -135,10 +135,9 @@ impl fmt::Display for Status {
 impl FromStr for Status {
     type Err = String;
     fn from_str(word: &str) -> Result<Status, String> {
-        Status::ALL
-            .into_iter()
-            .find(|s| s.word() == word)
-            .ok_or_else(|| format!("`{word}` is no status; there are {}", Status::ALL.map(Status::word).join(", ")))
+        Status::ALL.into_iter().find(|s| s.word() == word).ok_or_else(|| {
+            format!("`{word}` is no status; there are {}", Status::ALL.map(Status::word).join(", "))
+        })
     }
 }
 

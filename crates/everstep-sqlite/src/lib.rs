@@ -9,6 +9,7 @@
 
 mod open;
 mod store;
+mod workflow;
 
 mod migrate;
 mod read;
@@ -29,4 +30,5 @@ mod stopwatch;
 pub use open::{Options, Sqlite};
 pub use rusqlite;
 pub use tx::{JobBody, SqliteJob, Tx};
+pub use workflow::{StartIn, Transaction};
 pub use write::start::insert_start;

@@ -11,8 +11,8 @@ use everstep_core::{
     Status, Stuck, StuckReason, Timestamp,
     journal::Entry,
     store::{
-        Answer, Condition, Field, Filter, Inspect, Loaded, Operator, RunId, RunRow, StoreError, WorkerId,
-        WorkerSeen,
+        Answer, Condition, Field, Filter, Inspect, Loaded, Operator, Received, RunId, RunRow, StoreError,
+        WorkerId, WorkerSeen,
     },
 };
 use rusqlite::{Connection, OpenFlags, types::Value};
@@ -172,6 +172,14 @@ impl Inspect for Sqlite {
             };
             tx.finish()?;
             Ok(loaded)
+        })
+    }
+
+    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
+        self.read(move |conn, _| {
+            let sql =
+                "SELECT n, kind, name, body, codec, id, at FROM everstep_inbox WHERE run = ?1 ORDER BY n";
+            row::all(conn, sql, [run.0], row::received)
         })
     }
 

@@ -23,6 +23,9 @@ pub struct Ended {
     pub outcome: Option<Outcome>,
 }
 
+/// A listener's number, and how it is told.
+type Waiting = (u64, oneshot::Sender<Ended>);
+
 /// Rung by the store after its commits.
 #[derive(Debug)]
 pub struct Bell {
@@ -31,7 +34,7 @@ pub struct Bell {
     foreign: watch::Sender<u64>,
     next: AtomicU64,
     waiting: AtomicUsize,
-    listeners: Mutex<HashMap<RunId, Vec<(u64, oneshot::Sender<Ended>)>>>,
+    listeners: Mutex<HashMap<RunId, Vec<Waiting>>>,
 }
 
 impl Default for Bell {

@@ -53,7 +53,13 @@ impl<X> Loads<X> {
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the load has ended, or if there is a gap.
-    pub fn admit(&mut self, load: LoadId, run: RunId, first: Option<u64>, count: usize) -> Result<u64, StoreError> {
+    pub fn admit(
+        &mut self,
+        load: LoadId,
+        run: RunId,
+        first: Option<u64>,
+        count: usize,
+    ) -> Result<u64, StoreError> {
         self.get(load, run)?;
         let open = self.open.get_mut(&load).expect("just seen");
         if let Some(first) = first.filter(|first| *first != open.next) {

@@ -21,7 +21,7 @@ pub use bell::{Bell, Ended, Listener};
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
 pub use loads::{LoadId, Loads};
-
+pub use memory::Memory;
 
 use crate::{
     Error,
@@ -419,6 +419,8 @@ pub trait Inspect: Send + Sync {
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
     /// A run's journal, inbox and started rows, in one consistent read.
     fn load(&self, run: RunId) -> Answer<Loaded>;
+    /// What has reached a run and is not in its journal yet, by number.
+    fn inbox(&self, run: RunId) -> Answer<Vec<Received>>;
     /// The last entry of a run's journal.
     fn last(&self, run: RunId) -> Answer<Option<Entry>>;
     /// Why a run is stuck.

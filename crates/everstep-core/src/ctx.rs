@@ -1,0 +1,345 @@
+//! What a workflow sees of the engine.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::Location,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    BoxFuture,
+    body::{Body, Data, Outcome, Repeat, StepCtx},
+    driver::{run::RunCore, table::Sort},
+    error::{Code, Error, Result, panic_message},
+    name::limit_error,
+    op::{Op, Timer},
+    scope::{Claim, Scope},
+    step::{Made, Step, record},
+    store::{Transact, Transacted},
+    time::Timestamp,
+};
+
+/// A run as its workflow function sees it: everything durable goes through it.
+///
+/// Owned, `Clone`, `Send` and `Sync`; helpers take `&Ctx`. It works only inside its own workflow function: in a step
+/// body, on another task or after the end its calls are refused with advice.
+#[derive(Clone)]
+pub struct Ctx {
+    core: Arc<RunCore>,
+    scope: Arc<Scope>,
+}
+
+impl std::fmt::Debug for Ctx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ctx").field("run", self.core.id()).field("scope", &self.scope.path()).finish()
+    }
+}
+
+impl Ctx {
+    pub(crate) fn root(core: Arc<RunCore>) -> Ctx {
+        Ctx { core, scope: Scope::root() }
+    }
+
+    /// Runs `body` once and remembers its result for the rest of this run.
+    ///
+    /// A body that takes a context needs its type: `async |s: StepCtx| ..`. It returns `everstep::Result`; let `?`
+    /// convert other errors: `async || Ok(call().await?)`.
+    ///
+    /// # What survives a crash
+    /// A result that was returned is durable. If the process dies after `body` took effect but before that, `body`
+    /// runs again: pass [`StepCtx::idempotency_key`] to whatever it calls.
+    ///
+    /// # Errors
+    /// What the body's last attempt failed with, as it is recorded. [`ErrorKind::Misuse`](crate::ErrorKind) for a bad
+    /// name, a second operation of that name side by side, or a call from where it cannot be.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Result, Retry};
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     let greeting = ctx.step("greet", async || Ok(format!("hello {name}"))).retry(Retry::exponential(3)).await?;
+    ///     Ok(greeting)
+    /// }
+    /// ```
+    #[track_caller]
+    pub fn step<'a, T, A, F>(&self, name: &str, body: F) -> Step<'a, T>
+    where
+        F: Body<A> + Repeat + Send + 'a,
+        F::Future: Send + 'a,
+        <F::Future as Future>::Output: Outcome<T>,
+        T: Data,
+    {
+        let bytes_max = self.core.worker.settings.payload_bytes_max;
+        self.make_step(
+            name,
+            Box::new(move |s| {
+                let work = body.again().call(s);
+                Box::pin(async move { record(work.await.into_result()?, bytes_max) })
+            }),
+        )
+    }
+
+    /// A step whose body computes or blocks: it runs on the blocking pool, on a thread of its own, and two of them use
+    /// two cores. In all else like [`Ctx::step`]; dropped or out of time, its thread runs on to its end.
+    #[track_caller]
+    pub fn step_blocking<T, F>(&self, name: &str, body: F) -> Step<'static, T>
+    where
+        F: FnOnce() -> Result<T> + Repeat + Send + 'static,
+        T: Data,
+    {
+        let bytes_max = self.core.worker.settings.payload_bytes_max;
+        self.make_step(
+            name,
+            Box::new(move |_| {
+                let body = body.again();
+                let work = tokio::task::spawn_blocking(move || record(body()?, bytes_max));
+                Box::pin(async move {
+                    match work.await {
+                        Ok(made) => made,
+                        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+                        Err(_) => Err("the runtime is shutting down".into()),
+                    }
+                })
+            }),
+        )
+    }
+
+    #[track_caller]
+    fn make_step<'a, T: Data>(
+        &self,
+        name: &str,
+        make: Box<dyn Fn(StepCtx) -> BoxFuture<'a, Result<Made<T>>> + Send + 'a>,
+    ) -> Step<'a, T> {
+        let site = Location::caller();
+        match self.claim(Sort::Step, name, site) {
+            Ok((claim, op, now)) => Step::new(self.core.clone(), claim, op, now, make),
+            Err(error) => Step::refused(error),
+        }
+    }
+
+    /// The seam of the store crates' `Transaction` traits: `job` is the store's own kind of job, made anew for each
+    /// attempt.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn transaction_on<T: Data>(
+        &self,
+        store: &'static str,
+        name: &str,
+        job: impl Fn() -> Box<dyn Any + Send> + Send + 'static,
+    ) -> Step<'static, T> {
+        let core = self.core.clone();
+        let site = Location::caller();
+        let (claim, op, now) = match self.claim(Sort::Step, name, site) {
+            Ok(claimed) => claimed,
+            Err(error) => return Step::refused(error),
+        };
+        let key = claim.key.clone();
+        let make = Box::new(move |_: StepCtx| {
+            let runs_on = core.worker.store.name();
+            let answer = (runs_on == store).then(|| {
+                let step = Transact {
+                    run: core.claimed.row.run,
+                    load: core.claimed.load,
+                    key: key.clone(),
+                    at: core.worker.clock.now(),
+                    job: job(),
+                };
+                core.worker.store.transact(core.worker.fence, step)
+            });
+            Box::pin(async move {
+                let answer = answer.ok_or_else(|| {
+                    Error::misuse(
+                        Code::WRONG_STORE,
+                        format!("a `{store}` transaction on an engine that runs on `{runs_on}`: use the `Transaction` trait of that store"),
+                    )
+                })?;
+                match answer.await {
+                    Ok(Transacted::Committed { n, body }) => {
+                        let value: T = serde_json::from_slice(&body.bytes)?;
+                        Ok(Made { value, payload: body, letter: Some(n) })
+                    }
+                    Ok(Transacted::RolledBack(error)) => Err(error),
+                    // The store refuses this load, or is over: the driver hears it too and drops the function.
+                    Err(_) => std::future::pending().await,
+                }
+            }) as BoxFuture<'static, Result<Made<T>>>
+        });
+        Step::new(self.core.clone(), claim, op, now, make)
+    }
+
+    /// Encodes what a transaction's body returned, and checks that it comes back.
+    #[doc(hidden)]
+    pub fn recorded<T: Data>(value: T) -> Result<crate::journal::Payload> {
+        record(value, crate::settings::PAYLOAD_BYTES_MAX).map(|made| made.payload)
+    }
+
+    /// A name space for a branch that runs beside others: its steps and free values are its own.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Result};
+    /// async fn both(ctx: Ctx, n: u32) -> Result<u32> {
+    ///     let (a, b) = everstep_core::try_join!(
+    ///         ctx.scope("left", async |ctx| ctx.step("double", async || Ok(n * 2)).await),
+    ///         ctx.scope("right", async |ctx| ctx.step("double", async || Ok(n * 20)).await),
+    ///     )?;
+    ///     Ok(a + b)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// What `body` returns; misuse as in [`Ctx::step`].
+    #[track_caller]
+    pub fn scope<'a, T, F, Fut>(&self, name: &str, body: F) -> Op<'a, Result<T>>
+    where
+        F: FnOnce(Ctx) -> Fut + Send + 'a,
+        Fut: Future + Send + 'a,
+        Fut::Output: Outcome<T>,
+        T: 'a,
+    {
+        let site = Location::caller();
+        let claimed = self.claim(Sort::Scope, name, site);
+        let core = self.core.clone();
+        Op::new(async move {
+            let (mut claim, op, _) = claimed?;
+            claim.polled();
+            let _open = OpenScope { core: core.clone(), op };
+            let inner = Ctx { core, scope: Scope::under(&claim.key) };
+            body(inner).await.into_result()
+        })
+    }
+
+    /// Waits for `wait`, from [`Ctx::now`] on, across crashes.
+    ///
+    /// # Panics
+    /// In a step body, on another task, or after the end, with advice.
+    #[track_caller]
+    pub fn sleep(&self, wait: Duration) -> Op<'static, ()> {
+        Op::new(self.timer("$sleep", wait, Location::caller()))
+    }
+
+    /// `work`, or `None` when the time ran out first; `work` is dropped then.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    ///
+    /// # Panics
+    /// As [`Ctx::sleep`].
+    #[track_caller]
+    pub fn timeout<'a, T, F>(&self, limit: Duration, work: F) -> Op<'a, Result<Option<T>>>
+    where
+        F: Future + Send + 'a,
+        F::Output: Outcome<T>,
+    {
+        let timer = self.timer("$timeout", limit, Location::caller());
+        Op::new(async move {
+            let (mut work, mut timer) = (pin!(work), pin!(timer));
+            std::future::poll_fn(|cx| {
+                if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                    return Poll::Ready(done.into_result().map(Some));
+                }
+                timer.as_mut().poll(cx).map(|()| Ok(None))
+            })
+            .await
+        })
+    }
+
+    fn timer(&self, name: &'static str, wait: Duration, site: &'static Location<'static>) -> Timer {
+        if let Err(error) = self.core.check_place(&format!("`{}`", &name[1..])) {
+            panic!("{error}");
+        }
+        let claim = self.scope.claim_unnamed(name);
+        let op = self.core.open(&claim.key, Sort::Timer, site);
+        let deadline = self.core.state().now.after(wait);
+        Timer::new(self.core.clone(), claim, op, deadline)
+    }
+
+    fn claim(
+        &self,
+        sort: Sort,
+        name: &str,
+        site: &'static Location<'static>,
+    ) -> Result<(Claim, usize, Timestamp)> {
+        self.core.check_place(&format!("{} `{name}`", sort.word()))?;
+        let limit = self.core.worker.settings.entries_max;
+        if self.core.entries() >= limit {
+            return Err(limit_error(
+                Code::TOO_MANY_ENTRIES,
+                format!(
+                    "a run's journal has at most {limit} entries, and this one has {}: split the work into several runs",
+                    self.core.entries()
+                ),
+            ));
+        }
+        let claim = self.scope.claim(sort.word(), name)?;
+        let op = self.core.open(&claim.key, sort, site);
+        let now = self.core.state().now;
+        Ok((claim, op, now))
+    }
+
+    /// The run's time: of the last thing that reached it. The same on every replay, never running backwards, and at
+    /// least the deadline of a timer that has fired. Costs nothing.
+    ///
+    /// # Panics
+    /// As [`Ctx::sleep`].
+    pub fn now(&self) -> SystemTime {
+        self.assert_here("`now`");
+        self.core.state().now.to_system()
+    }
+
+    /// A random number that is the same on every replay. Costs nothing.
+    ///
+    /// # Panics
+    /// As [`Ctx::sleep`].
+    pub fn random(&self) -> u64 {
+        self.draw("`random`") as u64
+    }
+
+    /// A random (version 4) UUID that is the same on every replay. Costs nothing.
+    ///
+    /// # Panics
+    /// As [`Ctx::sleep`].
+    pub fn uuid(&self) -> uuid::Uuid {
+        uuid::Builder::from_random_bytes(self.draw("`uuid`").to_le_bytes()).into_uuid()
+    }
+
+    fn draw(&self, what: &str) -> u128 {
+        self.assert_here(what);
+        self.core.state().fingerprint.add(0, self.scope.path(), 0);
+        self.scope.draw(self.core.incarnation, self.core.generation())
+    }
+
+    fn assert_here(&self, what: &str) {
+        if let Err(error) = self.core.check_place(what) {
+            panic!("{error}");
+        }
+    }
+
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        self.core.worker.settings.payload_bytes_max
+    }
+
+    /// The run's id, as its caller chose it.
+    pub fn id(&self) -> &str {
+        self.core.id()
+    }
+}
+
+struct OpenScope {
+    core: Arc<RunCore>,
+    op: usize,
+}
+
+impl Drop for OpenScope {
+    fn drop(&mut self) {
+        self.core.close(self.op);
+    }
+}
+
+/// A panic's message, for store crates that run users' closures.
+#[doc(hidden)]
+pub fn said_by(panic: &(dyn Any + Send)) -> String {
+    panic_message(panic).to_string()
+}

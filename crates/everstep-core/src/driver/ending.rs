@@ -1,0 +1,141 @@
+//! How a load of a run ends: returned, cancelled, stuck, given back. Each is one turn; a turn that compares the inbox
+//! and finds it moved is sent again.
+
+use super::drive::{Drive, Next, Phase};
+use crate::{
+    engine::Event,
+    error::Error,
+    journal::{Kind, Payload, encode},
+    status::Status,
+    store::End,
+    stuck::{Stuck, StuckReason},
+    time::Timestamp,
+};
+
+/// How long a run that this binary cannot read is left to others before it is looked at again.
+const LEAVE_SECONDS: u64 = 30;
+
+impl Drive {
+    /// Drops the function and all its bodies. Guards of the user run here.
+    pub(super) fn drop_function(&mut self) {
+        self.core.state().ended = true;
+        if let Some(function) = self.function.take() {
+            let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(function)));
+            if dropped.is_err() {
+                tracing::warn!(run = %self.core.id(), "a value of the workflow panicked while it was dropped");
+            }
+        }
+    }
+
+    fn end(&mut self, end: End) -> Next {
+        let parts = std::mem::take(&mut self.turn);
+        let mut turn = self.turn_of(parts);
+        turn.end = Some(end);
+        self.send(turn.clone());
+        self.phase = Phase::Ending(turn);
+        self.drop_function();
+        Next::Again
+    }
+
+    /// The function returned.
+    pub(super) fn end_returned(&mut self, outcome: Result<Payload, Error>) -> Next {
+        if let Some(entry) = self.unclaimed_rest() {
+            return self.diverged(&entry, "the code returned without asking for it");
+        }
+        loop {
+            let orphan = self.core.state().table.orphans.pop_front();
+            let Some((orphan, candidate)) = orphan else { break };
+            self.record_orphan(orphan, candidate);
+        }
+        let run = self.core.id().clone();
+        let status = match outcome {
+            Ok(body) => {
+                self.tell_durable(|| Event::Completed { run });
+                self.append(Kind::Completed, None, 0, None, body, None);
+                Status::Completed
+            }
+            Err(error) => {
+                let mut failure = error.to_failure(None);
+                // A failure that was wrapped on its way out still ended the run: it was the last thing handed over.
+                failure.cause = failure.cause.or(self.core.state().last_failure);
+                self.tell_durable(|| Event::Failed { run, error: failure.message.clone() });
+                self.append(Kind::Failed, None, 0, None, encode(&failure), None);
+                Status::Failed
+            }
+        };
+        let at = self.core.state().now;
+        self.end(End::Finished { status, inbox_n: self.inbox_n, at })
+    }
+
+    /// An entry that was never delivered and that nobody claimed; losers of a race were claimed.
+    fn unclaimed_rest(&mut self) -> Option<crate::journal::Entry> {
+        let rest = std::mem::take(&mut self.replay);
+        let state = self.core.state();
+        let claims = state.claims.as_ref()?;
+        rest.into_iter().find(|entry| entry.key.as_ref().is_some_and(|key| !claims.contains_key(key)))
+    }
+
+    /// The function is dropped here, live and on replay.
+    pub(super) fn end_cancelled(&mut self, why: String) {
+        self.drop_function();
+        let body = Payload::json(serde_json::to_vec(&why).expect("a text is JSON"));
+        if self.live {
+            self.append(Kind::CancelAsked, None, 0, None, body.clone(), None);
+        }
+        self.append(Kind::Cancelled, None, 0, None, body, None);
+        let run = self.core.id().clone();
+        self.tell_durable(|| Event::Cancelled { run });
+        let at = self.core.state().now;
+        self.end(End::Finished { status: Status::Cancelled, inbox_n: self.inbox_n, at });
+    }
+
+    /// Needs a person. What has happened and is no entry yet is recorded first: nothing is done twice for it.
+    pub(super) fn end_stuck(&mut self, stuck: Stuck) -> Next {
+        let at = self.core.worker.clock.now();
+        tracing::warn!(run = %self.core.id(), %stuck, "a run is stuck");
+        let (run, told) = (self.core.id().clone(), stuck.clone());
+        self.tell_durable(|| Event::Stuck { run, reason: told.reason, detail: told.detail });
+        self.end(End::Stuck { stuck, inbox_n: self.inbox_n, at })
+    }
+
+    pub(super) fn end_panicked(&mut self, said: &str) -> Next {
+        let after = self.core.state().last_call.map_or("its beginning".to_string(), ToString::to_string);
+        let detail = format!("the workflow function panicked after {after}: {said}");
+        self.stuck_for(StuckReason::Panicked, None, detail)
+    }
+
+    pub(super) fn end_waits_for_nothing(&mut self) -> Next {
+        let after = self.core.state().last_call.map_or("its beginning".to_string(), ToString::to_string);
+        let detail =
+            format!("the function waits, after {after}, for something that is no step, timer or signal");
+        self.stuck_for(StuckReason::WaitsForNothing, None, detail)
+    }
+
+    /// Free for any worker, at once.
+    pub(super) fn give_back(&mut self) -> Next {
+        self.end(End::GivenBack { wake_at: Timestamp(0) })
+    }
+
+    /// Another binary may be able to read it.
+    pub(super) fn leave_to_another(&mut self, what: String) -> Next {
+        tracing::warn!(run = %self.core.id(), what, "this binary does not know what the journal holds: the run is left to one that does");
+        let wake_at = self.core.worker.clock.now().after(std::time::Duration::from_secs(LEAVE_SECONDS));
+        self.end(End::GivenBack { wake_at })
+    }
+
+    /// A message came while the last turn was on its way; nothing of that turn was written.
+    pub(super) fn end_again(&mut self, moved_to: u64) {
+        let Phase::Ending(turn) = &self.phase else { return };
+        let mut turn = turn.clone();
+        self.inbox_n = moved_to;
+        match &mut turn.end {
+            // The function has returned: a message that comes now comes too late, and stays undelivered.
+            Some(End::Finished { inbox_n, .. }) => *inbox_n = moved_to,
+            // The message may be what helps: load it anew with it.
+            Some(end @ End::Stuck { .. }) => *end = End::GivenBack { wake_at: Timestamp(0) },
+            _ => {}
+        }
+        self.send(turn.clone());
+        self.phase = Phase::Ending(turn);
+    }
+}

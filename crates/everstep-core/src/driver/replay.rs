@@ -1,0 +1,105 @@
+//! Recorded entries: each must be one that this function can receive now, else the run has diverged.
+
+use std::sync::Arc;
+
+use super::{
+    drive::{Drive, Next},
+    table::Arrived,
+};
+use crate::{
+    engine::Event,
+    journal::{AttemptFailed, Entry, Failure, Kind, Role, decode},
+    stuck::StuckReason,
+    time::Timestamp,
+};
+
+impl Drive {
+    /// Delivers the next recorded entry.
+    pub(super) fn deliver_recorded(&mut self, entry: Entry) -> Next {
+        let Some(kind) = entry.known_kind() else {
+            return self.leave_to_another(format!("entry {} is of kind {}", entry.seq, entry.kind));
+        };
+        if kind.role() != Role::Arrival {
+            return self.leave_to_another(format!("entry {} is `{}`", entry.seq, kind.word()));
+        }
+        let fingerprint = {
+            let mut state = self.core.state();
+            state.now = state.now.max(entry.at);
+            state.fingerprint.folded()
+        };
+        if entry.build == self.core.worker.build && entry.fingerprint != fingerprint {
+            return self.diverged(&entry, "the code did other things before it than when it was recorded");
+        }
+        match (kind, entry.key.clone()) {
+            (Kind::CancelAsked, _) => {
+                self.end_cancelled(String::new());
+                Next::Again
+            }
+            (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
+            (_, Some(key)) => self.deliver_keyed(kind, key, entry),
+        }
+    }
+
+    fn deliver_keyed(&mut self, kind: Kind, key: Arc<str>, entry: Entry) -> Next {
+        let claim = self.core.state().claims.as_ref().and_then(|claims| claims.get(&key).copied());
+        let Some((sort, op, site)) = claim else {
+            return self.diverged(&entry, "the code has not asked for it");
+        };
+        if !sort.takes(kind) {
+            return self
+                .diverged(&entry, &format!("the code asks for a {} of that key ({site})", sort.word()));
+        }
+        self.core.worker.tell(|| Event::Skipped { run: self.core.id().clone(), key: key.clone(), kind });
+        let Some(op) = op else { return Next::Again };
+        let seq = entry.seq;
+        let recorded_input = Some(entry.input.clone());
+        let what = match kind {
+            Kind::StepDone => Ok(Some(entry.body)),
+            Kind::TimerFired => Ok(None),
+            Kind::StepFailed => match decode::<Failure>(&entry.body) {
+                Ok(failure) => Err(failure),
+                Err(why) => return self.undecodable(seq, key, &why),
+            },
+            Kind::AttemptFailed => match decode::<AttemptFailed>(&entry.body) {
+                Ok(failed) => {
+                    self.back_off(op, entry.attempt, Timestamp(failed.retry_at));
+                    return Next::Again;
+                }
+                Err(why) => return self.undecodable(seq, key, &why),
+            },
+            _ => {
+                self.reset(op);
+                return Next::Again;
+            }
+        };
+        self.deliver(op, Arrived { seq, what, recorded_input });
+        Next::Again
+    }
+
+    fn undecodable(&mut self, seq: u64, key: Arc<str>, why: &str) -> Next {
+        let detail = format!("entry {seq} of step `{key}` cannot be read: {why}");
+        self.stuck_for(StuckReason::Undecodable, Some(key), detail)
+    }
+
+    /// The report: what was recorded, what is asked for, what to do.
+    pub(super) fn diverged(&mut self, entry: &Entry, why: &str) -> Next {
+        let word = entry.known_kind().map_or("?", Kind::word);
+        let key = entry.key.as_deref().unwrap_or("-");
+        let line = entry.site.as_ref().map_or("?".to_string(), ToString::to_string);
+        let mut asked: Vec<String> = self
+            .core
+            .state()
+            .table
+            .iter()
+            .take(8)
+            .map(|(_, slot)| format!("{} `{}` ({})", slot.sort.word(), slot.key, slot.site))
+            .collect();
+        asked.sort();
+        let asked = if asked.is_empty() { "nothing".to_string() } else { asked.join(", ") };
+        let detail = format!(
+            "entry {}: recorded `{key}` {word} ({line}, build {}), but {why}; it asks for {asked} (build {})",
+            entry.seq, entry.build, self.core.worker.build
+        );
+        self.stuck_for(StuckReason::Diverged, entry.key.clone(), detail)
+    }
+}

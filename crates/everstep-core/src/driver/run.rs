@@ -1,0 +1,378 @@
+//! A run in memory as everybody who has a part in it sees it: its operations, its `Ctx`s, the store's receipts, the
+//! driver. One allocation for all of them.
+
+use std::{
+    collections::HashMap,
+    panic::Location,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use super::{
+    stack::{self, Frame},
+    table::{Arrived, Candidate, Sort, Stage, Table},
+    wake::{BodyWaker, Root},
+};
+use crate::{
+    digest::{Fingerprint, Incarnation},
+    engine::Worker,
+    error::{Code, Error},
+    journal::Payload,
+    store::{Claimed, Receipt, Settled, StoreError},
+    stuck::{Stuck, StuckReason},
+    time::Timestamp,
+};
+
+/// A journal of this length is worth a warning.
+const ENTRIES_WARN: u64 = 100_000;
+
+/// A run in memory.
+pub(crate) struct RunCore {
+    pub(crate) claimed: Claimed,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) root: Arc<Root>,
+    pub(crate) state: Mutex<State>,
+    settled: AtomicU64,
+    entries: AtomicU64,
+    troubled: AtomicBool,
+    nudged: AtomicBool,
+    stopping: AtomicU8,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What a receipt brought that is not "durable".
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Moved(u64),
+    Refused(StoreError),
+}
+
+/// What changes while the function runs.
+pub(crate) struct State {
+    pub(crate) table: Table,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) now: Timestamp,
+    /// The last durable call: named when something else wakes the function.
+    pub(crate) last_call: Option<&'static Location<'static>>,
+    /// While recorded entries are to come: what was claimed, open or not.
+    pub(crate) claims: Option<HashMap<Arc<str>, Claimant>>,
+    pub(crate) ended: bool,
+    /// The entry of the failure that was handed to the function last, if nothing was handed to it since.
+    pub(crate) last_failure: Option<u64>,
+    /// What an operation found that needs a person.
+    pub(crate) stuck: Option<Stuck>,
+}
+
+/// Who claimed a key: the sort of operation, its slot while it is open, its line.
+type Claimant = (Sort, Option<usize>, &'static Location<'static>);
+
+/// What an operation is told when it is polled.
+pub(crate) enum Told {
+    Wait,
+    /// Make a body. The attempt's number, and the attempt that is in doubt.
+    Start {
+        attempt: u32,
+        doubt: Option<u32>,
+        waker: Arc<BodyWaker>,
+    },
+    Poll(Arc<BodyWaker>),
+    /// Drop the body, if there is one: its time ran out.
+    Expire {
+        attempt: u32,
+        total: bool,
+    },
+    Take(Arrived),
+}
+
+/// How a step wants to be driven; told at its first poll.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wants {
+    pub(crate) marks: bool,
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+impl RunCore {
+    pub(crate) fn new(
+        claimed: Claimed,
+        incarnation: Incarnation,
+        at: Timestamp,
+        worker: Arc<Worker>,
+    ) -> Arc<Self> {
+        Arc::new(RunCore {
+            claimed,
+            incarnation,
+            worker,
+            root: Arc::default(),
+            state: Mutex::new(State {
+                table: Table::default(),
+                fingerprint: Fingerprint::default(),
+                now: at,
+                last_call: None,
+                claims: None,
+                ended: false,
+                last_failure: None,
+                stuck: None,
+            }),
+            settled: AtomicU64::new(0),
+            entries: AtomicU64::new(1),
+            troubled: AtomicBool::new(false),
+            nudged: AtomicBool::new(false),
+            stopping: AtomicU8::new(0),
+            trouble: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What tells runs apart on this thread's stack.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.claimed.row.id
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.claimed.row.generation
+    }
+
+    /// How many turns the store has answered.
+    pub(crate) fn settled_turns(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_trouble(&self) -> Option<Trouble> {
+        if !self.troubled.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether a receipt brought something that the driver has not looked at.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Acquire)
+    }
+
+    /// Keeps count of the journal, for its limit.
+    pub(crate) fn count_entry(&self, seq: u64) {
+        self.entries.store(seq + 1, Ordering::Relaxed);
+        if seq + 1 == ENTRIES_WARN {
+            tracing::warn!(run = %self.id(), "the journal has {ENTRIES_WARN} entries: every replay reads them all");
+        }
+    }
+
+    /// How many entries there are.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// A message reached the run: its driver reads the inbox.
+    pub(crate) fn nudge(&self) {
+        self.nudged.store(true, Ordering::Release);
+        self.root.wake_task();
+    }
+
+    /// [`RunCore::nudge`], if so.
+    pub(crate) fn nudge_if(&self, so: bool) {
+        self.nudged.fetch_or(so, Ordering::AcqRel);
+    }
+
+    pub(crate) fn take_nudge(&self) -> bool {
+        self.nudged.load(Ordering::Relaxed) && self.nudged.swap(false, Ordering::AcqRel)
+    }
+
+    /// The engine is leaving: no body starts any more, and the run is given back once none runs, or at once.
+    pub(crate) fn stop(&self, at_once: bool) {
+        self.stopping.fetch_max(1 + u8::from(at_once), Ordering::AcqRel);
+        self.root.wake_task();
+    }
+
+    /// Whether the engine is leaving, and (`true`) waits for nothing.
+    pub(crate) fn stopping(&self) -> Option<bool> {
+        match self.stopping.load(Ordering::Acquire) {
+            0 => None,
+            level => Some(level > 1),
+        }
+    }
+
+    /// Whether a durable call is allowed here.
+    pub(crate) fn check_place(&self, what: &str) -> Result<(), Error> {
+        let address = self.address();
+        match stack::top() {
+            Frame::Function(run) if run == address => match self.state().ended {
+                false => Ok(()),
+                true => Err(after_end(what)),
+            },
+            Frame::Body(_) => Err(Error::misuse(
+                Code::IN_BODY,
+                format!(
+                    "{what} inside a step body: a body is run once and not replayed. Return from the step first, then make the call; a `StepCtx` has its own `random` and `uuid`"
+                ),
+            )),
+            _ if self.state().ended => Err(after_end(what)),
+            _ => Err(Error::misuse(
+                Code::OTHER_TASK,
+                format!(
+                    "{what} from outside its workflow's own task: only the workflow function itself can be replayed. Use `join!` or `FuturesUnordered` instead of `spawn`, and `step_blocking` for work that needs a thread"
+                ),
+            )),
+        }
+    }
+
+    /// Claims `key` for an operation.
+    pub(crate) fn open(&self, key: &Arc<str>, sort: Sort, site: &'static Location<'static>) -> usize {
+        let state = &mut *self.state();
+        state.fingerprint.add(sort as u8 + 1, key, u64::from(site.line()) << 20 | u64::from(site.column()));
+        state.last_call = Some(site);
+        let op = state.table.claim(key.clone(), sort, site);
+        if let Some(claims) = &mut state.claims {
+            claims.insert(key.clone(), (sort, Some(op), site));
+        }
+        op
+    }
+
+    /// A poll of an operation. `wants` is asked at the first one.
+    pub(crate) fn poll(&self, op: usize, waker: &Waker, wants: impl FnOnce(Timestamp) -> Wants) -> Told {
+        let state = &mut *self.state();
+        let table = &mut state.table;
+        let granted = table.granted == Some(op);
+        let slot = table.get(op);
+        if !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            slot.waker = Some(waker.clone());
+        }
+        match slot.stage {
+            Stage::Claimed => {
+                let wants = wants(state.now);
+                slot.marks = wants.marks;
+                if let Some(deadline) = wants.deadline {
+                    slot.deadline = deadline;
+                    table.deadlines.insert((deadline, op));
+                }
+                table.register(op);
+                Told::Wait
+            }
+            Stage::Delivered { seq } if granted => {
+                let arrived = slot.arrived.take().expect("delivered once");
+                table.granted = None;
+                state.last_failure = arrived.what.is_err().then_some(seq);
+                Told::Take(arrived)
+            }
+            Stage::Delivered { seq } => {
+                table.asked.insert((seq, op));
+                Told::Wait
+            }
+            _ if slot.expired.is_some() => {
+                let (attempt, total) = (slot.failed + 1, slot.expired.take() == Some(true));
+                table.idle(op);
+                Told::Expire { attempt, total }
+            }
+            Stage::Start => {
+                let body = Arc::new(BodyWaker::default());
+                slot.body = Some(body.clone());
+                slot.stage = Stage::Running { since: Timestamp(i64::MIN) };
+                let told = Told::Start { attempt: slot.failed + 1, doubt: slot.doubt.take(), waker: body };
+                table.running += 1;
+                told
+            }
+            Stage::Running { .. } => Told::Poll(slot.body.clone().expect("a running step has a body")),
+            Stage::Registered | Stage::Marked | Stage::Idle => Told::Wait,
+        }
+    }
+
+    /// The attempt that begins now is out of time at `at`.
+    pub(crate) fn attempt_ends(&self, op: usize, at: Timestamp) {
+        let table = &mut self.state().table;
+        let slot = table.get(op);
+        slot.retry_at = at;
+        table.deadlines.insert((at, op));
+    }
+
+    /// An attempt ended without returning: the step is polled again as if it had been found in doubt.
+    pub(crate) fn doubt(&self, op: usize, attempt: u32) {
+        let table = &mut self.state().table;
+        table.idle(op);
+        let slot = table.get(op);
+        slot.stage = Stage::Start;
+        slot.doubt = Some(attempt);
+        let waker = slot.waker.clone();
+        let _wake = stack::enter(Frame::Wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Something happened to an operation: it waits for its entry.
+    pub(crate) fn happened(&self, candidate: Candidate) {
+        let table = &mut self.state().table;
+        table.idle(candidate.op);
+        table.candidates.push_back(candidate);
+    }
+
+    /// What a step found out needs a person: the operation stays pending and the driver drops the function.
+    pub(crate) fn be_stuck(&self, reason: StuckReason, key: &Arc<str>, detail: String) {
+        self.state().stuck.get_or_insert(Stuck { reason, key: Some(key.clone()), detail });
+    }
+
+    /// The operation is over.
+    pub(crate) fn close(&self, op: usize) {
+        let state = &mut *self.state();
+        if state.ended {
+            // The function is being dropped as a whole: the driver has counted what is open.
+            return;
+        }
+        let slot = state.table.close(op);
+        if let Some(claims) = &mut state.claims
+            && let Some(claim) = claims.get_mut(&slot.key)
+        {
+            claim.1 = None;
+        }
+        if matches!(slot.stage, Stage::Running { .. }) && slot.marked {
+            state.table.abandoned.push((slot.key, slot.failed + 1));
+        }
+    }
+}
+
+fn after_end(what: &str) -> Error {
+    Error::misuse(
+        Code::AFTER_END,
+        format!("{what} after its workflow has ended: keep the `Ctx` inside the workflow function"),
+    )
+}
+
+impl Receipt for RunCore {
+    fn settled(&self, settled: Settled) {
+        match settled {
+            Settled::Durable { .. } => {}
+            Settled::Moved { inbox_n } => self.set_trouble(Trouble::Moved(inbox_n)),
+            Settled::Refused(error) => self.set_trouble(Trouble::Refused(error)),
+        }
+        self.settled.fetch_add(1, Ordering::AcqRel);
+        self.root.wake_task();
+    }
+}
+
+impl RunCore {
+    fn set_trouble(&self, trouble: Trouble) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(trouble);
+        self.troubled.store(true, Ordering::Release);
+    }
+}
+
+/// Payloads that are equal as JSON values; a recorded one that is no JSON equals nothing.
+pub(crate) fn same_input(recorded: Option<&Payload>, given: Option<&Payload>) -> bool {
+    let digest = |payload: &Payload| crate::digest::Digest::of_json(&payload.bytes).ok();
+    match (recorded, given) {
+        (None, None) => true,
+        (Some(recorded), Some(given)) => {
+            recorded == given || digest(recorded).is_some_and(|d| digest(given) == Some(d))
+        }
+        _ => false,
+    }
+}

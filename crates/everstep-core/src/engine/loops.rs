@@ -1,0 +1,154 @@
+//! The background duties of a worker: renew the lease, claim what is due, pass on messages, take over from the dead.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::worker::Worker;
+use crate::store::{Claim, StoreError, WorkerId};
+
+/// Runs taken with one claim.
+const CLAIM_BATCH: usize = 1000;
+/// Runs of a dead worker freed in one transaction.
+const FREE_BATCH: usize = 1000;
+/// Without any wake-up a worker looks for due runs this often: the truth, should a hint be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Spawns all of them; they end with the worker's token.
+pub(super) fn spawn(worker: &Arc<Worker>) {
+    for duty in [Duty::Claim, Duty::Nudge, Duty::TakeOver] {
+        let worker = worker.clone();
+        let tasks = worker.tasks.clone();
+        tasks.spawn(async move {
+            let stopped = worker.stopped.clone();
+            let work = async {
+                match duty {
+                    Duty::Claim => claim(&worker).await,
+                    Duty::Nudge => nudge(&worker).await,
+                    Duty::TakeOver => take_over(&worker).await,
+                }
+            };
+            tokio::select! { biased; () = stopped.cancelled() => {}, () = work => {} }
+        });
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Duty {
+    Claim,
+    Nudge,
+    TakeOver,
+}
+
+/// Renews the lease until the store says that it is lost or the worker stops.
+pub(super) async fn beat(worker: Arc<Worker>) {
+    let pause = worker.settings.lease / 4;
+    loop {
+        let began = worker.clock.instant();
+        match worker.store.beat(worker.fence).await {
+            Ok(()) => worker.renewed_at(began),
+            Err(StoreError::Fenced(_)) => return worker.lost(),
+            Err(StoreError::Closed(_)) => return,
+            Err(error) => tracing::warn!(%error, "the lease was not renewed"),
+        }
+        tokio::select! { biased; () = worker.stopped.cancelled() => return, () = worker.clock.sleep(pause) => {} }
+    }
+}
+
+/// Claims due runs when one may have become claimable: listen, look, wait.
+async fn claim(worker: &Arc<Worker>) {
+    let (mut claimable, mut foreign) = (worker.store.bell().claimable(), worker.store.bell().foreign());
+    if worker.workflows.is_empty() {
+        return;
+    }
+    loop {
+        claimable.mark_unchanged();
+        foreign.mark_unchanged();
+        let room_is_free = worker.room.notified();
+        let taken = claim_once(worker).await;
+        if taken == Some(CLAIM_BATCH) {
+            continue;
+        }
+        let now = worker.clock.now();
+        let next = match taken {
+            Some(_) => worker.store.next_due(worker.workflows.clone()).await.ok().flatten(),
+            None => None,
+        };
+        let wait = match next {
+            Some(at) if at > now => at.since(now).min(LOOK_AGAIN),
+            Some(_) => Duration::from_millis(10),
+            None => LOOK_AGAIN,
+        };
+        tokio::select! {
+            biased;
+            _ = claimable.changed() => {}
+            _ = foreign.changed() => {}
+            () = room_is_free, if taken.is_none() => {}
+            () = worker.clock.sleep(wait) => {}
+        }
+    }
+}
+
+/// How many runs were taken; `None` if there was no room.
+async fn claim_once(worker: &Arc<Worker>) -> Option<usize> {
+    let limit = worker.reserve(CLAIM_BATCH);
+    if limit == 0 {
+        return None;
+    }
+    let claim = Claim { workflows: worker.workflows.clone(), due: worker.clock.now(), limit };
+    let claimed = worker.store.claim(worker.fence, claim).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "no runs could be claimed");
+        Vec::new()
+    });
+    let taken = claimed.len();
+    worker.unreserve(limit - taken);
+    claimed.into_iter().for_each(|run| worker.load(run));
+    Some(taken)
+}
+
+/// Passes messages on to the drivers of the runs they are for.
+async fn nudge(worker: &Arc<Worker>) {
+    let (mut inbox, mut foreign) = (worker.store.bell().inbox(), worker.store.bell().foreign());
+    loop {
+        inbox.mark_unchanged();
+        foreign.mark_unchanged();
+        match worker.store.nudged(worker.fence).await {
+            Ok(runs) => worker.nudge(runs),
+            Err(error) => tracing::warn!(%error, "messages could not be looked for"),
+        }
+        tokio::select! { biased; _ = inbox.changed() => {}, _ = foreign.changed() => {} }
+    }
+}
+
+/// Fences workers that are dead and frees their runs.
+async fn take_over(worker: &Arc<Worker>) {
+    // Beats as they were first seen, by our own monotonic clock: no two clocks are ever compared.
+    let mut seen: HashMap<WorkerId, (u64, tokio::time::Instant)> = HashMap::new();
+    loop {
+        if let Ok(workers) = worker.store.workers().await {
+            let now = worker.clock.instant();
+            seen.retain(|id, _| workers.iter().any(|other| other.worker == *id));
+            for other in workers.into_iter().filter(|other| other.worker != worker.fence.worker) {
+                let first = seen.entry(other.worker).or_insert((other.beat, now));
+                if first.0 != other.beat {
+                    *first = (other.beat, now);
+                }
+                let silent = now.duration_since(first.1) >= worker.settings.lease;
+                if other.fenced || ((other.gone || silent) && fence(worker, other.worker, other.beat).await) {
+                    free(worker, other.worker).await;
+                }
+            }
+        }
+        worker.clock.sleep(worker.settings.lease / 4).await;
+    }
+}
+
+async fn fence(worker: &Arc<Worker>, other: WorkerId, beat: u64) -> bool {
+    worker.store.fence(worker.fence, other, beat).await.unwrap_or(false)
+}
+
+async fn free(worker: &Arc<Worker>, other: WorkerId) {
+    while let Ok(freed) = worker.store.free(worker.fence, other, FREE_BATCH).await {
+        if freed < FREE_BATCH {
+            return;
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Engine and builder. Workflows registered before `.state(..)` take (ctx, input); after it (ctx, input, state).
+
+mod event;
+mod loops;
+mod worker;
+
+use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc};
+
+use tokio::sync::broadcast;
+
+pub use event::{Event, Events};
+pub(crate) use worker::{Adoption, Worker};
+
+use crate::{
+    BoxFuture, Client, Ctx, Workflow,
+    body::{Data, Outcome},
+    clock::Clock,
+    entropy::Entropy,
+    error::{Code, EngineError, Error, ErrorKind},
+    name::check_name,
+    settings::Settings,
+    step::record,
+    store::{Store, WorkerInfo},
+};
+use worker::Runner;
+
+/// Events that are kept for a slow listener.
+const EVENTS_KEPT: usize = 4096;
+
+/// No state yet: workflows take `(Ctx, I)`.
+#[derive(Debug)]
+pub struct NoState(());
+/// Workflows take `(Ctx, I, S)`.
+#[derive(Debug)]
+pub struct With<S>(S);
+
+/// Puts an engine together.
+#[must_use = "nothing runs until `.start()`"]
+pub struct Builder<S = NoState> {
+    store: Arc<dyn Store>,
+    runners: Vec<(&'static str, Runner)>,
+    settings: Settings,
+    world: (Clock, Entropy),
+    simulated: bool,
+    state: S,
+}
+
+impl<S> std::fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A worker and a client on one store: drives the runs of the workflows it knows.
+///
+/// Dropped, it stops at once: bodies are dropped where they stand, runs are given back. [`Engine::shutdown`] waits for
+/// what is running.
+pub struct Engine {
+    client: Client,
+    worker: Arc<Worker>,
+    beat: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("worker", &self.worker.fence.worker).finish_non_exhaustive()
+    }
+}
+
+/// One list of verbs: the engine's are the client's.
+impl Deref for Engine {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Engine {
+    /// Begins to put an engine together on `store`.
+    pub fn builder(store: impl Store) -> Builder {
+        Builder {
+            store: Arc::new(store),
+            runners: Vec::new(),
+            settings: Settings::default(),
+            world: (Clock::system(), Entropy::system()),
+            simulated: false,
+            state: NoState(()),
+        }
+    }
+
+    /// What happens to the runs of this engine from now on, each event after it is durable.
+    pub fn events(&self) -> Events {
+        Events(self.worker.subscribe())
+    }
+
+    /// Stops claiming at once, lets running steps finish for at most [`Settings::grace`], commits what they returned,
+    /// gives every run back so that the next process need not wait, and returns.
+    ///
+    /// # Errors
+    /// What the store failed with while the worker signed off; the runs are then freed by the lease.
+    pub async fn shutdown(mut self) -> Result<(), EngineError> {
+        let worker = self.worker.clone();
+        worker.stopped.cancel();
+        worker.stop_all(false);
+        worker.tasks.close();
+        if worker.clock.limit(worker.settings.grace, worker.tasks.wait()).await.is_none() {
+            worker.stop_all(true);
+            worker.tasks.wait().await;
+        }
+        self.join_beat();
+        worker.store.leave(worker.fence).await?;
+        Ok(())
+    }
+
+    fn join_beat(&mut self) {
+        if let Some(beat) = self.beat.take() {
+            // It hears the token within one commit.
+            let _ = beat.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.worker.stopped.is_cancelled() {
+            self.worker.stopped.cancel();
+            self.worker.stop_all(true);
+            self.worker.tasks.close();
+            // Takes its place in the queue now; nobody waits for it.
+            drop(self.worker.store.leave(self.worker.fence));
+        }
+    }
+}
+
+fn runner<I: Data, O: Data, F, Fut>(call: F) -> Runner
+where
+    F: Fn(Ctx, I) -> Fut + Send + Sync + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: Outcome<O>,
+{
+    Box::new(move |ctx, json| {
+        let bytes_max = ctx.payload_bytes_max();
+        let run = call(ctx, serde_json::from_slice(json)?);
+        Ok(Box::pin(async move { Ok(record(run.await.into_result()?, bytes_max)?.payload) })
+            as BoxFuture<'static, Result<_, Error>>)
+    })
+}
+
+impl Builder<NoState> {
+    /// `workflow` is an `async fn(Ctx, I) -> everstep::Result<O>`.
+    pub fn register<I: Data, O: Data, F, Fut>(mut self, name: Workflow<I, O>, workflow: F) -> Self
+    where
+        F: Fn(Ctx, I) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Outcome<O>,
+    {
+        self.runners.push((name.name(), runner(workflow)));
+        self
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Builder<With<S>> {
+    /// `workflow` is an `async fn(Ctx, I, S) -> everstep::Result<O>`.
+    pub fn register<I: Data, O: Data, F, Fut>(mut self, name: Workflow<I, O>, workflow: F) -> Self
+    where
+        F: Fn(Ctx, I, S) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Outcome<O>,
+    {
+        let state = self.state.0.clone();
+        self.runners.push((name.name(), runner(move |ctx, input| workflow(ctx, input, state.clone()))));
+        self
+    }
+}
+
+impl<S> Builder<S> {
+    /// What the workflows registered from here on get as third argument: pools, clients, configuration.
+    pub fn state<T: Clone + Send + Sync + 'static>(self, state: T) -> Builder<With<T>> {
+        let Builder { store, runners, settings, world, simulated, .. } = self;
+        Builder { store, runners, settings, world, simulated, state: With(state) }
+    }
+
+    /// Limits and times other than the defaults.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Lives in a simulated world: see [`Simulation`](crate::Simulation).
+    #[cfg(any(test, feature = "testing"))]
+    pub fn simulated(mut self, world: &crate::Simulation) -> Self {
+        self.world = (world.clock, world.entropy.clone());
+        self.simulated = true;
+        self
+    }
+
+    /// Starts the engine: enrolls a fresh worker and takes up due runs.
+    ///
+    /// # Errors
+    /// A setting that cannot work, a workflow registered twice, a store that fails.
+    pub async fn start(self) -> Result<Engine, EngineError> {
+        let (clock, entropy) = self.world;
+        check(&self.settings)?;
+        let mut runners = HashMap::new();
+        for (name, runner) in self.runners {
+            check_name("workflow", name)?;
+            if runners.insert(Arc::from(name), runner).is_some() {
+                return Err(bad_setting(format!("workflow `{name}` is registered twice")));
+            }
+        }
+        let build: Arc<str> = self.settings.build.clone().unwrap_or_else(build_of_executable).into();
+        let info = WorkerInfo { name: worker_name(), build: build.clone(), at: clock.now() };
+        let began = clock.instant();
+        let fence = self.store.enroll(info).await?;
+        let events = broadcast::Sender::new(EVENTS_KEPT);
+        let worker =
+            Arc::new(Worker::new(self.store.clone(), fence, self.settings, clock, build, runners, events));
+        worker.renewed_at(began);
+        loops::spawn(&worker);
+        let beat = match self.simulated {
+            false => Some(beat_thread(worker.clone())?),
+            true => {
+                worker.tasks.spawn(loops::beat(worker.clone()));
+                None
+            }
+        };
+        let client = Client::of(self.store, clock, entropy, Some(worker.clone()));
+        Ok(Engine { client, worker, beat })
+    }
+}
+
+/// Renews the lease on a thread of its own, which user code that blocks the runtime cannot delay.
+fn beat_thread(worker: Arc<Worker>) -> Result<std::thread::JoinHandle<()>, EngineError> {
+    let failed = |e: std::io::Error| {
+        EngineError::new(ErrorKind::Store, Code::STORE, format!("no thread for the lease: {e}"))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    std::thread::Builder::new()
+        .name("everstep-beat".to_string())
+        .spawn(move || runtime.block_on(loops::beat(worker)))
+        .map_err(failed)
+}
+
+fn check(settings: &Settings) -> Result<(), EngineError> {
+    if settings.lease < std::time::Duration::from_millis(200) {
+        return Err(bad_setting(format!(
+            "a lease of {:?} is too short: 200 ms is the least",
+            settings.lease
+        )));
+    }
+    if settings.resident_runs_max == 0 || settings.entries_max == 0 || settings.payload_bytes_max == 0 {
+        return Err(bad_setting("a limit of 0 lets nothing run".to_string()));
+    }
+    Ok(())
+}
+
+fn bad_setting(message: String) -> EngineError {
+    EngineError::new(ErrorKind::Misuse, Code::BAD_SETTING, message)
+}
+
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), std::process::id())
+}
+
+/// A library cannot see its user's crate version: the executable's length and time of change name the code.
+fn build_of_executable() -> String {
+    let seen = std::env::current_exe()
+        .and_then(std::fs::metadata)
+        .and_then(|meta| Ok((meta.len(), meta.modified()?)));
+    match seen {
+        Ok((length, changed)) => format!("{length:x}-{:x}", crate::time::Timestamp::from_system(changed).0),
+        Err(_) => "unknown".to_string(),
+    }
+}

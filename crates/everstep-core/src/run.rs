@@ -1,0 +1,190 @@
+//! The handle of a run, from outside.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use crate::{
+    body::Data,
+    client::Ends,
+    error::{Code, EngineError, ErrorKind},
+    journal::{Entry, Failure, Kind, Outcome, Payload, decode},
+    status::Status,
+    store::{Ended, RunId, RunRow, Store},
+    stuck::Stuck,
+    time::Timestamp,
+};
+
+/// A run, from outside: wait for it, look at it. `Clone`, and good in any process that can open the store.
+pub struct Run<O> {
+    store: Arc<dyn Store>,
+    number: RunId,
+    id: Arc<str>,
+    ends: Ends<O>,
+}
+
+impl<O> Clone for Run<O> {
+    fn clone(&self) -> Self {
+        Run { store: self.store.clone(), number: self.number, id: self.id.clone(), ends: PhantomData }
+    }
+}
+
+impl<O> std::fmt::Debug for Run<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a list tells of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunInfo {
+    /// The id that its caller chose.
+    pub id: Arc<str>,
+    /// Its workflow.
+    pub workflow: Arc<str>,
+    /// Where it stands.
+    pub status: Status,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+    pub(crate) number: RunId,
+}
+
+impl RunInfo {
+    pub(crate) fn of(row: RunRow) -> RunInfo {
+        let RunRow { run, id, workflow, status, created_at, finished_at, .. } = row;
+        RunInfo { id, workflow, status, created_at, finished_at, number: run }
+    }
+}
+
+impl<O> Run<O> {
+    pub(crate) fn new(store: Arc<dyn Store>, number: RunId, id: Arc<str>) -> Self {
+        Run { store, number, id, ends: PhantomData }
+    }
+
+    /// The id that its caller chose.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it stands, as committed.
+    ///
+    /// # Errors
+    /// Not found, if it was deleted; the store's.
+    pub async fn status(&self) -> Result<Status, EngineError> {
+        Ok(self.row().await?.status)
+    }
+
+    /// Its journal, as committed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn journal(&self) -> Result<Vec<Entry>, EngineError> {
+        Ok(self.store.load(self.number).await?.entries)
+    }
+
+    /// Why it is stuck, if it is.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stuck(&self) -> Result<Option<Stuck>, EngineError> {
+        Ok(self.store.stuck(self.number).await?)
+    }
+
+    async fn row(&self) -> Result<RunRow, EngineError> {
+        self.store.run(self.id.clone()).await?.ok_or_else(|| {
+            EngineError::new(ErrorKind::NotFound, Code::NOT_FOUND, format!("run `{}` was deleted", self.id))
+        })
+    }
+}
+
+impl<O: Data> Run<O> {
+    /// Its outcome, as soon as it is durable, whichever process drives it. Cancel-safe: dropped, it takes nothing.
+    ///
+    /// # Errors
+    /// What the run failed with; `Cancelled`; `Stuck` with the reason and the verbs that help, it never hangs on a run
+    /// that needs a person; the store's.
+    pub async fn result(&self) -> Result<O, EngineError> {
+        let mut foreign = self.store.bell().foreign();
+        loop {
+            // Listen, then look, then wait: nothing rings unheard in between.
+            let mut listener = self.store.bell().listen(self.number);
+            foreign.mark_unchanged();
+            if let Some(ended) = self.look().await? {
+                return ended;
+            }
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = listener.ended() => match ended {
+                        Some(Ended { outcome: Some(outcome), .. }) => return self.read(outcome),
+                        _ => break,
+                    },
+                    changed = foreign.changed() => {
+                        if changed.is_err() || self.look_status().await? {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look_status(&self) -> Result<bool, EngineError> {
+        let status = self.row().await?.status;
+        Ok(status.is_over() || status == Status::Stuck)
+    }
+
+    async fn look(&self) -> Result<Option<Result<O, EngineError>>, EngineError> {
+        let row = self.row().await?;
+        match row.status {
+            Status::Stuck => {
+                let Some(stuck) = self.store.stuck(self.number).await? else { return Ok(None) };
+                Ok(Some(Err(EngineError::stuck(&self.id, &stuck))))
+            }
+            status if status.is_over() => {
+                let last = self.store.last(self.number).await?;
+                // Between the two reads a person may have taken the end back: look again.
+                Ok(last.and_then(|last| outcome_of(&last)).map(|outcome| self.read(outcome)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn read(&self, outcome: Outcome) -> Result<O, EngineError> {
+        match outcome {
+            Outcome::Completed(payload) => serde_json::from_slice(&payload.bytes).map_err(|why| {
+                EngineError::new(
+                    ErrorKind::Decode,
+                    Code::UNDECODABLE,
+                    format!(
+                        "the result of run `{}` does not decode as `{}`: {why}",
+                        self.id,
+                        std::any::type_name::<O>()
+                    ),
+                )
+            }),
+            Outcome::Failed(failure) => Err(EngineError::from_failure(failure)),
+            Outcome::Cancelled(why) => Err(EngineError::new(
+                ErrorKind::Cancelled,
+                Code::CANCELLED,
+                if why.is_empty() {
+                    format!("run `{}` was cancelled", self.id)
+                } else {
+                    format!("run `{}` was cancelled: {why}", self.id)
+                },
+            )),
+        }
+    }
+}
+
+/// The outcome that a last entry tells; `None` if it is no outcome, or cannot be read.
+fn outcome_of(entry: &Entry) -> Option<Outcome> {
+    let text = |payload: &Payload| decode::<String>(payload).unwrap_or_default();
+    match entry.known_kind()? {
+        Kind::Completed => Some(Outcome::Completed(entry.body.clone())),
+        Kind::Failed => Some(Outcome::Failed(decode::<Failure>(&entry.body).ok()?)),
+        Kind::Cancelled => Some(Outcome::Cancelled(text(&entry.body))),
+        _ => None,
+    }
+}

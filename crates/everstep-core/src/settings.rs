@@ -1,0 +1,81 @@
+//! What an engine can be told about limits and times. Every default is a named constant.
+
+use std::time::Duration;
+
+use crate::retry::Retry;
+
+/// A worker that did not renew its lease for so long may be taken over.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// How long `shutdown` waits for running steps.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// Runs in memory at once.
+pub const RESIDENT_RUNS_MAX: usize = 100_000;
+/// Entries of one generation of a run.
+pub const ENTRIES_MAX: u64 = 1_000_000;
+/// Bytes of one encoded value.
+pub const PAYLOAD_BYTES_MAX: usize = 2 << 20;
+/// A run whose workers died so often inside a step, without a new entry between, becomes stuck.
+pub const TAKEOVERS_MAX: u32 = 5;
+
+/// An engine's limits and times.
+///
+/// ```
+/// use everstep_core::{Retry, Settings, seconds};
+/// let settings = Settings { grace: seconds(3), retry: Retry::exponential(5), ..Settings::default() };
+/// assert_eq!(settings.lease, seconds(10));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a worker may be silent before others take over its runs. It renews three times as often.
+    pub lease: Duration,
+    /// How long `shutdown` waits for running steps.
+    pub grace: Duration,
+    /// Runs in memory at once; others wait in the store.
+    pub resident_runs_max: usize,
+    /// Entries of one generation of a run.
+    pub entries_max: u64,
+    /// Bytes of one encoded value: an input, a step's result, an outcome.
+    pub payload_bytes_max: usize,
+    /// For steps that do not say otherwise.
+    pub retry: Retry,
+    /// A run that begins later than this after its start records when it began, so that its `now()` is not in the
+    /// past.
+    pub began_after: Duration,
+    /// A run whose workers died so often inside a step, without a new entry between, becomes stuck.
+    pub takeovers_max: u32,
+    /// The name of this code; runs record it. Without it: derived from the running executable.
+    pub build: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            lease: LEASE,
+            grace: GRACE,
+            resident_runs_max: RESIDENT_RUNS_MAX,
+            entries_max: ENTRIES_MAX,
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            retry: Retry::none(),
+            began_after: Duration::from_secs(1),
+            takeovers_max: TAKEOVERS_MAX,
+            build: None,
+        }
+    }
+}
+
+/// `n` seconds.
+pub const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+/// `n` minutes.
+pub const fn minutes(n: u64) -> Duration {
+    seconds(n * 60)
+}
+/// `n` hours.
+pub const fn hours(n: u64) -> Duration {
+    minutes(n * 60)
+}
+/// `n` days of 24 hours.
+pub const fn days(n: u64) -> Duration {
+    hours(n * 24)
+}

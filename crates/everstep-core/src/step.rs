@@ -1,0 +1,534 @@
+//! A step: options first, then a future. Makes its attempts, decides what follows each, and hands the driver what
+//! happened; the driver makes it an entry and grants the outcome.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    BoxFuture,
+    body::{Data, Doubt, Outcome, Repeat, StepCtx, Verdict},
+    digest::{attempt_seed, draw},
+    driver::{
+        run::{RunCore, Told, Wants, same_input},
+        stack::{self, Frame},
+        table::{Arrived, Candidate, Happened},
+        wake::BodyWaker,
+    },
+    error::{Code, Error, ErrorKind, Result, Typed, panic_message},
+    journal::{Failure, Payload},
+    name::limit_error,
+    retry::{Decision, Retry},
+    scope::Claim,
+    stuck::{Stuck, StuckReason},
+    time::Timestamp,
+};
+
+/// A value, as it decodes from its record, and the record.
+pub(crate) struct Made<T> {
+    pub(crate) value: T,
+    pub(crate) payload: Payload,
+    /// The inbox number of a record that a transaction has committed.
+    pub(crate) letter: Option<u64>,
+}
+
+type Make<'a, T> = Box<dyn Fn(StepCtx) -> BoxFuture<'a, Result<Made<T>>> + Send + 'a>;
+type Verify<'a, T> = Box<dyn Fn(StepCtx) -> BoxFuture<'a, Result<Verdict<T>>> + Send + 'a>;
+
+struct Options<'a, T> {
+    retry: Option<Retry>,
+    typed: Option<Typed>,
+    doubt: Doubt,
+    then_stuck: bool,
+    attempt_timeout: Option<Duration>,
+    timeout: Option<Duration>,
+    input: Option<Result<Payload, String>>,
+    verify: Option<Verify<'a, T>>,
+}
+
+/// A step: set its options, then await it (or give it to `join!`, `select!`, `FuturesUnordered`: it is a future).
+///
+/// # What survives a crash
+/// A result that was returned is recorded; the step never runs again in this run. If the process dies while the body
+/// runs, or after it and before its record is durable, the attempt is *in doubt*, and [`Step::on_doubt`] says what
+/// happens: by default the body runs again with the same [`StepCtx::idempotency_key`].
+///
+/// # Cancel safety
+/// Dropped before its first poll it has done nothing. Dropped while its body runs, the body is dropped with it, and
+/// its effect may or may not have happened. Dropped after its body has returned, the outcome is still recorded.
+#[must_use = "a step does nothing until it is awaited"]
+pub struct Step<'a, T>(Mutex<Inner<'a, T>>);
+
+enum Inner<'a, T> {
+    Refused(Option<Error>),
+    Open(Box<Open<'a, T>>),
+    Over,
+}
+
+struct Open<'a, T> {
+    core: Arc<RunCore>,
+    claim: Claim,
+    op: usize,
+    claimed_at: Timestamp,
+    make: Make<'a, T>,
+    options: Options<'a, T>,
+    body: Option<Attempting<'a, T>>,
+    value: Option<T>,
+    /// What put the attempt in doubt that `verify` looks at, if it was no crash.
+    in_doubt_by: Option<Error>,
+}
+
+enum Attempting<'a, T> {
+    Body { attempt: u32, future: BoxFuture<'a, Result<Made<T>>> },
+    Verify { attempt: u32, future: BoxFuture<'a, Result<Verdict<T>>> },
+}
+
+impl<'a, T: Data> Step<'a, T> {
+    pub(crate) fn refused(error: Error) -> Self {
+        Step(Mutex::new(Inner::Refused(Some(error))))
+    }
+
+    pub(crate) fn new(
+        core: Arc<RunCore>,
+        claim: Claim,
+        op: usize,
+        claimed_at: Timestamp,
+        make: Make<'a, T>,
+    ) -> Self {
+        let options = Options {
+            retry: None,
+            typed: None,
+            doubt: Doubt::Retry,
+            then_stuck: false,
+            attempt_timeout: None,
+            timeout: None,
+            input: None,
+            verify: None,
+        };
+        let open =
+            Open { core, claim, op, claimed_at, make, options, body: None, value: None, in_doubt_by: None };
+        Step(Mutex::new(Inner::Open(Box::new(open))))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Options<'a, T>)) -> Self {
+        if let Inner::Open(open) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            set(&mut open.options);
+        }
+        self
+    }
+
+    /// How failed attempts are repeated; without it, `Settings::retry`.
+    pub fn retry(self, retry: Retry) -> Self {
+        self.with(|o| o.retry = Some(retry))
+    }
+
+    /// Bounds one attempt. An attempt that is over it is dropped where it stands and is in doubt; by default it
+    /// counts as failed.
+    pub fn attempt_timeout(self, limit: Duration) -> Self {
+        self.with(|o| o.attempt_timeout = Some(limit))
+    }
+
+    /// Bounds all attempts and their pauses together, from the call on, across crashes.
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with(|o| o.timeout = Some(limit))
+    }
+
+    /// What becomes of an attempt that was started and did not return.
+    pub fn on_doubt(self, doubt: Doubt) -> Self {
+        self.with(|o| o.doubt = doubt)
+    }
+
+    /// Records `value` for people to see; on replay another value than the recorded one is a divergence.
+    pub fn input<V: Serialize + ?Sized>(self, value: &V) -> Self {
+        let json = serde_json::to_vec(value).map(Payload::json).map_err(|e| e.to_string());
+        self.with(|o| o.input = Some(json))
+    }
+
+    /// Keeps errors of type `E` whole, so that [`Error::downcast`] gives them back, live and after replay.
+    pub fn typed<E: std::error::Error + Serialize + 'static>(self) -> Self {
+        self.with(|o| o.typed = Some(Typed::of::<E>(None)))
+    }
+
+    /// As [`Step::typed`], under a name that stays when the type is renamed or moved: [`Error::downcast_as`].
+    pub fn typed_as<E: std::error::Error + Serialize + 'static>(self, tag: &'static str) -> Self {
+        self.with(|o| o.typed = Some(Typed::of::<E>(Some(tag))))
+    }
+
+    /// When the retries are spent the run becomes stuck and waits for a person, instead of the step failing.
+    pub fn then_stuck(self) -> Self {
+        self.with(|o| o.then_stuck = true)
+    }
+
+    /// Looks whether an attempt in doubt has happened: your code answers [`Verdict::Done`] with the value or
+    /// [`Verdict::NotDone`]. Costs one write before each attempt. If it fails itself, the run asks a person.
+    pub fn verify<F, Fut>(self, look: F) -> Self
+    where
+        F: FnOnce(StepCtx) -> Fut + Repeat + Send + 'a,
+        Fut: Future + Send + 'a,
+        Fut::Output: Outcome<Verdict<T>>,
+    {
+        self.with(|o| {
+            o.verify = Some(Box::new(move |s| {
+                let future = look.again()(s);
+                Box::pin(async move { future.await.into_result() })
+            }));
+        })
+    }
+}
+
+impl<T: Data> Future for Step<'_, T> {
+    type Output = Result<T>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let answer = match inner {
+            Inner::Refused(error) => Err(error.take().expect("a step is not polled after it was ready")),
+            Inner::Open(open) => match open.poll(cx) {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => return Poll::Pending,
+            },
+            Inner::Over => panic!("a step is not polled after it was ready"),
+        };
+        *inner = Inner::Over;
+        Poll::Ready(answer)
+    }
+}
+
+// Only boxes and plain data: moving a `Step` is always fine, so `&mut step` works in `select!` loops.
+impl<T> Unpin for Step<'_, T> {}
+
+impl<T> std::fmt::Debug for Step<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Step")
+    }
+}
+
+impl<T> Drop for Open<'_, T> {
+    fn drop(&mut self) {
+        self.body = None;
+        self.core.close(self.op);
+    }
+}
+
+impl<T: Data> Open<'_, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        if stack::top() != Frame::Function(self.core.address()) {
+            self.core.check_place("awaiting a step")?;
+        }
+        self.claim.polled();
+        let wants = self.wants();
+        match self.core.poll(self.op, cx.waker(), |_| wants) {
+            Told::Wait => Poll::Pending,
+            Told::Start { attempt, doubt, waker } => {
+                self.begin(attempt, doubt);
+                self.poll_body(cx, &waker)
+            }
+            Told::Poll(waker) => self.poll_body(cx, &waker),
+            Told::Expire { attempt, total } => {
+                let running = self.body.take().is_some();
+                self.expired(attempt, total, running);
+                Poll::Pending
+            }
+            Told::Take(arrived) => self.take(arrived),
+        }
+    }
+
+    fn wants(&self) -> Wants {
+        let marks = self.options.doubt != Doubt::Retry || self.options.verify.is_some();
+        Wants { marks, deadline: self.options.timeout.map(|limit| self.claimed_at.after(limit)) }
+    }
+
+    fn step_ctx(&self, attempt: u32) -> StepCtx {
+        StepCtx::new(
+            self.core.incarnation,
+            self.core.generation(),
+            &self.claim.key,
+            attempt,
+            self.core.worker.fence.worker,
+        )
+    }
+
+    /// Makes the body of an attempt, unless there is something to say before it.
+    fn begin(&mut self, attempt: u32, doubt: Option<u32>) {
+        if let Some(error) = self.refusal() {
+            self.failed(attempt, error);
+            return;
+        }
+        if doubt.is_none() {
+            return self.make(attempt);
+        }
+        if let Some(verify) = &self.options.verify {
+            let future = verify(self.step_ctx(attempt));
+            self.body = Some(Attempting::Verify { attempt, future });
+        } else if self.decide_doubt(attempt, "its worker stopped before it returned") {
+            self.make(attempt);
+        }
+    }
+
+    /// What is wrong with the options; told before the body runs.
+    fn refusal(&self) -> Option<Error> {
+        if let Some(Err(why)) = &self.options.input {
+            return Some(Error::engine(
+                ErrorKind::Misuse,
+                Code::NOT_RECORDABLE,
+                format!("the step's input: {why}"),
+            ));
+        }
+        if self.wants().marks && self.core.worker.store.durability() < crate::store::Durability::Power {
+            return Some(Error::misuse(
+                Code::TOO_WEAK,
+                "`Fail`, `Ask` and `verify` need a store at power-safe durability: a lost record would break their promise. Open the store at its default level, or use `Doubt::Retry`",
+            ));
+        }
+        None
+    }
+
+    fn make(&mut self, attempt: u32) {
+        if let Some(limit) = self.options.attempt_timeout {
+            self.core.attempt_ends(self.op, self.core.worker.clock.now().after(limit));
+        }
+        let ctx = self.step_ctx(attempt);
+        let made = {
+            let _body = stack::enter(Frame::Body(self.core.address()));
+            std::panic::catch_unwind(AssertUnwindSafe(|| (self.make)(ctx)))
+        };
+        match made {
+            Ok(future) => self.body = Some(Attempting::Body { attempt, future }),
+            Err(panic) => self.panicked(attempt, panic_message(&*panic)),
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, waker: &Arc<BodyWaker>) -> Poll<Result<T>> {
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Pending };
+            waker.polled_for(cx.waker());
+            let as_waker = Waker::from(waker.clone());
+            let mut body_cx = Context::from_waker(&as_waker);
+            let entered = stack::enter(Frame::Body(self.core.address()));
+            match body {
+                Attempting::Body { attempt, future } => {
+                    let attempt = *attempt;
+                    let polled =
+                        std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut body_cx)));
+                    drop(entered);
+                    match polled {
+                        Ok(Poll::Pending) => {}
+                        Ok(Poll::Ready(result)) => self.returned(attempt, result),
+                        Err(panic) => self.panicked(attempt, panic_message(&*panic)),
+                    }
+                    return Poll::Pending;
+                }
+                Attempting::Verify { attempt, future } => {
+                    let attempt = *attempt;
+                    let polled =
+                        std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut body_cx)));
+                    drop(entered);
+                    let verdict = match polled {
+                        Ok(Poll::Pending) => return Poll::Pending,
+                        Ok(Poll::Ready(verdict)) => verdict.map_err(|e| e.to_string()),
+                        Err(panic) => Err(format!("panicked: {}", panic_message(&*panic))),
+                    };
+                    if !self.verified(attempt, verdict) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the attempt is made again now.
+    fn verified(&mut self, attempt: u32, verdict: Result<Verdict<T>, String>) -> bool {
+        self.body = None;
+        match verdict {
+            Ok(Verdict::NotDone) => match self.in_doubt_by.take() {
+                Some(error) => {
+                    self.failed(attempt, error);
+                    false
+                }
+                None => {
+                    self.make(attempt);
+                    true
+                }
+            },
+            Ok(Verdict::Done(value)) => {
+                let result = record(value, self.core.worker.settings.payload_bytes_max);
+                self.returned(attempt, result);
+                false
+            }
+            Err(why) => {
+                self.ask(attempt, &format!("and `verify` could not tell: {why}"));
+                false
+            }
+        }
+    }
+
+    fn happened(&mut self, what: Happened, letter: Option<u64>) {
+        self.body = None;
+        let input = self.options.input.as_ref().and_then(|input| input.as_ref().ok()).cloned();
+        self.core.happened(Candidate { op: self.op, what, input, takes: letter });
+    }
+
+    fn returned(&mut self, attempt: u32, result: Result<Made<T>>) {
+        match result {
+            Ok(Made { value, payload, letter }) => {
+                self.value = Some(value);
+                self.happened(Happened::Done(payload), letter);
+            }
+            Err(error) => self.failed(attempt, error),
+        }
+    }
+
+    fn failed(&mut self, attempt: u32, error: Error) {
+        let retry = self.options.retry.unwrap_or(self.core.worker.settings.retry);
+        let seed = attempt_seed(self.core.incarnation, self.core.generation(), &self.claim.key, attempt);
+        // Number 0 of the attempt's stream is the body's own; jitter draws far from it.
+        let chance = draw(seed, u64::MAX) as u64;
+        let failure = error.to_failure(self.options.typed.as_ref());
+        match retry.decide(attempt, &error, chance) {
+            Decision::RetryAfter(pause) => self.happened(Happened::Again { error: failure, pause }, None),
+            Decision::Spent if self.options.then_stuck => {
+                let detail = format!("step `{}` failed {attempt} times, last: {error}", self.claim.key);
+                self.stuck(StuckReason::RetriesSpent, detail);
+            }
+            Decision::Spent | Decision::GiveUp => self.happened(Happened::Failed(failure), None),
+        }
+    }
+
+    fn panicked(&mut self, attempt: u32, said: &str) {
+        self.body = None;
+        let error = Error::engine(ErrorKind::Panic, Code::PANIC, format!("panicked: {said}"));
+        if self.verify_first(attempt, &error) {
+            return;
+        }
+        if self.decide_doubt(attempt, &format!("it panicked: {said}")) {
+            self.failed(attempt, error);
+        }
+    }
+
+    fn expired(&mut self, attempt: u32, total: bool, running: bool) {
+        let what = if total { "the step" } else { "the attempt" };
+        let mut error = Error::engine(
+            ErrorKind::Timeout,
+            Code::TIMEOUT,
+            format!("{what} `{}` ran out of time", self.claim.key),
+        );
+        if total {
+            error = error.and_stop();
+        }
+        if running && self.verify_first(attempt, &error) {
+            return;
+        }
+        if !running || self.decide_doubt(attempt, &format!("{what} ran out of time")) {
+            self.failed(attempt, error);
+        }
+    }
+
+    /// Lets `verify` look before `error` counts.
+    fn verify_first(&mut self, attempt: u32, error: &Error) -> bool {
+        if self.options.verify.is_none() {
+            return false;
+        }
+        self.in_doubt_by = Some(Error::from_failure(error.to_failure(None), None));
+        self.core.doubt(self.op, attempt);
+        true
+    }
+
+    /// What becomes of an attempt in doubt; `true` if the policy leaves it to the retries.
+    fn decide_doubt(&mut self, attempt: u32, why: &str) -> bool {
+        match self.options.doubt {
+            Doubt::Retry => true,
+            Doubt::Fail => {
+                let message = format!("attempt {attempt} of step `{}` is in doubt: {why}", self.claim.key);
+                let mut failure = Failure::of(ErrorKind::InDoubt, Code::IN_DOUBT, message);
+                failure.terminal = true;
+                self.happened(Happened::Failed(failure), None);
+                false
+            }
+            Doubt::Ask => {
+                self.ask(attempt, why);
+                false
+            }
+        }
+    }
+
+    fn ask(&mut self, attempt: u32, why: &str) {
+        let detail =
+            format!("attempt {attempt} of step `{}` was started, {why}: did it happen?", self.claim.key);
+        self.stuck(StuckReason::InDoubt, detail);
+    }
+
+    fn stuck(&mut self, reason: StuckReason, detail: String) {
+        let stuck = Stuck { reason, key: Some(self.claim.key.clone()), detail };
+        self.happened(Happened::Stuck(stuck), None);
+    }
+
+    /// The outcome was granted: the function gets what decodes from the record.
+    fn take(&mut self, arrived: Arrived) -> Poll<Result<T>> {
+        if let Some(recorded) = &arrived.recorded_input
+            && let given = self.options.input.as_ref().and_then(|input| input.as_ref().ok())
+            && given.is_some()
+            && !same_input(recorded.as_ref(), given)
+        {
+            let text = |payload: Option<&Payload>| {
+                payload.map_or("none".to_string(), |p| String::from_utf8_lossy(&p.bytes).into_owned())
+            };
+            let detail = format!(
+                "step `{}` was recorded with the input {}, and is now given {}",
+                self.claim.key,
+                text(recorded.as_ref()),
+                text(given)
+            );
+            self.core.be_stuck(StuckReason::Diverged, &self.claim.key, detail);
+            return Poll::Pending;
+        }
+        let answer = match arrived.what {
+            Err(failure) => Err(Error::from_failure(failure, Some(arrived.seq))),
+            Ok(None) => Ok(self.value.take().expect("a live value stays with its step")),
+            Ok(Some(payload)) => match serde_json::from_slice(&payload.bytes) {
+                Ok(value) => Ok(value),
+                Err(why) => {
+                    let detail = format!(
+                        "entry {} of step `{}` does not decode as `{}`: {why}",
+                        arrived.seq,
+                        self.claim.key,
+                        std::any::type_name::<T>()
+                    );
+                    self.core.be_stuck(StuckReason::Undecodable, &self.claim.key, detail);
+                    return Poll::Pending;
+                }
+            },
+        };
+        Poll::Ready(answer)
+    }
+}
+
+/// The record of a value, and the value as it comes back from it.
+pub(crate) fn record<T: Data>(value: T, bytes_max: usize) -> Result<Made<T>> {
+    let unrecordable = |why: serde_json::Error| {
+        Error::misuse(
+            Code::NOT_RECORDABLE,
+            format!(
+                "a `{}` does not come back from its own JSON: {why}. What a step returns must be readable again after a crash",
+                std::any::type_name::<T>()
+            ),
+        )
+    };
+    let bytes = serde_json::to_vec(&value).map_err(unrecordable)?;
+    if bytes.len() > bytes_max {
+        return Err(limit_error(
+            Code::TOO_LARGE,
+            format!(
+                "a step's result has at most {bytes_max} bytes; this one has {}. Keep large data elsewhere and return where it is",
+                bytes.len()
+            ),
+        ));
+    }
+    let value = serde_json::from_slice(&bytes).map_err(unrecordable)?;
+    Ok(Made { value, payload: Payload::json(bytes), letter: None })
+}

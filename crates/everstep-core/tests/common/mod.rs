@@ -1,0 +1,135 @@
+//! Runs a workflow on virtual time, then cuts its journal after every entry and runs it again: the outcome must be
+//! the same each time.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::future::Future;
+
+use everstep_core::{
+    Ctx, Engine, EngineError, Event, Result, Settings, Simulation, Workflow,
+    journal::Entry,
+    store::{Inspect, Memory},
+};
+
+/// An engine on `memory`, on virtual time, with one workflow `w`.
+pub async fn engine<F, Fut>(memory: &Memory, world: &Simulation, workflow: F) -> Engine
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    let settings = Settings { build: Some("test".to_string()), ..Settings::default() };
+    Engine::builder(memory.clone())
+        .register(W, workflow)
+        .settings(settings)
+        .simulated(world)
+        .start()
+        .await
+        .expect("the engine starts")
+}
+
+pub const W: Workflow<u64, String> = Workflow::new("w");
+
+pub type Outcome = std::result::Result<String, String>;
+
+pub fn plain(result: std::result::Result<String, EngineError>) -> Outcome {
+    result.map_err(|e| format!("{e:?}"))
+}
+
+/// What a journal says, without times: what must be equal between two runs of one seed.
+pub fn told(entries: &[Entry]) -> Vec<String> {
+    entries
+        .iter()
+        .map(|e| {
+            let kind = e.known_kind().expect("known");
+            let body =
+                if e.seq == 0 { "".into() } else { String::from_utf8_lossy(&e.body.bytes).into_owned() };
+            format!("{} {kind:?} {} {} {body}", e.seq, e.key.as_deref().unwrap_or("-"), e.attempt)
+        })
+        .collect()
+}
+
+/// Runs `workflow` once on fresh memory, on virtual time.
+pub fn run_once<F, Fut>(seed: u64, workflow: F) -> (Outcome, Vec<Entry>, Vec<Event>)
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    virtual_time(async {
+        let memory = Memory::default();
+        finish(&memory, &Simulation::new(seed), workflow).await
+    })
+}
+
+/// Runs on a paused clock, on one thread.
+pub fn virtual_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// Starts (or finds) run `r` and waits for its end.
+pub async fn finish<F, Fut>(
+    memory: &Memory,
+    world: &Simulation,
+    workflow: F,
+) -> (Outcome, Vec<Entry>, Vec<Event>)
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    let engine = engine(memory, world, workflow).await;
+    let mut events = engine.events();
+    let run = engine.start(W, "r", 7).await.expect("it starts");
+    let outcome = plain(run.result().await);
+    let journal = run.journal().await.expect("readable");
+    let mut seen = Vec::new();
+    while let Some(event) = events.try_next() {
+        seen.push(event);
+    }
+    engine.shutdown().await.expect("it leaves");
+    (outcome, journal, seen)
+}
+
+/// Runs `workflow`; then for every length of its journal, cuts it there and lets a fresh engine finish it. No recorded
+/// entry may change, the whole journal of each run must replay to that run's own outcome, and, because nothing of what
+/// was cut off was a race, all outcomes must be equal.
+pub fn check_replays<F, Fut>(workflow: F) -> String
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    let outcomes = check_cuts(workflow);
+    assert!(outcomes.iter().all(|o| *o == outcomes[0]), "{outcomes:#?}");
+    outcomes[0].clone().unwrap_or_else(|e| e)
+}
+
+/// As [`check_replays`], for programs that race: what was cut off may go another way the next time.
+pub fn check_cuts<F, Fut>(workflow: F) -> Vec<Outcome>
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (live, journal, _) = finish(&memory, &world, workflow.clone()).await;
+        let (first, whole) = (journal.clone(), told(&journal));
+        let mut outcomes = vec![live];
+        for cut in 1..first.len() {
+            // The first journal again, up to the cut.
+            let memory = memory.fork();
+            memory.truncate("r", cut);
+            let (outcome, again, _) = finish(&memory, &world, workflow.clone()).await;
+            assert_eq!(told(&again)[..cut], whole[..cut], "recorded entries do not change");
+            memory.truncate("r", again.len() - 1);
+            let (replayed, last, _) = finish(&memory, &world, workflow.clone()).await;
+            assert_eq!(replayed, outcome, "cut after {cut}, then replayed whole: {:#?}", told(&again));
+            assert_eq!(told(&last), told(&again));
+            outcomes.push(outcome);
+        }
+        outcomes
+    })
+}
+
+/// The run's journal as committed.
+pub async fn journal(memory: &Memory) -> Vec<Entry> {
+    let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
+    memory.load(row.run).await.expect("memory reads").entries
+}

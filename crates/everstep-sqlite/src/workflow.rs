@@ -1,0 +1,77 @@
+//! What this store adds to workflows and clients: transactional steps, and starts that commit with the user's rows.
+
+use std::panic::Location;
+
+use everstep_core::{Client, Ctx, Data, EngineError, Outcome, Repeat, Run, Step, Workflow};
+use rusqlite::Connection;
+
+use crate::{SqliteJob, Tx, insert_start};
+
+/// Transactional steps: `use everstep::sqlite::Transaction as _;`
+pub trait Transaction {
+    /// Runs `body` and records its result in one commit: exactly once.
+    ///
+    /// `body` runs on the store's own thread, so it is `'static` (`move |tx| ..`) and should be short: the time limit
+    /// of [`crate::Options`] ends it. It may run more than once, each time with nothing of its earlier runs in the
+    /// database.
+    ///
+    /// # What survives a crash
+    /// Both the changes and the record, or neither: there is no doubt about such a step.
+    ///
+    /// # Errors
+    /// What `body` returned; SQL that may not be used there; a constraint that fails at the commit. Nothing is
+    /// changed then. On an engine with another store: misuse.
+    #[track_caller]
+    fn transaction<T, R, F>(&self, name: &str, body: F) -> Step<'static, T>
+    where
+        F: FnOnce(&Tx<'_>) -> R + Repeat + Send + 'static,
+        R: Outcome<T>,
+        T: Data;
+}
+
+impl Transaction for Ctx {
+    #[track_caller]
+    fn transaction<T, R, F>(&self, name: &str, body: F) -> Step<'static, T>
+    where
+        F: FnOnce(&Tx<'_>) -> R + Repeat + Send + 'static,
+        R: Outcome<T>,
+        T: Data,
+    {
+        self.transaction_on("sqlite", name, move || {
+            let body = body.again();
+            Box::new(SqliteJob(Box::new(move |tx| Ctx::recorded(body.again()(tx).into_result()?))))
+        })
+    }
+}
+
+/// Starts that commit with the user's own rows: `use everstep::sqlite::StartIn as _;`
+pub trait StartIn {
+    /// Starts a run in `tx`, a transaction of the user's own connection to the same file, or the `tx` of a
+    /// transactional step. The run exists if and when `tx` commits; a worker takes it up then.
+    ///
+    /// # Errors
+    /// As [`Client::start`]; a file without Everstep's tables, or with those of another version.
+    #[track_caller]
+    fn start_in<I: Data, O: Data>(
+        &self,
+        tx: &Connection,
+        workflow: Workflow<I, O>,
+        id: impl Into<String>,
+        input: I,
+    ) -> Result<Run<O>, EngineError>;
+}
+
+impl StartIn for Client {
+    #[track_caller]
+    fn start_in<I: Data, O: Data>(
+        &self,
+        tx: &Connection,
+        workflow: Workflow<I, O>,
+        id: impl Into<String>,
+        input: I,
+    ) -> Result<Run<O>, EngineError> {
+        let run = self.new_run(workflow, id.into(), &input, Location::caller())?;
+        let started = insert_start(tx, &run)?;
+        self.accept_start(run, started)
+    }
+}
