@@ -29,6 +29,6 @@ mod stopwatch;
 
 pub use open::{Options, Sqlite};
 pub use rusqlite;
-pub use tx::{SqliteJob, Tx};
+pub use tx::{JobBody, SqliteJob, Tx};
 pub use workflow::{StartIn, Transaction};
 pub use write::start::insert_start;

@@ -125,3 +125,88 @@ impl Store for Sqlite {
         self.call(move |batch| cut::cut(batch, &cut), |_, _| ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use everstep_core::{
+        journal::{Entry, Kind, Payload},
+        store::{Durability, Settled},
+    };
+
+    use super::*;
+
+    struct Taker(Mutex<Vec<Claimed>>);
+
+    impl Adopt for Taker {
+        fn adopt(&self, run: Claimed, _: Entry) {
+            self.0.lock().expect("nobody panicked").push(run);
+        }
+    }
+
+    struct Slip(Mutex<Option<oneshot::Sender<Settled>>>);
+
+    impl Receipt for Slip {
+        fn settled(&self, settled: Settled) {
+            let send = self.0.lock().expect("nobody panicked").take().expect("answered once");
+            let _ = send.send(settled);
+        }
+    }
+
+    fn entry(seq: u64, bytes: usize) -> Entry {
+        Entry {
+            seq,
+            kind: Kind::StepDone.code(),
+            key: None,
+            attempt: 1,
+            input: None,
+            body: Payload::json(vec![b' '; bytes]),
+            site: None,
+            build: "b".into(),
+            fingerprint: 0,
+            at: Timestamp(1),
+        }
+    }
+
+    fn run(id: &str) -> NewRun {
+        let due = Timestamp(0);
+        NewRun { id: id.into(), workflow: "flow".into(), first: entry(0, 2), due, trace: None, claim: true }
+    }
+
+    /// A full disk, as a limit on the pages of the writer's connection.
+    #[tokio::test]
+    async fn without_space_turns_wait_and_clients_hear_why() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("app.db");
+        let store = Sqlite::options().durability(Durability::Process).open(&path).expect("opens");
+        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
+        let fence = store.enroll(info).await.expect("enrolls");
+        let taker = Arc::new(Taker(Mutex::default()));
+        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
+        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+
+        let outside = rusqlite::Connection::open(&path).expect("opens");
+        outside
+            .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000))")
+            .expect("fills");
+        let limit = |batch: &mut Batch<'_>| {
+            let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+        };
+        store.call(limit, |(), _| ()).await.expect("limits");
+
+        let (send, settled) = oneshot::channel();
+        let receipt: Arc<dyn Receipt> = Arc::new(Slip(Mutex::new(Some(send))));
+        let (entries, load) = (vec![entry(1, 1_000_000)], held.load);
+        let turn = Turn { run: held.row.run, load, entries, marks: vec![], takes: vec![], end: None };
+        store.commit(fence, turn, &receipt);
+        let refused = store.start(vec![run("b")], None).await;
+        assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+
+        outside.execute_batch("DROP TABLE filler").expect("makes space");
+        let settled = settled.await.expect("answered");
+        assert!(matches!(settled, Settled::Durable { next: 2 }), "{settled:?}");
+        store.start(vec![run("b")], None).await.expect("starts again");
+    }
+}

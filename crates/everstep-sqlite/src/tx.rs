@@ -39,7 +39,10 @@ impl Deref for Tx<'_> {
 ///
 /// It may be called more than once, each time with nothing of its earlier calls in the database: the writer repeats
 /// what it had to roll back for the sake of others.
-pub struct SqliteJob(pub Box<dyn FnMut(&Tx<'_>) -> Result<Payload> + Send>);
+pub struct SqliteJob(pub JobBody);
+
+/// What a transactional step does with the database, and the value it records.
+pub type JobBody = Box<dyn FnMut(&Tx<'_>) -> Result<Payload> + Send>;
 
 impl std::fmt::Debug for SqliteJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -283,8 +283,8 @@ impl Writer {
 
 /// Neighbours in time write neighbouring pages (14 % at a thousand runs). Only turns may change places.
 fn sort(ops: &mut [Box<dyn Op>]) {
-    let is_turn = |op: &Box<dyn Op>| matches!(op.weight(), Weight::Turn(_));
-    for turns in ops.chunk_by_mut(|a, b| is_turn(a) && is_turn(b)) {
+    let is_turn = |op: &dyn Op| matches!(op.weight(), Weight::Turn(_));
+    for turns in ops.chunk_by_mut(|a, b| is_turn(&**a) && is_turn(&**b)) {
         turns.sort_by_key(|op| match op.weight() {
             Weight::Turn(run) => run.0,
             _ => 0,

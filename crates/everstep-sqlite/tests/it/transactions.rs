@@ -1,0 +1,178 @@
+//! Transactional steps: what they may not do, and that what they do wrong concerns them alone.
+
+use std::time::Duration;
+
+use everstep_core::{
+    Status,
+    journal::Payload,
+    store::{Durability, Inspect, Started, Store, StoreError},
+};
+use everstep_sqlite::{Sqlite, insert_start};
+
+use crate::fixture::{Desk, Worker, new_run, signal, sql, told};
+
+const TABLES: &str =
+    "CREATE TABLE account (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL CHECK (cents >= 0));
+     CREATE TABLE entry (account INTEGER REFERENCES account (id) DEFERRABLE INITIALLY DEFERRED);
+     INSERT INTO account VALUES (1, 10);";
+
+async fn desk() -> (Desk, Worker) {
+    let desk = Desk::new();
+    let worker = Worker::of(&desk.open()).await;
+    desk.run_sql(TABLES);
+    (desk, worker)
+}
+
+#[tokio::test]
+async fn rows_and_record_come_together_and_once() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let pay = "UPDATE account SET cents = cents - 4 WHERE id = 1";
+    assert_eq!(told(run.transact("pay", sql(pay)).await), "committed 1");
+    assert_eq!(told(run.transact("pay", sql(pay)).await), "committed 1", "asked again, it is the same");
+    assert_eq!(desk.number("SELECT cents FROM account"), 6);
+    let inbox = worker.store.load(run.run).await.expect("loads").inbox;
+    assert_eq!((inbox.len(), &*inbox[0].letter.name, inbox[0].letter.kind), (1, "pay", 5));
+}
+
+#[tokio::test]
+async fn an_error_and_a_panic_undo_only_their_own() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let broke = run.transact("a", sql("UPDATE account SET cents = 1; UPDATE account SET cents = -1"));
+    let panics = run.transact("b", |tx| {
+        tx.execute_batch("UPDATE account SET cents = 2")?;
+        panic!("oh")
+    });
+    let good = run.transact("c", sql("INSERT INTO account VALUES (2, 3)"));
+    assert!(told(broke.await).starts_with("rolled back: CHECK constraint"));
+    assert_eq!(told(panics.await), "rolled back: panicked: oh");
+    assert_eq!(told(good.await), "committed 1");
+    assert_eq!(desk.number("SELECT sum(cents) FROM account"), 13);
+}
+
+/// `OR ROLLBACK` ends the whole transaction, with everybody else's work in it.
+#[tokio::test]
+async fn a_job_that_ends_the_transaction_takes_nobody_with_it() {
+    let (desk, worker) = desk().await;
+    let (mut a, b) = (worker.start("a").await, worker.start("b").await);
+    // Somebody else holds the lock, so that all of it falls into one batch.
+    let outside = desk.outside();
+    outside.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    a.send(1..3);
+    let bad = b.transact("bad", sql("INSERT OR ROLLBACK INTO account VALUES (1, 5)"));
+    let good = b.transact("good", sql("INSERT INTO account VALUES (2, 3)"));
+    a.send(3..4);
+    outside.execute_batch("ROLLBACK").expect("ends");
+    assert_eq!(a.hears().await, "next 3");
+    assert!(told(bad.await).contains("ended from inside"));
+    assert_eq!(told(good.await), "committed 1");
+    assert_eq!(a.hears().await, "next 4");
+    assert_eq!(desk.number("SELECT count(*) FROM everstep_journal WHERE run = 1"), 4);
+}
+
+#[tokio::test]
+async fn a_constraint_that_fails_only_at_the_commit_fails_its_own_step() {
+    let (desk, worker) = desk().await;
+    let (mut a, b) = (worker.start("a").await, worker.start("b").await);
+    let outside = desk.outside();
+    outside.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    a.send(1..3);
+    let bad = b.transact("bad", sql("INSERT INTO entry VALUES (77)"));
+    a.send(3..4);
+    let good = b.transact("good", sql("INSERT INTO entry VALUES (1)"));
+    outside.execute_batch("ROLLBACK").expect("ends");
+    assert_eq!(a.hears().await, "next 3");
+    assert_eq!(a.hears().await, "next 4");
+    assert!(told(bad.await).contains("FOREIGN KEY"));
+    assert_eq!(told(good.await), "committed 1");
+    assert_eq!(desk.number("SELECT sum(account) FROM entry"), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_the_users_is_refused() {
+    let (_desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    for forbidden in [
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT mine",
+        "RELEASE everstep_job",
+        "ATTACH ':memory:' AS other",
+        "PRAGMA foreign_keys = OFF",
+        "DELETE FROM everstep_journal",
+        "UPDATE EverStep_Run SET status = 3",
+        "SELECT * FROM everstep_runs",
+        "DROP TABLE everstep_run",
+        "CREATE TABLE everstep_mine (x)",
+        "CREATE TRIGGER t AFTER INSERT ON everstep_journal BEGIN SELECT 1; END",
+    ] {
+        let said = told(run.transact("k", sql(forbidden)).await);
+        let denied = ["not authorized", "prohibited", "reserved"].iter().any(|word| said.contains(word));
+        assert!(said.starts_with("rolled back: ") && denied, "{forbidden}: {said}");
+    }
+    assert_eq!(told(run.transact("k", sql("CREATE TABLE mine (x); DROP TABLE mine")).await), "committed 1");
+}
+
+#[tokio::test]
+async fn sql_that_takes_too_long_is_stopped() {
+    let desk = Desk::new();
+    let limit = Duration::from_millis(20);
+    let options = Sqlite::options().durability(Durability::Process).transaction_limit(limit);
+    let worker = Worker::of(&options.open(desk.path()).expect("opens")).await;
+    desk.run_sql(TABLES);
+    let mut run = worker.start("a").await;
+    let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)";
+    let select: &str = Box::leak(format!("{endless} SELECT sum(i) FROM n").into());
+    let insert: &str = Box::leak(format!("{endless} INSERT INTO entry SELECT 1 FROM n").into());
+    run.send(1..2);
+    let reads = run.transact("reads", sql(select));
+    let writes = run.transact("writes", sql(insert));
+    assert!(told(reads.await).contains("took longer than 20ms"));
+    assert!(told(writes.await).contains("took longer than 20ms"));
+    assert_eq!(run.hears().await, "next 2");
+}
+
+#[tokio::test]
+async fn a_run_started_inside_a_transaction_exists_if_that_commits() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let mut claimable = worker.store.bell().claimable();
+    claimable.mark_unchanged();
+    let failed = run.transact("bad", |tx| {
+        insert_start(tx, &new_run("never")).map_err(|e| e.to_string())?;
+        Err("no".into())
+    });
+    assert_eq!(told(failed.await), "rolled back: no");
+    let good = run.transact("good", |tx| {
+        insert_start(tx, &new_run("child")).map_err(|e| e.to_string())?;
+        let denied = tx.execute_batch("DELETE FROM everstep_run");
+        assert!(denied.is_err(), "guarded again");
+        Ok(Payload::json("1"))
+    });
+    assert_eq!(told(good.await), "committed 1");
+    claimable.changed().await.expect("rung");
+    let child = worker.store.run("child".into()).await.expect("reads").expect("is there");
+    assert_eq!(child.status, Status::Pending);
+    assert!(worker.store.run("never".into()).await.expect("reads").is_none());
+    drop(desk);
+}
+
+#[tokio::test]
+async fn the_users_own_connection_starts_runs_too() {
+    let (desk, worker) = desk().await;
+    worker.start("a").await;
+    let mut outside = desk.outside();
+    let tx = outside.transaction().expect("begins");
+    let started = insert_start(&tx, &new_run("mine")).expect("starts");
+    assert!(matches!(started, Started::New(run) if run.0 == 2), "{started:?}");
+    let again = insert_start(&tx, &new_run("mine")).expect("looks");
+    assert!(matches!(again, Started::Known(..)));
+    tx.commit().expect("commits");
+    let next = worker.start("b").await;
+    assert_eq!(next.run.0, 3, "ids are given in the database");
+    signal(&worker.store, "mine", 1).await;
+    let empty = tempfile::NamedTempFile::new().expect("a file");
+    let other = everstep_sqlite::rusqlite::Connection::open(empty.path()).expect("opens");
+    assert!(matches!(insert_start(&other, &new_run("x")), Err(StoreError::Unusable(_))));
+}
