@@ -295,7 +295,7 @@ fn the_same_build_doing_other_things_is_a_divergence() {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let draws = |n: u64| {
             move |ctx: Ctx, _| async move {
-                (0..n).for_each(|_| drop(ctx.random()));
+                (0..n).for_each(|_| assert_ne!(ctx.random(), ctx.random()));
                 ctx.step("a", async || Ok(0u64)).await?;
                 Ok("ok".to_string())
             }

@@ -38,6 +38,9 @@ struct Shared {
     content: Mutex<Content>,
 }
 
+/// A turn that waits to be applied.
+type HeldTurn = (Fence, Turn, Arc<dyn Receipt>);
+
 #[derive(Default)]
 struct Content {
     workers: BTreeMap<WorkerId, Worker>,
@@ -48,7 +51,7 @@ struct Content {
     last_run: i64,
     last_worker: i64,
     failing: Option<StoreError>,
-    held: Option<Vec<(Fence, Turn, Arc<dyn Receipt>)>>,
+    held: Option<Vec<HeldTurn>>,
 }
 
 #[derive(Debug, Default)]
