@@ -86,8 +86,9 @@ impl Client {
         let client = self.clone();
         Start(Box::pin(async move {
             let run = run?;
-            let started = client.submit(vec![run.clone()]).await?.pop().expect("one answer for one start");
-            client.accept(run, started)
+            let (started, adoption) = client.submit(vec![run.clone()]).await?;
+            let started = started.into_iter().next().expect("one answer for one start");
+            client.accept(run, started, adoption.as_deref())
         }))
     }
 
@@ -107,9 +108,14 @@ impl Client {
         let client = self.clone();
         Box::pin(async move {
             let good: Vec<NewRun> = made.iter().filter_map(|run| run.as_ref().ok()).cloned().collect();
-            let mut started = client.submit(good).await?.into_iter();
+            let (started, adoption) = client.submit(good).await?;
+            let mut started = started.into_iter();
             let each = |run: Result<NewRun, EngineError>| {
-                client.accept(run?, started.next().expect("one answer for each good start"))
+                client.accept(
+                    run?,
+                    started.next().expect("one answer for each good start"),
+                    adoption.as_deref(),
+                )
             };
             Ok(made.into_iter().map(each).collect())
         })
@@ -331,8 +337,11 @@ impl Client {
         self.store.run(id.into()).await?.ok_or_else(|| not_found(id))
     }
 
-    async fn submit(&self, mut runs: Vec<NewRun>) -> Result<Vec<Started>, EngineError> {
-        let Some(worker) = &self.worker else { return Ok(self.store.start(runs, None).await?) };
+    async fn submit(
+        &self,
+        mut runs: Vec<NewRun>,
+    ) -> Result<(Vec<Started>, Option<Arc<Adoption>>), EngineError> {
+        let Some(worker) = &self.worker else { return Ok((self.store.start(runs, None).await?, None)) };
         // Takes places in memory for as many as there is room; the rest is claimed when there is.
         let known = runs.iter().filter(|run| worker.knows(&run.workflow)).count();
         let places = if worker.may_start() { worker.reserve(known) } else { 0 };
@@ -342,12 +351,21 @@ impl Client {
             left = left.saturating_sub(1);
         }
         let adoption = Arc::new(Adoption::new(worker.clone(), places));
-        Ok(self.store.start(runs, Some((worker.fence, adoption))).await?)
+        let started = self.store.start(runs, Some((worker.fence, adoption.clone()))).await?;
+        Ok((started, Some(adoption)))
     }
 
-    fn accept<O>(&self, run: NewRun, started: Started) -> Result<Run<O>, EngineError> {
+    fn accept<O>(
+        &self,
+        run: NewRun,
+        started: Started,
+        adoption: Option<&Adoption>,
+    ) -> Result<Run<O>, EngineError> {
         match started {
-            Started::New(number) => Ok(Run::new(self.store.clone(), number, run.id)),
+            Started::New(number) => {
+                let listener = adoption.and_then(|adoption| adoption.listener(number));
+                Ok(Run::new(self.store.clone(), number, run.id).with(listener))
+            }
             Started::Known(row, first) => match difference(&run, &row, &first) {
                 None => Ok(Run::new(self.store.clone(), row.run, row.id)),
                 Some(difference) => Err(EngineError::new(
@@ -410,7 +428,7 @@ impl Client {
     /// The handle of a run that a store crate's `start_in` has written.
     #[doc(hidden)]
     pub fn accept_start<O>(&self, run: NewRun, started: Started) -> Result<Run<O>, EngineError> {
-        self.accept(run, started)
+        self.accept(run, started, None)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The handle of a run, from outside.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     body::Data,
@@ -8,7 +11,7 @@ use crate::{
     error::{Code, EngineError, ErrorKind},
     journal::{Entry, Failure, Kind, Outcome, Payload, decode},
     status::Status,
-    store::{Ended, RunId, RunRow, Store},
+    store::{Ended, Listener, RunId, RunRow, Store},
     stuck::Stuck,
     time::Timestamp,
 };
@@ -18,12 +21,20 @@ pub struct Run<O> {
     store: Arc<dyn Store>,
     number: RunId,
     id: Arc<str>,
+    /// Listens since the start, if this process drives the run: the first to ask for the result takes it.
+    listener: Arc<Mutex<Option<Listener>>>,
     ends: Ends<O>,
 }
 
 impl<O> Clone for Run<O> {
     fn clone(&self) -> Self {
-        Run { store: self.store.clone(), number: self.number, id: self.id.clone(), ends: PhantomData }
+        Run {
+            store: self.store.clone(),
+            number: self.number,
+            id: self.id.clone(),
+            listener: self.listener.clone(),
+            ends: PhantomData,
+        }
     }
 }
 
@@ -59,7 +70,11 @@ impl RunInfo {
 
 impl<O> Run<O> {
     pub(crate) fn new(store: Arc<dyn Store>, number: RunId, id: Arc<str>) -> Self {
-        Run { store, number, id, ends: PhantomData }
+        Run { store, number, id, listener: Arc::default(), ends: PhantomData }
+    }
+
+    pub(crate) fn with(self, listener: Option<Listener>) -> Self {
+        Run { listener: Arc::new(Mutex::new(listener)), ..self }
     }
 
     /// The id that its caller chose.
@@ -116,9 +131,9 @@ impl<O: Data> Run<O> {
         let mut foreign = self.store.bell().foreign();
         loop {
             // Listen, then look, then wait: nothing rings unheard in between.
-            let mut listener = self.store.bell().listen(self.number);
+            let (mut listener, listening) = self.listen();
             foreign.mark_unchanged();
-            if let Some(ended) = self.look().await? {
+            if !listening && let Some(ended) = self.look().await? {
                 return ended;
             }
             loop {
@@ -136,6 +151,13 @@ impl<O: Data> Run<O> {
                 }
             }
         }
+    }
+
+    /// A listener, and whether it has listened since the start: then there is nothing to look for.
+    fn listen(&self) -> (Listener, bool) {
+        let since_start = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listening = since_start.is_some();
+        (since_start.unwrap_or_else(|| self.store.bell().listen(self.number)), listening)
     }
 
     async fn look_status(&self) -> Result<bool, EngineError> {

@@ -20,7 +20,9 @@ use crate::{
     journal::{Entry, Kind, Payload, Start, decode, encode},
     settings::Settings,
     status::Status,
-    store::{Adopt, Claimed, End, Fence, LetterKind, Loaded, RunId, Settled, Store, StoreError, Turn},
+    store::{
+        Adopt, Claimed, End, Fence, LetterKind, Listener, Loaded, RunId, Settled, Store, StoreError, Turn,
+    },
     stuck::{Stuck, StuckReason},
 };
 
@@ -362,20 +364,30 @@ impl crate::store::Receipt for SettleReceipt {
 }
 
 /// Hands the runs that a start claimed to the worker's runtime. Places that no run came for go back with it.
+///
+/// Also listens for the end of each, before it can come: whoever asks for the result need not read it.
 pub(crate) struct Adoption {
     worker: Arc<Worker>,
     places: AtomicU64,
+    listeners: Mutex<HashMap<RunId, Listener>>,
 }
 
 impl Adoption {
     pub(crate) fn new(worker: Arc<Worker>, places: usize) -> Adoption {
-        Adoption { worker, places: AtomicU64::new(places as u64) }
+        Adoption { worker, places: AtomicU64::new(places as u64), listeners: Mutex::default() }
+    }
+
+    /// The listener of a run that was adopted.
+    pub(crate) fn listener(&self, run: RunId) -> Option<Listener> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
     }
 }
 
 impl Adopt for Adoption {
     fn adopt(&self, run: Claimed, first: Entry) {
         self.places.fetch_sub(1, Ordering::AcqRel);
+        let listener = self.worker.store.bell().listen(run.row.run);
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(run.row.run, listener);
         let loaded = Loaded { entries: vec![first], inbox: Vec::new(), started: Vec::new() };
         let worker = self.worker.clone();
         self.worker.tasks.spawn_on(async move { worker.drive(run, loaded).await }, &self.worker.runtime);
