@@ -164,3 +164,52 @@ fn the_demo_crashes_and_resumes_in_two_processes() {
         order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{part} in {told}"))).collect();
     assert!(places.is_sorted(), "{told}");
 }
+
+/// The README shows one `SELECT` over the demo's run; only the times differ.
+#[test]
+fn the_readme_shows_what_the_database_holds() {
+    let readme = include_str!("../../README.md");
+    let shown = readme
+        .split("```text\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the README has the table");
+    let select = readme
+        .split("```sql\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the README has the query");
+    let folder = tempfile::tempdir().expect("room");
+    for command in [&["crash", "--after", "create_record"][..], &["run"]] {
+        Command::new(example("onboarding"))
+            .args(command)
+            .current_dir(folder.path())
+            .output()
+            .expect("it runs");
+    }
+    let db =
+        everstep::sqlite::rusqlite::Connection::open(folder.path().join("onboarding.db")).expect("there");
+    let mut query = db.prepare(select).expect("the query is sound");
+    let columns = query.column_count();
+    let rows = query
+        .query_map([], |row| {
+            let text = |at| {
+                Ok(match row.get_ref(at)? {
+                    everstep::sqlite::rusqlite::types::ValueRef::Integer(n) => n.to_string(),
+                    other => other.as_str_or_null()?.unwrap_or("").to_string(),
+                })
+            };
+            (1..columns).map(text).collect::<Result<Vec<String>, _>>()
+        })
+        .expect("readable");
+    let held: Vec<String> = rows.map(|row| row.expect("text").join("|")).collect();
+    let without_time = |line: &str| line.split_once('|').map_or(String::new(), |(_, rest)| rest.to_string());
+    let shown: Vec<String> = shown.lines().map(without_time).collect();
+    assert_eq!(
+        shown,
+        held,
+        "the README shows:\n{}\nthe database holds:\n{}",
+        shown.join("\n"),
+        held.join("\n")
+    );
+}
