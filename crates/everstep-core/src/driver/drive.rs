@@ -120,6 +120,9 @@ impl Drive {
             must_poll: true,
         };
         drive.replay.pop_front();
+        if live {
+            drive.replay = VecDeque::new();
+        }
         if !live {
             drive.core.state().claims = Some(HashMap::new());
         }
@@ -176,6 +179,7 @@ impl Drive {
         }
         if !self.live {
             self.live = true;
+            self.replay = VecDeque::new();
             self.core.state().claims = None;
         }
         if self.next_candidate() || self.fire() || self.start() {
@@ -242,7 +246,7 @@ impl Drive {
         table.idle(op);
         let slot = table.get(op);
         slot.stage = Stage::Delivered { seq: arrived.seq };
-        slot.arrived = Some(arrived);
+        slot.arrived = Some(Box::new(arrived));
         let (waker, times) = (slot.waker.clone(), [(slot.deadline, op), (slot.retry_at, op)]);
         for time in times {
             table.deadlines.remove(&time);
@@ -274,7 +278,7 @@ impl Drive {
         }
         let Some(candidate) = state.table.candidates.pop_front() else { return false };
         drop(state);
-        self.record(candidate);
+        self.record(*candidate);
         true
     }
 
@@ -606,6 +610,9 @@ impl Drive {
         let settled = self.core.settled_turns();
         while let Some((_, event)) = self.events.pop_front_if(|(turn, _)| *turn <= settled) {
             self.core.worker.tell(|| event);
+        }
+        if self.events.is_empty() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
         }
     }
 

@@ -262,7 +262,7 @@ impl RunCore {
                 let arrived = slot.arrived.take().expect("delivered once");
                 table.granted = None;
                 state.last_failure = arrived.what.is_err().then_some(seq);
-                Told::Take(arrived)
+                Told::Take(*arrived)
             }
             Stage::Delivered { seq } => {
                 table.asked.insert((seq, op));
@@ -312,7 +312,7 @@ impl RunCore {
     pub(crate) fn happened(&self, candidate: Candidate) {
         let table = &mut self.state().table;
         table.idle(candidate.op);
-        table.candidates.push_back(candidate);
+        table.candidates.push_back(Box::new(candidate));
     }
 
     /// What a step found out needs a person: the operation stays pending and the driver drops the function.

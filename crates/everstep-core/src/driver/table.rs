@@ -83,7 +83,7 @@ pub(crate) struct Slot {
     pub(crate) marked: bool,
     /// An attempt was started by an earlier load and its end is unknown.
     pub(crate) doubt: Option<u32>,
-    pub(crate) arrived: Option<Arrived>,
+    pub(crate) arrived: Option<Box<Arrived>>,
     pub(crate) warned: bool,
 }
 
@@ -138,7 +138,8 @@ pub(crate) struct Table {
     pub(crate) startable: BTreeSet<usize>,
     /// Work whose started row is on its way.
     pub(crate) marking: Vec<usize>,
-    pub(crate) candidates: VecDeque<Candidate>,
+    /// Boxed: a queue keeps its room, and a candidate may hold an error.
+    pub(crate) candidates: VecDeque<Box<Candidate>>,
     pub(crate) deadlines: BTreeSet<(Timestamp, usize)>,
     pub(crate) running: usize,
     /// Attempts with a started row whose step was dropped before they ended.
@@ -181,6 +182,10 @@ impl Table {
                 op
             }
             None => {
+                // Most runs wait with one operation open: room for four would be most of what they take.
+                if self.slots.len() == self.slots.capacity() && self.slots.len() < 4 {
+                    self.slots.reserve_exact(1);
+                }
                 self.slots.push(Some(slot));
                 self.slots.len() - 1
             }
@@ -240,7 +245,7 @@ impl Table {
                     attempt: slot.failed + 1,
                     marked: slot.marked,
                 };
-                self.orphans.push_back((orphan, candidate));
+                self.orphans.push_back((orphan, *candidate));
             }
         }
         self.open -= 1;

@@ -148,11 +148,11 @@ impl Worker {
 
     /// Loads a claimed run and drives it. A place must have been reserved.
     pub(crate) fn load(self: &Arc<Self>, claimed: Claimed) {
-        let worker = self.clone();
+        let (worker, claimed) = (self.clone(), Box::new(claimed));
         self.tasks.spawn_on(
             async move {
                 match worker.store.load(claimed.row.run).await {
-                    Ok(loaded) => worker.drive(claimed, loaded).await,
+                    Ok(loaded) => worker.drive(Box::new((*claimed, loaded))).await,
                     Err(error) => {
                         worker.unreserve(1);
                         tracing::error!(run = %claimed.row.id, %error, "a run could not be read");
@@ -163,9 +163,10 @@ impl Worker {
         );
     }
 
-    async fn drive(self: Arc<Self>, claimed: Claimed, loaded: Loaded) {
-        let run = claimed.row.run;
-        let Some(drive) = self.prepare(claimed, loaded) else {
+    /// Everything is boxed: a task keeps room for whatever it ever held, and most runs wait most of the time.
+    async fn drive(self: Arc<Self>, taken: Box<(Claimed, Loaded)>) {
+        let run = taken.0.row.run;
+        let Some(drive) = self.prepare(*taken) else {
             self.unreserve(1);
             return;
         };
@@ -191,7 +192,7 @@ impl Worker {
     }
 
     /// The driver of a run, or `None` if it was settled without one.
-    fn prepare(self: &Arc<Self>, claimed: Claimed, loaded: Loaded) -> Option<Drive> {
+    fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<Box<Drive>> {
         if claimed.row.status == Status::Stuck {
             self.cancel_stuck(&claimed, &loaded);
             return None;
@@ -233,10 +234,15 @@ impl Worker {
         drop(residents);
         // A message may have come between the read and now, and its nudge gone to nobody: look once more.
         core.nudge_if(loaded.entries.len() > 1 || claimed.row.inbox_n > 0);
-        Some(Drive::new(core, function, loaded))
+        Some(Box::new(Drive::new(core, function, loaded)))
     }
 
-    fn undecodable(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, detail: String) -> Option<Drive> {
+    fn undecodable(
+        self: &Arc<Self>,
+        claimed: &Claimed,
+        loaded: &Loaded,
+        detail: String,
+    ) -> Option<Box<Drive>> {
         let stuck = Stuck { reason: StuckReason::Undecodable, key: None, detail };
         self.settle(claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, loaded, claimed));
         None
@@ -388,9 +394,8 @@ impl Adopt for Adoption {
         self.places.fetch_sub(1, Ordering::AcqRel);
         let listener = self.worker.store.bell().listen(run.row.run);
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(run.row.run, listener);
-        let loaded = Loaded { entries: vec![first], inbox: Vec::new(), started: Vec::new() };
-        let worker = self.worker.clone();
-        self.worker.tasks.spawn_on(async move { worker.drive(run, loaded).await }, &self.worker.runtime);
+        let taken = Box::new((run, Loaded { entries: vec![first], inbox: Vec::new(), started: Vec::new() }));
+        self.worker.tasks.spawn_on(self.worker.clone().drive(taken), &self.worker.runtime);
     }
 }
 
