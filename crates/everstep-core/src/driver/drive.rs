@@ -49,7 +49,7 @@ pub(super) enum Next {
 pub(super) enum Phase {
     Driving,
     /// The last turn is on its way; kept, because it may have to be sent again.
-    Ending(Turn),
+    Ending(Box<Turn>),
 }
 
 /// Drives one load of a run to its end.

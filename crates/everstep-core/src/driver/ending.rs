@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     journal::{Kind, Payload, encode},
     status::Status,
-    store::End,
+    store::{End, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -32,7 +32,7 @@ impl Drive {
         let mut turn = self.turn_of(parts);
         turn.end = Some(end);
         self.send(turn.clone());
-        self.phase = Phase::Ending(turn);
+        self.phase = Phase::Ending(Box::new(turn));
         self.drop_function();
         Next::Again
     }
@@ -135,7 +135,7 @@ impl Drive {
             Some(end @ End::Stuck { .. }) => *end = End::GivenBack { wake_at: Timestamp(0) },
             _ => {}
         }
-        self.send(turn.clone());
+        self.send(Turn::clone(&turn));
         self.phase = Phase::Ending(turn);
     }
 }
