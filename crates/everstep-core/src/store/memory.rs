@@ -608,6 +608,7 @@ impl Store for Memory {
         let settled = content.turn(fence, &turn, &mut rings);
         drop(content);
         receipt.settled(settled);
+        self.0.bell.ring_settled();
         self.ring(rings);
     }
 

@@ -463,7 +463,8 @@ pub trait Store: Inspect + Any {
     /// Runs of this worker that got messages since they were last asked for.
     fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>>;
 
-    /// Queues a turn; `receipt` hears what became of it.
+    /// Queues a turn; `receipt` hears what became of it. After the receipts of one transaction that are
+    /// [`Settled::Durable`] the store calls [`Bell::ring_settled`].
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>);
     /// Runs a transactional step: the user's changes and the record commit together.
     fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted>;
