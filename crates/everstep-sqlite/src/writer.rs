@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use crate::{
     batch::{Batch, Held},
     fault::{Class, Fault, class, is_busy},
+    hot::{Execute, Hot, Prepared},
     lockfile::WorkerLocks,
     names::{Names, Texts},
     op::{After, Op, Weight},
@@ -33,8 +34,9 @@ const SPACE_WAIT_MIN: Duration = Duration::from_millis(50);
 const SPACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The writer's thread.
-pub(crate) struct Writer {
-    pub(crate) conn: Connection,
+pub(crate) struct Writer<'c> {
+    pub(crate) conn: &'c Connection,
+    pub(crate) hot: Prepared<'c>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) locks: Arc<WorkerLocks>,
@@ -69,9 +71,9 @@ enum Tried {
     Fatal(Arc<str>),
 }
 
-impl Writer {
+impl Writer<'_> {
     /// Runs until the last handle is gone.
-    pub(crate) fn run(mut self) -> Connection {
+    pub(crate) fn run(mut self) {
         self.state.data_version = self.data_version().unwrap_or(0);
         loop {
             match self.queue.take(LOOK_EVERY, self.linger()) {
@@ -82,7 +84,6 @@ impl Writer {
             self.look_for_others();
         }
         self.queue.end();
-        self.conn
     }
 
     fn linger(&self) -> Linger {
@@ -137,7 +138,7 @@ impl Writer {
             return fatal_or_later(&error);
         }
         let State { loads, names, texts, .. } = &mut self.state;
-        let mut batch = Batch::new(&self.conn, names, texts, loads, self.job_limit);
+        let mut batch = Batch::new(self.conn, &mut self.hot, names, texts, loads, self.job_limit);
         let mut refused = Vec::new();
         for (i, op) in ops.iter_mut().enumerate() {
             match op.apply(&mut batch) {
@@ -150,7 +151,7 @@ impl Writer {
             }
         }
         let watch = Stopwatch::start();
-        let committed = batch.flush().and_then(|()| commit(&self.conn));
+        let committed = batch.flush().and_then(|()| batch.hot.execute(Hot::Commit, &[]));
         if let Err(error) = committed {
             batch.rolled_back();
             self.rollback();
@@ -193,9 +194,10 @@ impl Writer {
                 None => op.settle(&mut after),
             }
         }
-        for op in after.again {
-            self.queue.push(op);
-        }
+        let After { spent, again, .. } = after;
+        self.bell.ring_settled();
+        self.queue.leave(spent);
+        again.into_iter().for_each(|op| self.queue.push(op));
     }
 
     /// Nothing can be written now. Turns are repeated unchanged; clients hear why, those that come meanwhile too.
@@ -225,15 +227,21 @@ impl Writer {
     }
 
     fn after(&mut self) -> After<'_> {
-        After { loads: &mut self.state.loads, bell: &self.bell, locks: &self.locks, again: Vec::new() }
+        After {
+            loads: &mut self.state.loads,
+            bell: &self.bell,
+            locks: &self.locks,
+            spent: Vec::new(),
+            again: Vec::new(),
+        }
     }
 
     /// Takes the write lock, however long somebody else holds it: he delays us and fails nothing.
-    fn begin(&self) -> rusqlite::Result<()> {
+    fn begin(&mut self) -> rusqlite::Result<()> {
         let mut wait = Duration::from_micros(100);
         let mut stopping: Option<Stopwatch> = None;
         loop {
-            match self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
+            match self.hot.execute(Hot::Begin, &[]) {
                 Err(error) if is_busy(&error) => {
                     if self.queue.is_stopping()
                         && stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
@@ -290,10 +298,6 @@ fn sort(ops: &mut [Box<dyn Op>]) {
             _ => 0,
         });
     }
-}
-
-fn commit(conn: &Connection) -> rusqlite::Result<()> {
-    conn.prepare_cached("COMMIT")?.execute([]).map(drop)
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {
