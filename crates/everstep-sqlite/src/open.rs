@@ -147,7 +147,8 @@ impl Options {
             closed: closed.clone(),
             job_limit: self.transaction_limit,
             state: State::default(),
-        };
+        }
+        .listening();
         let pool = readers.clone();
         let thread = std::thread::Builder::new()
             .name("everstep-sqlite".into())

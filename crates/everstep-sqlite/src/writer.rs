@@ -70,9 +70,14 @@ enum Tried {
 }
 
 impl Writer {
+    /// Hears of every commit of others from here on: before the opening is handed out, or its first might be missed.
+    pub(crate) fn listening(mut self) -> Writer {
+        self.state.data_version = self.data_version().unwrap_or(0);
+        self
+    }
+
     /// Runs until the last handle is gone.
     pub(crate) fn run(mut self) -> Connection {
-        self.state.data_version = self.data_version().unwrap_or(0);
         loop {
             match self.queue.take(LOOK_EVERY, self.linger()) {
                 Taken::Ops(ops) => self.write(ops),

@@ -1,6 +1,9 @@
 //! The end of a journal, taken back by a person.
 
-use everstep_core::{Change, Status, store::Cut};
+use everstep_core::{
+    Change, Status,
+    store::{Cut, StoreError},
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{claim::illegal, post, turn::clear_stuck};
@@ -23,6 +26,10 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     let from = row::status(code)?;
     if owner != 0 || inbox_n != signed(cut.inbox_n) || !cut.only.contains(from) {
         return Ok(false);
+    }
+    if cut.from == 0 {
+        let why = format!("run {}: its first entry cannot be cut off", cut.run.0);
+        return Err(StoreError::Refused(why.into()).into());
     }
     let to = match from {
         // It goes on by itself anyway; it only goes on from an earlier entry.

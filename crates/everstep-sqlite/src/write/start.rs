@@ -119,7 +119,7 @@ fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
         workflow: run.workflow.clone(),
         status: Status::Pending,
         owner: Some(fence.worker),
-        wake_at: Some(everstep_core::Timestamp::NEVER),
+        wake_at: None,
         inbox_n: 0,
         generation: 0,
         takeovers: 0,
