@@ -25,6 +25,7 @@ start {
     without_a_worker_nothing_is_claimed "A client has no memory for runs.";
     a_start_for_later_waits_for_its_time "A run is not claimed before it is due.";
     a_start_with_a_trace_is_the_same_run "A trace context is carried along and decides nothing.";
+    a_run_begins_with_entry_0 "A call with a run that does not is refused whole.";
     a_fenced_worker_starts_nothing "A stale worker's starts are refused whole.";
 }
 
@@ -123,6 +124,7 @@ letter {
     racing_letters_are_numbered_densely "Also when several openings post at the same time.";
     a_letter_that_nobody_waits_for_arrives "A dropped answer does not undo the post.";
     a_letter_to_nobody_says_so "A letter is not kept for a run to come.";
+    a_record_cannot_be_sent "What a transactional step has done only the store can say.";
     a_nudge_is_told_once "Several letters are one nudge, and it is not repeated.";
     a_nudge_is_for_the_owner "Each worker hears of its own runs.";
     a_nudge_ends_with_its_load "Who claims the run reads its inbox anyway.";

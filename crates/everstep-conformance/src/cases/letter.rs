@@ -2,14 +2,14 @@
 
 use everstep_core::{
     Status, StatusSet, Timestamp,
-    store::{Claim, Post, Posted, StoreError, Turn},
+    store::{Claim, Cut, Letter, LetterKind, Post, Posted, StoreError, Turn},
 };
 
 use crate::{
     desk::Desk,
     load::Heard,
     sample::{
-        at, begins, claim, finished, given_back, letter, parked, post, revive, run_of, steps, stuck,
+        at, begins, claim, cut, finished, given_back, letter, parked, post, revive, run_of, steps, stuck,
         stuck_end,
     },
 };
@@ -220,6 +220,16 @@ pub(crate) async fn a_letter_to_nobody_says_so(desk: Desk) {
     let run = desk.start_pending("nobody").await;
     assert!(desk.letters(run).await.is_empty());
     assert_eq!(desk.post(post("nobody", 1)).await, Posted::Added, "it was not kept");
+}
+
+pub(crate) async fn a_record_cannot_be_sent(desk: Desk) {
+    let run = desk.start_pending("a").await;
+    let record = Letter { kind: LetterKind::Recorded as u16, ..letter(1) };
+    let sent = desk.store.post(Post { letter: record.clone(), ..post("a", 1) }).await;
+    assert!(matches!(sent, Err(StoreError::Refused(_))), "{sent:?}");
+    let sent = desk.cut(Cut { letters: vec![letter(2), record], ..cut(run, 0, 1) }).await;
+    assert!(matches!(sent, Err(StoreError::Refused(_))), "{sent:?}");
+    assert!(desk.letters(run).await.is_empty());
 }
 
 pub(crate) async fn a_nudge_is_told_once(desk: Desk) {

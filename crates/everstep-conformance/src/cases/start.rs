@@ -187,6 +187,15 @@ pub(crate) async fn a_start_with_a_trace_is_the_same_run(desk: Desk) {
     assert!(matches!(&again[..], [Started::Known(row, _)] if row.run == run), "{again:?}");
 }
 
+pub(crate) async fn a_run_begins_with_entry_0(desk: Desk) {
+    for seq in [1, u64::MAX] {
+        let wrong = NewRun { first: entry(seq, Kind::Started, "{}"), ..new_run("b") };
+        let refused = desk.store.start(vec![new_run("a"), wrong], None).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert!(desk.counts().await.is_empty(), "nothing of the call happened");
+    }
+}
+
 pub(crate) async fn a_fenced_worker_starts_nothing(desk: Desk) {
     let (slow, taker) = (desk.worker().await, desk.worker().await);
     taker.fences(&slow).await;

@@ -98,6 +98,21 @@ pub struct NewRun {
     pub claim: bool,
 }
 
+impl NewRun {
+    /// Whether it begins as every run does.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if its first entry is not number 0: then no start of the call happens.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.first.seq {
+            0 => Ok(()),
+            seq => {
+                Err(StoreError::Refused(format!("run `{}` cannot begin with entry {seq}", self.id).into()))
+            }
+        }
+    }
+}
+
 /// Takes over the runs that a start claimed, after its commit and before its answer: a start whose future was
 /// dropped still has an owner that drives it.
 pub trait Adopt: Send + Sync {
@@ -190,7 +205,7 @@ pub enum LetterKind {
     ChildEnded = 3,
     /// A promise was resolved or rejected.
     PromiseSettled = 4,
-    /// A transactional step committed this record.
+    /// A transactional step committed this record; nobody else may send one.
     Recorded = 5,
     /// A person asks to cancel.
     Cancel = 6,
@@ -221,6 +236,21 @@ pub struct Letter {
     pub body: Payload,
     /// When it was sent.
     pub at: Timestamp,
+}
+
+impl Letter {
+    /// Whether anybody may send it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is the record of a transactional step, which only [`Store::transact`] writes.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.kind == LetterKind::Recorded as u16 {
+            true => {
+                Err(StoreError::Refused(format!("a record of step `{}` cannot be sent", self.name).into()))
+            }
+            false => Ok(()),
+        }
+    }
 }
 
 /// A letter that reached its run.

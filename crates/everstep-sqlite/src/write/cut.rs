@@ -2,7 +2,7 @@
 
 use everstep_core::{
     Change, Status,
-    store::{Cut, StoreError},
+    store::{Cut, Letter, StoreError},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -15,6 +15,7 @@ use crate::{
 
 /// Archives the entries from `cut.from` on and makes the run claimable; `false` if it has moved, or somebody has it.
 pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
+    cut.letters.iter().try_for_each(Letter::check)?;
     let found = batch
         .conn
         .prepare_cached("SELECT status, workflow, owner, inbox_n FROM everstep_run WHERE id = ?1")?

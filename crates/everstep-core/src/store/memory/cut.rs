@@ -3,12 +3,13 @@
 use super::{content::Content, refused};
 use crate::{
     status::{Change, Status},
-    store::{Cut, StoreError},
+    store::{Cut, Letter, StoreError},
     time::Timestamp,
 };
 
 impl Content {
     pub(super) fn cut(&mut self, cut: Cut) -> Result<bool, StoreError> {
+        cut.letters.iter().try_for_each(Letter::check)?;
         let Some(run) = self.runs.get_mut(&cut.run) else { return Ok(false) };
         let row = &run.row;
         if row.owner.is_some() || row.inbox_n != cut.inbox_n || !cut.only.contains(row.status) {

@@ -9,6 +9,7 @@ use crate::{
 
 impl Content {
     pub(super) fn post(&mut self, post: Post) -> Result<Posted, StoreError> {
+        post.letter.check()?;
         let Some(id) = self.ids.get(&post.to).copied() else { return Ok(Posted::NoSuchRun) };
         let run = self.run(id)?;
         // Known before refused: a letter sent again is the same letter, whatever has become of the run.
