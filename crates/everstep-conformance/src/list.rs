@@ -97,7 +97,7 @@ end {
 }
 
 status {
-    every_end_follows_the_table "For each status that a load can hold, each end does what `Status::after` says, or is refused.";
+    every_end_follows_the_table "Each end does what `Status::after` says of the status, or is refused.";
     every_cut_follows_the_table "For each status a cut revives, keeps or refuses.";
     every_letter_of_a_person_follows_the_table "For each status a letter that revives does so, or leaves it as it is.";
     only_runs_that_may_run_are_claimed "No letter makes a run claimable that may not run.";
