@@ -119,11 +119,10 @@ impl<'a> Batch<'a> {
         &mut self,
         load: LoadId,
         run: RunId,
-        first: Option<u64>,
-        n: usize,
+        seqs: impl IntoIterator<Item = u64>,
     ) -> Result<u64, StoreError> {
         let before = self.loads.next(load);
-        let next = self.loads.admit(load, run, first, n)?;
+        let next = self.loads.admit(load, run, seqs)?;
         if let Some(before) = before {
             self.admitted.push((load, before));
         }

@@ -141,6 +141,7 @@ impl Options {
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
         let (job_limit, end) = (self.transaction_limit, EndQueue(queue.clone()));
+        let state = State::listening(&conn);
         let parts = (queue.clone(), bell.clone(), locks.clone(), closed);
         let pool = readers.clone();
         let thread = std::thread::Builder::new()
@@ -151,7 +152,7 @@ impl Options {
                 let (queue, bell, locks, closed) = parts;
                 match Prepared::new(&conn) {
                     Ok(hot) => {
-                        let (state, closed) = (State::default(), closed.clone());
+                        let closed = closed.clone();
                         Writer { conn: &conn, hot, queue, bell, locks, closed, job_limit, state }.run();
                     }
                     Err(error) => drop(closed.set(error.to_string().into())),

@@ -84,7 +84,7 @@ impl Store for Sqlite {
     }
 
     fn leave(&self, fence: Fence) -> Answer<()> {
-        self.push(|answer| Box::new(worker::Leave { fence, answer, done: false }))
+        self.push(|answer| Box::new(worker::Leave::new(fence, answer)))
     }
 
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
@@ -106,7 +106,7 @@ impl Store for Sqlite {
     }
 
     fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>> {
-        self.call(move |batch| claim::nudged(batch, fence.worker), |_, _| ())
+        self.call(move |batch| claim::nudged(batch, fence), |_, _| ())
     }
 
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {

@@ -60,6 +60,13 @@ pub(crate) struct State {
     commit_takes: Duration,
 }
 
+impl State {
+    /// Hears of every commit of others from here on: before the opening is handed out, or its first might be missed.
+    pub(crate) fn listening(conn: &Connection) -> State {
+        State { data_version: data_version(conn).unwrap_or(0), ..State::default() }
+    }
+}
+
 /// What became of one transaction.
 enum Tried {
     Committed,
@@ -74,7 +81,6 @@ enum Tried {
 impl Writer<'_> {
     /// Runs until the last handle is gone.
     pub(crate) fn run(mut self) {
-        self.state.data_version = self.data_version().unwrap_or(0);
         loop {
             match self.queue.take(LOOK_EVERY, self.linger()) {
                 Taken::Ops(ops) => self.write(ops),
@@ -275,18 +281,18 @@ impl Writer<'_> {
     }
 
     fn look_for_others(&mut self) {
-        let Ok(version) = self.data_version() else { return };
+        let Ok(version) = data_version(self.conn) else { return };
         if version != self.state.data_version {
             self.state.data_version = version;
             self.state.foreign = Some(Stopwatch::start());
             self.bell.ring_foreign();
         }
     }
+}
 
-    /// Changes with commits of others, and only with those, as long as it is read on the one writing connection.
-    fn data_version(&self) -> rusqlite::Result<i64> {
-        self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-    }
+/// Changes with commits of others, and only with those, as long as it is read on the one writing connection.
+fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// Neighbours in time write neighbouring pages (14 % at a thousand runs). Only turns may change places.

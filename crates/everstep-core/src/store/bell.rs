@@ -53,7 +53,7 @@ impl Default for Bell {
 }
 
 impl Bell {
-    /// A run became claimable.
+    /// A free run became claimable, or is to become so at a new time.
     pub fn ring_claimable(&self) {
         self.claimable.send_modify(|n| *n += 1);
     }
@@ -93,7 +93,7 @@ impl Bell {
         }
     }
 
-    /// Counts up when runs become claimable.
+    /// Counts up when free runs become claimable, or are to become so at a new time.
     pub fn claimable(&self) -> watch::Receiver<u64> {
         self.claimable.subscribe()
     }

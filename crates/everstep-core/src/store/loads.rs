@@ -49,24 +49,27 @@ impl<X> Loads<X> {
         }
     }
 
-    /// Lets `count` entries from `first` on pass, and answers the number of the next one.
+    /// Lets the entries of these numbers pass, and answers the number of the next one.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the load has ended, or if there is a gap.
+    /// [`StoreError::Refused`], and none passes, if the load has ended, or if any of them is not the next.
     pub fn admit(
         &mut self,
         load: LoadId,
         run: RunId,
-        first: Option<u64>,
-        count: usize,
+        seqs: impl IntoIterator<Item = u64>,
     ) -> Result<u64, StoreError> {
         self.get(load, run)?;
         let open = self.open.get_mut(&load).expect("just seen");
-        if let Some(first) = first.filter(|first| *first != open.next) {
-            return Err(refused(format!("run {}: entry {first} where {} is next", run.0, open.next)));
+        let mut next = open.next;
+        for seq in seqs {
+            if seq != next {
+                return Err(refused(format!("run {}: entry {seq} where {next} is next", run.0)));
+            }
+            next += 1;
         }
-        open.next += count as u64;
-        Ok(open.next)
+        open.next = next;
+        Ok(next)
     }
 
     /// Takes back what [`Loads::admit`] let pass, when its transaction was rolled back and will be repeated.
@@ -110,15 +113,17 @@ mod tests {
         let mut loads = Loads::default();
         let (run, other) = (RunId(1), RunId(2));
         let load = loads.open(run, 3, ());
-        assert_eq!(loads.admit(load, run, Some(3), 2).ok(), Some(5));
-        assert!(loads.admit(load, run, Some(4), 1).is_err(), "written twice");
-        assert!(loads.admit(load, run, Some(6), 1).is_err(), "a gap");
-        assert!(loads.admit(load, other, Some(5), 1).is_err(), "another run");
-        assert_eq!(loads.admit(load, run, None, 0).ok(), Some(5));
+        assert_eq!(loads.admit(load, run, 3..5).ok(), Some(5));
+        assert!(loads.admit(load, run, [4]).is_err(), "written twice");
+        assert!(loads.admit(load, run, [6]).is_err(), "a gap before it");
+        assert!(loads.admit(load, run, [5, 7]).is_err(), "a gap inside");
+        assert!(loads.admit(load, run, [5, u64::MAX]).is_err(), "a gap to the end of numbers");
+        assert!(loads.admit(load, other, [5]).is_err(), "another run");
+        assert_eq!(loads.admit(load, run, []).ok(), Some(5));
         loads.rewind(load, 3);
-        assert_eq!(loads.admit(load, run, Some(3), 1).ok(), Some(4));
+        assert_eq!(loads.admit(load, run, [3]).ok(), Some(4));
         loads.close(load);
-        assert!(loads.admit(load, run, Some(4), 1).is_err(), "ended");
+        assert!(loads.admit(load, run, [4]).is_err(), "ended");
         assert_ne!(loads.open(run, 4, ()), load);
     }
 }

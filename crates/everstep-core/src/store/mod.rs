@@ -6,6 +6,14 @@
 //! **Order.** Calls that write take their place in the store's queue *when they are called*, not when their answer
 //! is first polled, and are applied in that order. An answer that is dropped does not undo its call.
 //!
+//! **Refusals.** What breaks a rule is answered with [`StoreError::Refused`] and changes nothing; it is never a panic,
+//! and hinders nobody else. A call with the fence of a worker that was fenced, that has left, or that never was is
+//! answered with [`StoreError::Fenced`], whatever else is wrong with it.
+//!
+//! **Openings.** One content may be open several times: in several processes, or as several values of one store. Ids
+//! are dense over all of them. Loads belong to the opening that gave them, and so does the bell: it tells an opening
+//! of the commits of the others only that there were some ([`Bell::foreign`]).
+//!
 //! **Certainty.** A commit that certainly did not happen (full disk, busy) is repeated unchanged until it does: no
 //! step runs twice for it. Meanwhile new starts and messages are refused with the reason.
 
@@ -21,12 +29,12 @@ pub use bell::{Bell, Ended, Listener};
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
 pub use loads::{LoadId, Loads};
-pub use memory::Memory;
+pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
 
 use crate::{
     Error,
     journal::{Entry, Payload},
-    status::{Status, StatusSet},
+    status::{Change, Status, StatusSet},
     stuck::Stuck,
     time::Timestamp,
 };
@@ -90,6 +98,21 @@ pub struct NewRun {
     pub claim: bool,
 }
 
+impl NewRun {
+    /// Whether it begins as every run does.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if its first entry is not number 0: then no start of the call happens.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.first.seq {
+            0 => Ok(()),
+            seq => {
+                Err(StoreError::Refused(format!("run `{}` cannot begin with entry {seq}", self.id).into()))
+            }
+        }
+    }
+}
+
 /// Takes over the runs that a start claimed, after its commit and before its answer: a start whose future was
 /// dropped still has an owner that drives it.
 pub trait Adopt: Send + Sync {
@@ -119,13 +142,15 @@ pub struct RunRow {
     pub status: Status,
     /// Who has it in memory.
     pub owner: Option<WorkerId>,
-    /// When it becomes claimable; `None` if only a message or a person can make it so.
+    /// When it becomes claimable, `Timestamp(0)` for at once; `None` while a worker has it, and if only a message or a
+    /// person can make it so.
     pub wake_at: Option<Timestamp>,
     /// How many messages it ever received; numbers them.
     pub inbox_n: u64,
     /// How often it was restarted.
     pub generation: u32,
-    /// How often its worker died since it last made an entry; see [`Store::free`].
+    /// How often its worker died since it last made an entry, so 0 as soon as there is another entry; see
+    /// [`Store::free`].
     pub takeovers: u32,
     /// When it was started.
     pub created_at: Timestamp,
@@ -147,7 +172,7 @@ pub struct Claim {
 /// A run that a worker has taken.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// Its row; `status` is the one it had before the claim.
+    /// Its row, with its new owner; `status` is the one it had before the claim.
     pub row: RunRow,
     /// The number of this load: see [`Loads`].
     pub load: LoadId,
@@ -160,7 +185,7 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
     /// What has reached it and is not in the journal yet, by number.
     pub inbox: Vec<Received>,
-    /// The attempts that were started and of which no outcome is known.
+    /// The attempts that were started and of which no outcome is known, by key.
     pub started: Vec<StartedRow>,
 }
 
@@ -180,7 +205,7 @@ pub enum LetterKind {
     ChildEnded = 3,
     /// A promise was resolved or rejected.
     PromiseSettled = 4,
-    /// A transactional step committed this record.
+    /// A transactional step committed this record; nobody else may send one.
     Recorded = 5,
     /// A person asks to cancel.
     Cancel = 6,
@@ -213,6 +238,21 @@ pub struct Letter {
     pub at: Timestamp,
 }
 
+impl Letter {
+    /// Whether anybody may send it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is the record of a transactional step, which only [`Store::transact`] writes.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.kind == LetterKind::Recorded as u16 {
+            true => {
+                Err(StoreError::Refused(format!("a record of step `{}` cannot be sent", self.name).into()))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
 /// A letter that reached its run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
@@ -231,8 +271,9 @@ pub struct Post {
     pub letter: Letter,
     /// It is taken only in these statuses.
     pub only: StatusSet,
-    /// Whether a stuck run becomes `pending` by it ([`crate::status::Change::Revived`]); else it keeps its status
-    /// and is made claimable all the same.
+    /// Whether a stuck or paused run becomes `pending` by it ([`Change::Revived`]): a person has looked
+    /// at it, so why it was stuck and its takeovers are forgotten. Else it keeps its status. A run that a worker has
+    /// keeps it in any case: its worker decides.
     pub revive: bool,
 }
 
@@ -241,7 +282,8 @@ pub struct Post {
 pub enum Posted {
     /// It is in the inbox.
     Added,
-    /// It was there before.
+    /// A letter of this id reached the run before, perhaps long ago: also if it was taken, and if the run's status
+    /// would not take it any more.
     Known,
     /// No run has that id.
     NoSuchRun,
@@ -249,7 +291,9 @@ pub enum Posted {
     Refused(Status),
 }
 
-/// A person takes the end of a journal back: the run goes on before it.
+/// A person takes the end of a journal back: the run goes on before it, at once. A failed, stuck or paused one becomes
+/// `pending` ([`Change::Revived`]), a pending or waiting one keeps its status, and of a completed or cancelled one it is
+/// refused. Why it was stuck, when it was over and its takeovers are forgotten.
 #[derive(Clone, Debug)]
 pub struct Cut {
     /// Which run.
@@ -258,9 +302,9 @@ pub struct Cut {
     pub only: StatusSet,
     /// [`RunRow::inbox_n`] as it was when the cut was decided.
     pub inbox_n: u64,
-    /// Entries from this number on go to the archive.
+    /// Entries from this number on go to the archive; at least 1, because every run has entry 0.
     pub from: u64,
-    /// What is put into its inbox in the same transaction.
+    /// What is put into its inbox in the same transaction, unless it is known there.
     pub letters: Vec<Letter>,
     /// For people: the verb and the reason.
     pub why: String,
@@ -291,6 +335,9 @@ pub enum Mark {
 }
 
 /// What one load of a run adds to it, in one transaction. Entries and marks first, then what was taken, then the end.
+///
+/// A turn that breaks a rule (a number that is not the next, an end that may not follow the run's status) is refused
+/// whole, even if the run has moved. Who sends a turn for a load that is not his is refused, and the load goes on.
 #[derive(Clone, Debug)]
 pub struct Turn {
     /// Which run.
@@ -301,7 +348,7 @@ pub struct Turn {
     pub entries: Vec<Entry>,
     /// Started rows.
     pub marks: Vec<Mark>,
-    /// Inbox numbers that these entries record.
+    /// Inbox numbers that these entries record; numbers that are not there are nothing.
     pub takes: Vec<u64>,
     /// How this load ends, if it does.
     pub end: Option<End>,
@@ -327,7 +374,7 @@ pub enum End {
         /// Messages ever received, as the driver knows it.
         inbox_n: u64,
     },
-    /// It needs a person. Compares `inbox_n` like `Finished`.
+    /// It needs a person, and is not claimable before a message or a person comes. Compares `inbox_n` like `Finished`.
     Stuck {
         /// Why.
         stuck: Stuck,
@@ -341,6 +388,31 @@ pub enum End {
         /// Now, or later if no worker of this build could do better.
         wake_at: Timestamp,
     },
+}
+
+impl End {
+    /// What it does to the run's status; `None` for [`End::Finished`] with a status that is no outcome.
+    pub fn change(&self) -> Option<Change> {
+        match self {
+            End::Finished { status: Status::Completed, .. } => Some(Change::Completed),
+            End::Finished { status: Status::Failed, .. } => Some(Change::Failed),
+            End::Finished { status: Status::Cancelled, .. } => Some(Change::Cancelled),
+            End::Finished { .. } => None,
+            End::Parked { .. } => Some(Change::Parked),
+            End::Stuck { .. } => Some(Change::Stuck),
+            End::GivenBack { .. } => Some(Change::GivenBack),
+        }
+    }
+
+    /// How many messages the driver thinks the run has received; `None` if the end does not depend on it.
+    pub fn inbox_n(&self) -> Option<u64> {
+        match self {
+            End::Finished { inbox_n, .. } | End::Parked { inbox_n, .. } | End::Stuck { inbox_n, .. } => {
+                Some(*inbox_n)
+            }
+            End::GivenBack { .. } => None,
+        }
+    }
 }
 
 /// What became of a turn. Each turn is answered once, in the order of the turns.
@@ -372,11 +444,12 @@ pub struct Transact {
     pub run: RunId,
     /// Which load.
     pub load: LoadId,
-    /// The step's key: its record is unique in its run and generation.
+    /// The step's key: its record is unique in its run and generation. While the record is in the inbox, the same step
+    /// asked for again is answered with it, and its job does not run.
     pub key: Arc<str>,
     /// When.
     pub at: Timestamp,
-    /// What the store's own extension trait made; no other store can run it.
+    /// What the store's own extension trait made; another store answers [`StoreError::Unusable`].
     pub job: Box<dyn Any + Send>,
 }
 
@@ -417,7 +490,7 @@ pub trait Inspect: Send + Sync {
     fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>>;
     /// Runs that match, newest first, from before `before` on.
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
-    /// A run's journal, inbox and started rows, in one consistent read.
+    /// A run's journal, inbox and started rows, in one consistent read; nothing of a run that does not exist.
     fn load(&self, run: RunId) -> Answer<Loaded>;
     /// What has reached a run and is not in its journal yet, by number.
     fn inbox(&self, run: RunId) -> Answer<Vec<Received>>;
@@ -425,7 +498,7 @@ pub trait Inspect: Send + Sync {
     fn last(&self, run: RunId) -> Answer<Option<Entry>>;
     /// Why a run is stuck.
     fn stuck(&self, run: RunId) -> Answer<Option<Stuck>>;
-    /// How many runs there are, by workflow and status.
+    /// How many runs there are, by workflow and status, in no order; only where there are some.
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>>;
 }
 
@@ -446,7 +519,8 @@ pub trait Store: Inspect + Any {
     fn workers(&self) -> Answer<Vec<WorkerSeen>>;
     /// Fences `other` if its beat is still `beat`; `true` if it is fenced now.
     fn fence(&self, fence: Fence, other: WorkerId, beat: u64) -> Answer<bool>;
-    /// Makes at most `limit` runs of a fenced worker claimable; how many there were.
+    /// Makes at most `limit` runs of a fenced worker claimable; how many there were. [`StoreError::Refused`] if `other`
+    /// is not fenced; a worker that never was has none.
     ///
     /// Counts `takeovers`, by [`takeovers_after`].
     fn free(&self, fence: Fence, other: WorkerId, limit: usize) -> Answer<usize>;
@@ -456,22 +530,27 @@ pub trait Store: Inspect + Any {
     /// Starts runs, each by itself: a used id does not hinder the others. With a fence, those marked `claim` belong
     /// to that worker and go to `adopt`.
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>>;
-    /// Takes due runs.
+    /// Takes due runs, those that are due longest first. Each of the workflows gets its share of the limit (rounded
+    /// up); what one does not need goes to the others, and each claim begins with another one, so that no workflow
+    /// waits for ever behind another.
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>>;
     /// When the next free run of these workflows becomes due.
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>>;
-    /// Runs of this worker that got messages since they were last asked for.
+    /// Runs of this worker that were posted to since they were last asked for. The record of a transactional step is no
+    /// reason: the load that asked for it knows.
     fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>>;
 
     /// Queues a turn; `receipt` hears what became of it. After the receipts of one transaction that are
     /// [`Settled::Durable`] the store calls [`Bell::ring_settled`].
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>);
-    /// Runs a transactional step: the user's changes and the record commit together.
+    /// Runs a transactional step, after the turns before it: the user's changes and the record commit together. A refused
+    /// one does not end its load.
     fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted>;
 
-    /// Puts a letter into a run's inbox and wakes the run.
+    /// Puts a letter into a run's inbox and wakes the run: a run that a worker has is nudged, a free one becomes
+    /// claimable at once, unless it is over or paused.
     fn post(&self, post: Post) -> Answer<Posted>;
-    /// Takes the end of a journal back; `false` if the run has moved meanwhile.
+    /// Takes the end of a journal back; `false` if the run has moved meanwhile, a worker has it, or it does not exist.
     fn cut(&self, cut: Cut) -> Answer<bool>;
 }
 

@@ -2,7 +2,7 @@
 
 use everstep_core::{
     Change, Timestamp,
-    store::{Claim, Claimed, Fence, RunId, RunRow, StoreError, WorkerId},
+    store::{Claim, Claimed, Fence, RunId, RunRow, StoreError},
 };
 use rusqlite::params;
 
@@ -76,7 +76,7 @@ fn claim_one(batch: &mut Batch<'_>, fence: Fence, workflow: i64, mut row: RunRow
     let next = row::last_seq(batch.conn, row.run.0)?.map_or(0, |last| unsigned(last) + 1);
     let load = batch.open(row.run, next, Held { worker: fence.worker, status, workflow });
     row.owner = Some(fence.worker);
-    row.wake_at = Some(Timestamp::NEVER);
+    row.wake_at = None;
     Ok(Claimed { row, load })
 }
 
@@ -86,11 +86,12 @@ pub(crate) fn illegal(run: RunId, error: everstep_core::IllegalChange) -> StoreE
 }
 
 /// Runs of this worker that got messages. Looks first: mostly there is nothing, and nothing written costs no sync.
-pub(crate) fn nudged(batch: &mut Batch<'_>, worker: WorkerId) -> Result<Vec<RunId>, Fault> {
+pub(crate) fn nudged(batch: &mut Batch<'_>, fence: Fence) -> Result<Vec<RunId>, Fault> {
+    batch.check(fence)?;
     // Every workflow by name, because the index has the workflow between owner and time.
     let sql = "SELECT id FROM everstep_run WHERE owner = ?1
                AND workflow IN (SELECT id FROM everstep_name WHERE kind = 1) AND wake_at = 0";
-    let runs = row::all(batch.conn, sql, [worker.0], |row| Ok(RunId(row.get(0)?)))?;
+    let runs = row::all(batch.conn, sql, [fence.worker.0], |row| Ok(RunId(row.get(0)?)))?;
     let mut update = batch.conn.prepare_cached("UPDATE everstep_run SET wake_at = ?2 WHERE id = ?1")?;
     for run in &runs {
         update.execute([run.0, i64::MAX])?;

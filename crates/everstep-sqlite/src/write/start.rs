@@ -47,6 +47,7 @@ pub(crate) fn start(batch: &mut Batch<'_>, runs: &[NewRun], fence: Option<Fence>
     if let Some(fence) = fence {
         batch.check(fence)?;
     }
+    runs.iter().try_for_each(NewRun::check)?;
     let mut starts = Starts::default();
     for run in runs {
         let fence = fence.filter(|_| run.claim);
@@ -120,7 +121,7 @@ fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
         workflow: run.workflow.clone(),
         status: Status::Pending,
         owner: Some(fence.worker),
-        wake_at: Some(everstep_core::Timestamp::NEVER),
+        wake_at: None,
         inbox_n: 0,
         generation: 0,
         takeovers: 0,
@@ -140,6 +141,7 @@ fn running() -> Status {
 /// The database is not (or no longer) one that this version of Everstep writes to; or SQLite's own error, after which
 /// nothing of the run is written.
 pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreError> {
+    run.check()?;
     let _ours = tx::lift_guard();
     migrate::check_version(conn)?;
     // A savepoint, so that an error in the middle leaves nothing, whatever the user does next.

@@ -28,8 +28,8 @@ pub(crate) struct Job {
 impl Job {
     fn write(&mut self, batch: &mut Batch<'_>) -> Result<Transacted, Fault> {
         let Transact { run, load, .. } = self.step;
-        batch.held(load, run, self.fence)?;
         batch.check(self.fence)?;
+        batch.held(load, run, self.fence)?;
         if let Some(recorded) = self.recorded(batch)? {
             return Ok(recorded);
         }

@@ -95,9 +95,9 @@ struct Owned {
 }
 
 fn owned(batch: &Batch<'_>, worker: WorkerId, limit: usize) -> Result<Vec<Owned>, Fault> {
-    // `wake_at IS NOT NULL` is what lets the partial index answer.
+    // `wake_at IS NOT NULL` is what lets the partial index answer. Owner 0 is nobody: what is free is not freed.
     let sql = "SELECT id, status, workflow, takeovers, crash_seq FROM everstep_run
-               WHERE owner = ?1 AND wake_at IS NOT NULL LIMIT ?2";
+               WHERE owner = ?1 AND owner <> 0 AND wake_at IS NOT NULL LIMIT ?2";
     row::all(batch.conn, sql, [worker.0, Batch::limit(limit)], |row| {
         Ok(Owned {
             id: row.get(0)?,
@@ -130,14 +130,26 @@ fn give_back(batch: &mut Batch<'_>, run: &Owned) -> Result<(), Fault> {
 
 /// A worker that ends: fenced with the first transaction, its runs freed in as many as it takes.
 pub(crate) struct Leave {
-    pub(crate) fence: Fence,
-    pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
-    pub(crate) done: bool,
+    fence: Fence,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+    /// The first transaction is committed.
+    begun: bool,
+    done: bool,
+}
+
+impl Leave {
+    pub(crate) fn new(fence: Fence, answer: oneshot::Sender<Result<(), StoreError>>) -> Leave {
+        Leave { fence, answer, begun: false, done: false }
+    }
 }
 
 impl Op for Leave {
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         let worker = self.fence.worker;
+        if !self.begun {
+            // Whoever was fenced by another does not free its runs without blame.
+            batch.check(self.fence)?;
+        }
         batch
             .conn
             .prepare_cached("UPDATE everstep_worker SET fenced = 1 WHERE id = ?1 AND fenced = 0")?
@@ -151,8 +163,9 @@ impl Op for Leave {
         Ok(())
     }
 
-    fn settle(self: Box<Self>, after: &mut After<'_>) {
+    fn settle(mut self: Box<Self>, after: &mut After<'_>) {
         after.locks.remove(self.fence.worker);
+        self.begun = true;
         if self.done {
             let _ = self.answer.send(Ok(()));
         } else {
