@@ -25,7 +25,9 @@ use crate::{
     run::{Run, RunInfo},
     settings::PAYLOAD_BYTES_MAX,
     status::{Status, StatusSet},
-    store::{Cut, Filter, Letter, LetterId, LetterKind, NewRun, Post, Posted, RunRow, Started, Store},
+    store::{
+        Cut, Filter, Letter, LetterId, LetterKind, NewRun, Post, Posted, RunRow, Started, Store, StoreError,
+    },
     stuck::StuckReason,
 };
 
@@ -350,9 +352,18 @@ impl Client {
             run.claim = left > 0;
             left = left.saturating_sub(1);
         }
+        if places == 0 {
+            return Ok((self.store.start(runs, None).await?, None));
+        }
         let adoption = Arc::new(Adoption::new(worker.clone(), places));
-        let started = self.store.start(runs, Some((worker.fence, adoption.clone()))).await?;
-        Ok((started, Some(adoption)))
+        match self.store.start(runs.clone(), Some((worker.fence, adoption.clone()))).await {
+            // Nothing was started. To start a run needs no worker: another one takes it up.
+            Err(StoreError::Fenced(_)) => {
+                worker.lost();
+                Ok((self.store.start(runs, None).await?, None))
+            }
+            started => Ok((started?, Some(adoption))),
+        }
     }
 
     fn accept<O>(
@@ -388,10 +399,14 @@ impl Client {
     ) -> Result<NewRun, EngineError> {
         check_name("workflow", workflow.name())?;
         check_run_id(&id)?;
-        let unreadable = |e: serde_json::Error| {
-            Error::misuse(Code::NOT_RECORDABLE, format!("the input of run `{id}`: {e}"))
+        let unreadable = |why: String| {
+            let advice = "the workflow must be able to read it again after a crash";
+            Error::misuse(
+                Code::NOT_RECORDABLE,
+                format!("the input of run `{id}` does not come back from its own JSON: {why}; {advice}"),
+            )
         };
-        let input = serde_json::value::to_raw_value(input).map_err(unreadable)?;
+        let input = serde_json::value::to_raw_value(input).map_err(|e| unreadable(e.to_string()))?;
         let limit =
             self.worker.as_ref().map_or(PAYLOAD_BYTES_MAX, |worker| worker.settings.payload_bytes_max);
         if input.get().len() > limit {
@@ -401,7 +416,8 @@ impl Client {
             );
             return Err(limit_error(Code::TOO_LARGE, message).into());
         }
-        let digest = Digest::of_json(input.get().as_bytes()).expect("serde_json wrote it");
+        let digest = Digest::of_json(input.get().as_bytes()).map_err(unreadable)?;
+        drop(serde_json::from_str::<I>(input.get()).map_err(|e| unreadable(e.to_string()))?);
         let at = self.clock.now();
         let first = Entry {
             seq: 0,

@@ -148,6 +148,11 @@ impl<'a> Batch<'a> {
         self.closed.insert(load);
     }
 
+    /// Ends whatever loads of a run are open.
+    pub(crate) fn close_all(&mut self, run: RunId) {
+        self.closed.extend(self.loads.of(run));
+    }
+
     /// A run came to `to`, from `from` if it was there before.
     pub(crate) fn count(&mut self, workflow: i64, from: Option<Status>, to: Status) {
         if from == Some(to) {

@@ -101,6 +101,10 @@ impl Store for Sqlite {
         self.call(move |batch| claim::claim(batch, fence, &claim, turn), |_, _| ())
     }
 
+    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.call(move |batch| claim::reopen(batch, fence, run), |_, _| ())
+    }
+
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
         self.first_due(workflows)
     }

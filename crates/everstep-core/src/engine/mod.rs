@@ -1,16 +1,22 @@
 //! Engine and builder. Workflows registered before `.state(..)` take (ctx, input); after it (ctx, input, state).
 
 mod event;
-mod loops;
-mod wakes;
+
+mod adopt;
+mod residents;
+mod settle;
 mod worker;
 
-use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc};
+mod loops;
+mod wakes;
+
+use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
 
+pub(crate) use adopt::Adoption;
 pub use event::{Event, Events};
-pub(crate) use worker::{Adoption, Worker};
+pub(crate) use worker::Worker;
 
 use crate::{
     BoxFuture, Client, Ctx, Workflow,
@@ -21,10 +27,12 @@ use crate::{
     name::check_name,
     settings::Settings,
     step::record,
-    store::{Store, WorkerInfo},
+    store::{Store, StoreError, WorkerInfo},
 };
 use worker::Runner;
 
+/// How long the store may take, beyond the grace, to write what is left of a worker that leaves.
+const LEAVE_WAIT: Duration = Duration::from_secs(10);
 /// Events that are kept for a slow listener.
 const EVENTS_KEPT: usize = 4096;
 
@@ -95,7 +103,8 @@ impl Engine {
     }
 
     /// Stops claiming at once, lets running steps finish for at most [`Settings::grace`], commits what they returned,
-    /// gives every run back so that the next process need not wait, and returns.
+    /// gives every run back so that the next process need not wait, and returns. A store that cannot write (a full
+    /// disk) is waited for 10 s at most.
     ///
     /// # Errors
     /// What the store failed with while the worker signed off; the runs are then freed by the lease.
@@ -106,11 +115,17 @@ impl Engine {
         worker.tasks.close();
         if worker.clock.limit(worker.settings.grace, worker.tasks.wait()).await.is_none() {
             worker.stop_all(true);
-            worker.tasks.wait().await;
+            if worker.clock.limit(LEAVE_WAIT, worker.tasks.wait()).await.is_none() {
+                return Err(cannot_leave());
+            }
         }
         self.join_beat();
-        worker.store.leave(worker.fence).await?;
-        Ok(())
+        match worker.clock.limit(LEAVE_WAIT, worker.store.leave(worker.fence)).await {
+            None => Err(cannot_leave()),
+            // Another worker has its runs already.
+            Some(Err(StoreError::Fenced(_))) => Ok(()),
+            Some(left) => Ok(left?),
+        }
     }
 
     fn join_beat(&mut self) {
@@ -243,7 +258,7 @@ fn beat_thread(worker: Arc<Worker>) -> Result<std::thread::JoinHandle<()>, Engin
 }
 
 fn check(settings: &Settings) -> Result<(), EngineError> {
-    if settings.lease < std::time::Duration::from_millis(200) {
+    if settings.lease < Duration::from_millis(200) {
         return Err(bad_setting(format!(
             "a lease of {:?} is too short: 200 ms is the least",
             settings.lease
@@ -253,6 +268,11 @@ fn check(settings: &Settings) -> Result<(), EngineError> {
         return Err(bad_setting("a limit of 0 lets nothing run".to_string()));
     }
     Ok(())
+}
+
+fn cannot_leave() -> EngineError {
+    let message = "the store could not write in time what this worker was to give back; its runs are taken over when its lease is over";
+    EngineError::new(ErrorKind::Store, Code::STORE, message.to_string())
 }
 
 fn bad_setting(message: String) -> EngineError {

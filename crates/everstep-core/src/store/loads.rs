@@ -89,6 +89,11 @@ impl<X> Loads<X> {
         self.open.remove(&load).map(|open| open.extra)
     }
 
+    /// The open loads of a run. Looks at all: for what is rare.
+    pub fn of(&self, run: RunId) -> Vec<LoadId> {
+        self.open.iter().filter(|(_, open)| open.run == run).map(|(load, _)| *load).collect()
+    }
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.open.len()

@@ -534,6 +534,9 @@ pub trait Store: Inspect + Any {
     /// up); what one does not need goes to the others, and each claim begins with another one, so that no workflow
     /// waits for ever behind another.
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>>;
+    /// Opens a new load of a run that this worker owns, after a turn of the last one was refused for good; `None` if the
+    /// run is not this worker's any more. Whatever load of it is still open ends here.
+    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>>;
     /// When the next free run of these workflows becomes due.
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>>;
     /// Runs of this worker that were posted to since they were last asked for. The record of a transactional step is no

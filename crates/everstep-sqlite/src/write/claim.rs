@@ -80,6 +80,19 @@ fn claim_one(batch: &mut Batch<'_>, fence: Fence, workflow: i64, mut row: RunRow
     Ok(Claimed { row, load })
 }
 
+/// Takes a run again that this worker owns.
+pub(crate) fn reopen(batch: &mut Batch<'_>, fence: Fence, run: RunId) -> Result<Option<Claimed>, Fault> {
+    batch.check(fence)?;
+    let sql = format!("SELECT {} FROM everstep_run WHERE id = ?1 AND owner = ?2", row::RUN);
+    let (conn, texts) = (batch.conn, batch.texts);
+    let Some(found) = row::one(conn, &sql, [run.0, fence.worker.0], |row| row::run(conn, texts, row))? else {
+        return Ok(None);
+    };
+    let workflow = batch.names.intern(conn, NameKind::Workflow, &found.workflow)?;
+    batch.close_all(run);
+    claim_one(batch, fence, workflow, found).map(Some)
+}
+
 /// A row that breaks the table of statuses.
 pub(crate) fn illegal(run: RunId, error: everstep_core::IllegalChange) -> StoreError {
     StoreError::Refused(format!("run {}: {error}", run.0).into())

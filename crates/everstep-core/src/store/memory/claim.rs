@@ -59,6 +59,22 @@ impl Content {
         Ok(Claimed { row, load })
     }
 
+    pub(super) fn reopen(
+        &mut self,
+        opening: OpeningId,
+        fence: Fence,
+        run: RunId,
+    ) -> Result<Option<Claimed>, StoreError> {
+        self.check(fence)?;
+        if self.runs.get(&run).is_none_or(|entry| entry.row.owner != Some(fence.worker)) {
+            return Ok(None);
+        }
+        for load in self.loads.of(run) {
+            self.loads.close(load);
+        }
+        self.take(opening, run, fence).map(Some)
+    }
+
     pub(super) fn next_due(&self, workflows: &[Arc<str>]) -> Option<Timestamp> {
         let first = |workflow| self.due.get(workflow)?.first().map(|(at, _)| *at);
         workflows.iter().filter_map(first).min()
