@@ -1,15 +1,15 @@
 //! One transaction of the writer while it is open, and everything in memory that must be undone with it.
 
-use std::collections::{HashMap, HashSet};
-
 use everstep_core::{
     Status,
     store::{Fence, LoadId, Loads, RunId, StoreError, WorkerId},
 };
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     fault::Fault,
+    hot::Execute,
     names::{Names, Texts},
     row::signed,
 };
@@ -35,6 +35,7 @@ pub(crate) struct Rings {
 /// The open transaction.
 pub(crate) struct Batch<'a> {
     pub(crate) conn: &'a Connection,
+    pub(crate) hot: &'a mut dyn Execute,
     pub(crate) names: &'a mut Names,
     pub(crate) texts: &'a Texts,
     pub(crate) rings: Rings,
@@ -55,6 +56,7 @@ pub(crate) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(crate) fn new(
         conn: &'a Connection,
+        hot: &'a mut dyn Execute,
         names: &'a mut Names,
         texts: &'a Texts,
         loads: &'a mut Loads<Held>,
@@ -62,6 +64,7 @@ impl<'a> Batch<'a> {
     ) -> Batch<'a> {
         Batch {
             conn,
+            hot,
             names,
             texts,
             loads,

@@ -17,6 +17,7 @@ mod tx;
 mod write;
 
 mod batch;
+mod hot;
 mod op;
 mod queue;
 mod writer;

@@ -46,6 +46,8 @@ pub(crate) struct After<'a> {
     pub(crate) loads: &'a mut Loads<Held>,
     pub(crate) bell: &'a Bell,
     pub(crate) locks: &'a WorkerLocks,
+    /// What is done with, to be dropped by somebody who has more time than the writer.
+    pub(crate) spent: Vec<Box<dyn Op>>,
     /// What goes to the end of the queue: the rest of something too long for one transaction.
     pub(crate) again: Vec<Box<dyn Op>>,
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     fault::store_error,
+    hot::Prepared,
     lockfile::{OpenLock, WorkerLocks, beside},
     migrate,
     queue::Queue,
@@ -139,23 +140,24 @@ impl Options {
         let readers = Arc::new(Readers::new(&path, closed.clone()));
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
-        let writer = Writer {
-            conn,
-            queue: queue.clone(),
-            bell: bell.clone(),
-            locks: locks.clone(),
-            closed: closed.clone(),
-            job_limit: self.transaction_limit,
-            state: State::default(),
-        }
-        .listening();
+        // Before the opening is handed out, or the first commit of others might be missed.
+        let state = State::listening(&conn);
+        let (job_limit, end) = (self.transaction_limit, EndQueue(queue.clone()));
+        let parts = (queue.clone(), bell.clone(), locks.clone(), closed);
         let pool = readers.clone();
         let thread = std::thread::Builder::new()
             .name("everstep-sqlite".into())
             .spawn(move || {
                 // Also when the writer panics: whoever waits is told.
-                let _end = EndQueue(writer.queue.clone());
-                let conn = writer.run();
+                let _end = end;
+                let (queue, bell, locks, closed) = parts;
+                match Prepared::new(&conn) {
+                    Ok(hot) => {
+                        let closed = closed.clone();
+                        Writer { conn: &conn, hot, queue, bell, locks, closed, job_limit, state }.run();
+                    }
+                    Err(error) => drop(closed.set(error.to_string().into())),
+                }
                 pool.close();
                 close(conn, &lock, closed.get().is_none());
             })

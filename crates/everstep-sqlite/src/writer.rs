@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use crate::{
     batch::{Batch, Held},
     fault::{Class, Fault, class, is_busy},
+    hot::{Execute, Hot, Prepared},
     lockfile::WorkerLocks,
     names::{Names, Texts},
     op::{After, Op, Weight},
@@ -33,8 +34,9 @@ const SPACE_WAIT_MIN: Duration = Duration::from_millis(50);
 const SPACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The writer's thread.
-pub(crate) struct Writer {
-    pub(crate) conn: Connection,
+pub(crate) struct Writer<'c> {
+    pub(crate) conn: &'c Connection,
+    pub(crate) hot: Prepared<'c>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) locks: Arc<WorkerLocks>,
@@ -69,15 +71,16 @@ enum Tried {
     Fatal(Arc<str>),
 }
 
-impl Writer {
-    /// Hears of every commit of others from here on: before the opening is handed out, or its first might be missed.
-    pub(crate) fn listening(mut self) -> Writer {
-        self.state.data_version = self.data_version().unwrap_or(0);
-        self
+impl State {
+    /// What a writer begins with, which hears of every commit of others from here on.
+    pub(crate) fn listening(conn: &Connection) -> State {
+        State { data_version: data_version(conn).unwrap_or(0), ..State::default() }
     }
+}
 
+impl Writer<'_> {
     /// Runs until the last handle is gone.
-    pub(crate) fn run(mut self) -> Connection {
+    pub(crate) fn run(mut self) {
         loop {
             match self.queue.take(LOOK_EVERY, self.linger()) {
                 Taken::Ops(ops) => self.write(ops),
@@ -87,7 +90,6 @@ impl Writer {
             self.look_for_others();
         }
         self.queue.end();
-        self.conn
     }
 
     fn linger(&self) -> Linger {
@@ -142,7 +144,7 @@ impl Writer {
             return fatal_or_later(&error);
         }
         let State { loads, names, texts, .. } = &mut self.state;
-        let mut batch = Batch::new(&self.conn, names, texts, loads, self.job_limit);
+        let mut batch = Batch::new(self.conn, &mut self.hot, names, texts, loads, self.job_limit);
         let mut refused = Vec::new();
         for (i, op) in ops.iter_mut().enumerate() {
             match op.apply(&mut batch) {
@@ -155,7 +157,7 @@ impl Writer {
             }
         }
         let watch = Stopwatch::start();
-        let committed = batch.flush().and_then(|()| commit(&self.conn));
+        let committed = batch.flush().and_then(|()| batch.hot.execute(Hot::Commit, &[]));
         if let Err(error) = committed {
             batch.rolled_back();
             self.rollback();
@@ -198,9 +200,10 @@ impl Writer {
                 None => op.settle(&mut after),
             }
         }
-        for op in after.again {
-            self.queue.push(op);
-        }
+        let After { spent, again, .. } = after;
+        self.bell.ring_settled();
+        self.queue.leave(spent);
+        again.into_iter().for_each(|op| self.queue.push(op));
     }
 
     /// Nothing can be written now. Turns are repeated unchanged; clients hear why, those that come meanwhile too.
@@ -230,15 +233,21 @@ impl Writer {
     }
 
     fn after(&mut self) -> After<'_> {
-        After { loads: &mut self.state.loads, bell: &self.bell, locks: &self.locks, again: Vec::new() }
+        After {
+            loads: &mut self.state.loads,
+            bell: &self.bell,
+            locks: &self.locks,
+            spent: Vec::new(),
+            again: Vec::new(),
+        }
     }
 
     /// Takes the write lock, however long somebody else holds it: he delays us and fails nothing.
-    fn begin(&self) -> rusqlite::Result<()> {
+    fn begin(&mut self) -> rusqlite::Result<()> {
         let mut wait = Duration::from_micros(100);
         let mut stopping: Option<Stopwatch> = None;
         loop {
-            match self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
+            match self.hot.execute(Hot::Begin, &[]) {
                 Err(error) if is_busy(&error) => {
                     if self.queue.is_stopping()
                         && stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
@@ -272,18 +281,18 @@ impl Writer {
     }
 
     fn look_for_others(&mut self) {
-        let Ok(version) = self.data_version() else { return };
+        let Ok(version) = data_version(self.conn) else { return };
         if version != self.state.data_version {
             self.state.data_version = version;
             self.state.foreign = Some(Stopwatch::start());
             self.bell.ring_foreign();
         }
     }
+}
 
-    /// Changes with commits of others, and only with those, as long as it is read on the one writing connection.
-    fn data_version(&self) -> rusqlite::Result<i64> {
-        self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-    }
+/// Changes with commits of others, and only with those, as long as it is read on the one writing connection.
+fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// Neighbours in time write neighbouring pages (14 % at a thousand runs). Only turns may change places.
@@ -295,10 +304,6 @@ fn sort(ops: &mut [Box<dyn Op>]) {
             _ => 0,
         });
     }
-}
-
-fn commit(conn: &Connection) -> rusqlite::Result<()> {
-    conn.prepare_cached("COMMIT")?.execute([]).map(drop)
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {

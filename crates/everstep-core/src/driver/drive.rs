@@ -448,10 +448,12 @@ impl Drive {
 
     /// What is due by the clock.
     fn fire(&mut self) -> bool {
-        let now = self.core.worker.clock.now();
         let mut state = self.core.state();
         let table = &mut state.table;
-        let Some(&(at, op)) = table.deadlines.first().filter(|(at, _)| *at <= now) else { return false };
+        let Some(&(at, op)) = table.deadlines.first() else { return false };
+        if at > self.core.worker.clock.now() {
+            return false;
+        }
         table.deadlines.pop_first();
         let slot = table.get(op);
         match (slot.sort, &slot.stage) {

@@ -348,13 +348,18 @@ fn after_end(what: &str) -> Error {
 
 impl Receipt for RunCore {
     fn settled(&self, settled: Settled) {
+        let durable = matches!(settled, Settled::Durable { .. });
         match settled {
             Settled::Durable { .. } => {}
             Settled::Moved { inbox_n } => self.set_trouble(Trouble::Moved(inbox_n)),
             Settled::Refused(error) => self.set_trouble(Trouble::Refused(error)),
         }
         self.settled.fetch_add(1, Ordering::AcqRel);
-        self.root.wake_task();
+        match durable {
+            // Hundreds of them come together.
+            true => self.worker.wakes.push(self.root.take_task()),
+            false => self.root.wake_task(),
+        }
     }
 }
 

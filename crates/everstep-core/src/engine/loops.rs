@@ -14,13 +14,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Spawns all of them; they end with the worker's token.
 pub(super) fn spawn(worker: &Arc<Worker>) {
-    for duty in [Duty::Claim, Duty::Nudge, Duty::TakeOver] {
+    for duty in [Duty::Wake, Duty::Claim, Duty::Nudge, Duty::TakeOver] {
         let worker = worker.clone();
         let tasks = worker.tasks.clone();
         tasks.spawn(async move {
             let stopped = worker.stopped.clone();
             let work = async {
                 match duty {
+                    Duty::Wake => worker.wakes.pass_on(worker.store.bell().settled()).await,
                     Duty::Claim => claim(&worker).await,
                     Duty::Nudge => nudge(&worker).await,
                     Duty::TakeOver => take_over(&worker).await,
@@ -33,6 +34,7 @@ pub(super) fn spawn(worker: &Arc<Worker>) {
 
 #[derive(Clone, Copy)]
 enum Duty {
+    Wake,
     Claim,
     Nudge,
     TakeOver,

@@ -2,6 +2,7 @@
 
 mod event;
 mod loops;
+mod wakes;
 mod worker;
 
 use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc};

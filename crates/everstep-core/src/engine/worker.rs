@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Notify, broadcast};
 use tokio_util::task::TaskTracker;
 
-use super::event::Event;
+use super::{event::Event, wakes::Wakes};
 use crate::{
     BoxFuture, Ctx,
     clock::Clock,
@@ -43,6 +43,8 @@ pub(crate) struct Worker {
     residents: Mutex<Residents>,
     events: broadcast::Sender<Event>,
     runtime: tokio::runtime::Handle,
+    /// Of drivers whose turns were settled.
+    pub(crate) wakes: Wakes,
     pub(crate) tasks: TaskTracker,
     /// Room for runs in memory has become free.
     pub(crate) room: Notify,
@@ -85,6 +87,7 @@ impl Worker {
             residents: Mutex::default(),
             events,
             runtime: tokio::runtime::Handle::current(),
+            wakes: Wakes::default(),
             tasks: TaskTracker::new(),
             room: Notify::new(),
             stopped: tokio_util::sync::CancellationToken::new(),

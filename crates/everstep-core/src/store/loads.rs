@@ -1,7 +1,7 @@
 //! Which loads of runs are open, and the number of each one's next entry: the gate before a store's writer.
 //! Every store asks it in the order of its queue, so that a late turn of a dropped load can never land behind a new one.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::{RunId, StoreError};
 

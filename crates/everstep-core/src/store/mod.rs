@@ -540,7 +540,8 @@ pub trait Store: Inspect + Any {
     /// reason: the load that asked for it knows.
     fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>>;
 
-    /// Queues a turn; `receipt` hears what became of it.
+    /// Queues a turn; `receipt` hears what became of it. After the receipts of one transaction that are
+    /// [`Settled::Durable`] the store calls [`Bell::ring_settled`].
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>);
     /// Runs a transactional step, after the turns before it: the user's changes and the record commit together. A refused
     /// one does not end its load.

@@ -7,16 +7,22 @@ use everstep_core::{
     journal::Entry,
     store::{Adopt, Claimed, Fence, NewRun, RunId, RunRow, Started, StoreError},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use super::entry;
 use crate::{
     batch::{Batch, Held, add_count},
     fault::{Fault, store_error},
+    hot::Hot,
     migrate,
     names::{self, NameKind, Texts},
     row, tx,
 };
+
+/// Writes a run's row, if its id is not in use. No look before: the index decides.
+pub(crate) const INSERT_RUN: &str =
+    "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (text_id) DO NOTHING";
 
 /// What starts have led to, before their commit.
 #[derive(Default)]
@@ -60,7 +66,7 @@ fn start_one(
     let workflow = batch.names.intern(batch.conn, NameKind::Workflow, &run.workflow)?;
     let id = RunId(batch.next_run()?);
     let status = if fence.is_some() { running() } else { Status::Pending };
-    if !insert_run(batch.conn, id, run, workflow, status, fence)? {
+    if !insert_run(id, run, workflow, status, fence, |row| batch.hot.execute(Hot::InsertRun, row))? {
         // No gap for a used id: numbers are dense in the order of starts.
         batch.unused_run();
         return known(batch.conn, batch.texts, &run.id);
@@ -79,22 +85,17 @@ fn start_one(
     Ok(Started::New(id))
 }
 
-/// `false` if the id is in use. No look before: the index decides.
+/// `false` if the id is in use.
 fn insert_run(
-    conn: &Connection,
     id: RunId,
     run: &NewRun,
     workflow: i64,
     status: Status,
     fence: Option<Fence>,
+    execute: impl FnOnce(&[&dyn ToSql]) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<bool> {
     let (owner, wake_at) = fence.map_or((0, run.due.0), |fence| (fence.worker.0, i64::MAX));
-    let changed = conn
-        .prepare_cached(
-            "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (text_id) DO NOTHING",
-        )?
-        .execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, run.first.at.0])?;
+    let changed = execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, run.first.at.0])?;
     Ok(changed == 1)
 }
 
@@ -169,7 +170,9 @@ fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
     let id = conn
         .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")?
         .query_row([], |row| row.get(0).map(RunId))?;
-    insert_run(conn, id, run, workflow, Status::Pending, None)?;
+    insert_run(id, run, workflow, Status::Pending, None, |row| {
+        conn.prepare_cached(INSERT_RUN)?.execute(row)
+    })?;
     entry::insert_on(conn, id, &run.first)?;
     insert_extra(conn, id, run)?;
     add_count(conn, workflow, Status::Pending, 1)?;

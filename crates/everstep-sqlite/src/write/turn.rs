@@ -13,15 +13,22 @@ use super::{claim::illegal, entry};
 use crate::{
     batch::{Batch, Held},
     fault::Fault,
+    hot::Hot,
     op::{After, Op, Weight},
     row::{signed, unsigned},
 };
+
+/// Frees a run whose load ends, if it is still the worker's and has the messages that the driver knows of.
+pub(crate) const END_LOAD: &str =
+    "UPDATE everstep_run SET owner = 0, status = ?3, wake_at = ?4, finished_at = ?5
+     WHERE id = ?1 AND owner = ?2 AND (?6 IS NULL OR inbox_n = ?6)";
 
 /// A turn on its way. Its receipt hears exactly once what became of it.
 pub(crate) struct Commit {
     pub(crate) fence: Fence,
     pub(crate) turn: Turn,
-    receipt: Option<Arc<dyn Receipt>>,
+    receipt: Arc<dyn Receipt>,
+    answered: bool,
     settled: Option<Settled>,
     /// Its load is open and its sender's: what is wrong with the turn ends it.
     own: bool,
@@ -38,7 +45,7 @@ struct RowChange {
 
 impl Commit {
     pub(crate) fn new(fence: Fence, turn: Turn, receipt: Arc<dyn Receipt>) -> Commit {
-        Commit { fence, turn, receipt: Some(receipt), settled: None, own: false }
+        Commit { fence, turn, receipt, answered: false, settled: None, own: false }
     }
 
     fn write(&mut self, batch: &mut Batch<'_>) -> Result<Settled, Fault> {
@@ -70,8 +77,8 @@ impl Commit {
     }
 
     fn answer(&mut self, settled: Settled) {
-        if let Some(receipt) = self.receipt.take() {
-            receipt.settled(settled);
+        if !std::mem::replace(&mut self.answered, true) {
+            self.receipt.settled(settled);
         }
     }
 
@@ -107,6 +114,7 @@ impl Op for Commit {
             self.ring_ended(after);
         }
         self.answer(settled);
+        after.spent.push(self);
     }
 
     fn fail(mut self: Box<Self>, error: StoreError, after: &mut After<'_>) {
@@ -132,20 +140,17 @@ fn end_load(
     held: Held,
 ) -> Result<Option<u64>, Fault> {
     let change = row_change(turn.run, end, held.status)?;
-    let changed = batch
-        .conn
-        .prepare_cached(
-            "UPDATE everstep_run SET owner = 0, status = ?3, wake_at = ?4, finished_at = ?5
-             WHERE id = ?1 AND owner = ?2 AND (?6 IS NULL OR inbox_n = ?6)",
-        )?
-        .execute(params![
+    let changed = batch.hot.execute(
+        Hot::EndLoad,
+        params![
             turn.run.0,
             fence.worker.0,
             change.status.code(),
             change.wake_at.map(|at| at.0),
             change.finished_at.map(|at| at.0),
             change.inbox_n.map(signed),
-        ])?;
+        ],
+    )?;
     if changed == 0 {
         return match batch.owner_and_inbox(turn.run)? {
             Some((owner, inbox_n)) if owner == fence.worker.0 => Ok(Some(unsigned(inbox_n))),

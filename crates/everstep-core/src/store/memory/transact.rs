@@ -73,6 +73,7 @@ impl Memory {
             Waiting::Turn(fence, turn, receipt) => {
                 let (settled, rings) = self.apply(|content| content.turn(opening, fence, &turn));
                 receipt.settled(settled);
+                self.0.bell.ring_settled();
                 rings
             }
             Waiting::Step(fence, step, answer) => {
