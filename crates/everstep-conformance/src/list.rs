@@ -46,6 +46,8 @@ claim {
     claims_begin_with_another_workflow_each "Also claims of single runs reach every workflow.";
     a_workflow_named_twice_gives_each_run_once "A workflow that is named twice is one workflow.";
     a_fenced_worker_claims_nothing "A stale worker gets no more runs.";
+    an_owned_run_can_be_taken_again "After a refused turn its worker reads a run anew; the load before is over.";
+    only_the_owner_takes_a_run_again "A run that is free, over or somebody else's is not taken by name.";
     the_next_due_run_is_told "A worker sleeps until the earliest free run of its workflows.";
     a_run_that_waits_for_no_time_is_not_due "Parked without a time means until a letter comes.";
 }
@@ -204,6 +206,7 @@ bell {
     an_outcome_that_cannot_be_read_is_left_to_the_reader "A store guesses nothing.";
     listeners_hear_that_a_run_is_stuck "Who waits for a result must not hang.";
     listeners_hear_of_their_own_run_and_of_its_end_alone "Neither of others' ends nor of what is no end.";
+    durable_turns_ring_after_their_receipts "Who is woken by it finds his answer.";
     other_openings_hear_of_commits "And what they hear of they can read.";
 }
 

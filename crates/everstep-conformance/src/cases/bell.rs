@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, cut, entry, finished, given_back, parked, post, run_of, stuck_end},
+    sample::{at, cut, entry, finished, given_back, parked, post, run_of, steps, stuck_end},
     worker::Worker,
 };
 
@@ -120,6 +120,19 @@ pub(crate) async fn listeners_hear_of_their_own_run_and_of_its_end_alone(desk: D
     assert!(desk.store.bell().has_listeners());
     assert_eq!(a.ends(finished(Status::Failed, 1)).await, Heard::Next(1));
     assert_eq!(listener.ended().await.map(|ended| ended.status), Some(Status::Failed));
+}
+
+pub(crate) async fn durable_turns_ring_after_their_receipts(desk: Desk) {
+    let mut load = desk.worker().await.start("a").await;
+    for seq in 1..5 {
+        let mut bell = quiet(desk.store.bell().settled());
+        load.send(Turn { entries: steps([seq]), ..load.turn() });
+        // It may ring for something else before; without a ring after the receipt this never ends.
+        while !load.has_unheard() {
+            bell.changed().await.expect("the store is open");
+        }
+        assert_eq!(load.hears().await, Heard::Next(seq + 1));
+    }
 }
 
 pub(crate) async fn other_openings_hear_of_commits(desk: Desk) {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use everstep_core::{
     Status, Timestamp,
-    store::{Claim, StoreError, Turn},
+    store::{Claim, RunId, StoreError, Turn},
 };
 
 use crate::{
     desk::Desk,
-    load::Heard,
+    load::{Heard, Load},
     sample::{at, claim, claim_of, given_back, names, parked, post, run_of, steps},
 };
 
@@ -202,4 +202,31 @@ pub(crate) async fn a_run_that_waits_for_no_time_is_not_due(desk: Desk) {
     assert_eq!(load.ends(parked(None, 0)).await, Heard::Next(1));
     assert_eq!(desk.store.next_due(names(&["flow"])).await.expect("asks"), None);
     assert!(worker.claims(Claim { due: Timestamp::NEVER, ..claim() }).await.is_empty());
+}
+
+pub(crate) async fn an_owned_run_can_be_taken_again(desk: Desk) {
+    let worker = desk.worker().await;
+    desk.start_pending("a").await;
+    let (_, mut first) = worker.claims_one().await;
+    assert_eq!(first.adds(1..3).await, Heard::Next(3));
+    let again =
+        desk.store.reopen(worker.fence, first.run).await.expect("it answers").expect("it is this worker's");
+    assert_eq!((again.row.run, again.row.status), (first.run, Status::Running));
+    assert_eq!(again.row.owner, Some(worker.fence.worker));
+    assert_eq!(first.adds(3..4).await, Heard::Refused, "the load before is over");
+    let mut second = Load::new(&worker, again.row.run, again.load);
+    assert_eq!(second.adds(3..4).await, Heard::Next(4));
+    assert_eq!(desk.counts().await, [("flow".into(), Status::Running, 1)]);
+}
+
+pub(crate) async fn only_the_owner_takes_a_run_again(desk: Desk) {
+    let (worker, other) = (desk.worker().await, desk.worker().await);
+    let free = desk.start_pending("a").await;
+    assert!(desk.store.reopen(worker.fence, free).await.expect("it answers").is_none());
+    let (_, mut load) = worker.claims_one().await;
+    assert!(desk.store.reopen(other.fence, load.run).await.expect("it answers").is_none());
+    assert_eq!(load.adds(1..2).await, Heard::Next(2), "its load goes on");
+    assert!(desk.store.reopen(worker.fence, RunId(99)).await.expect("it answers").is_none());
+    desk.store.leave(worker.fence).await.expect("it leaves");
+    assert!(matches!(desk.store.reopen(worker.fence, load.run).await, Err(StoreError::Fenced(_))));
 }
