@@ -180,6 +180,7 @@ impl Client {
     /// Not found; over already; the store's.
     pub async fn cancel(&self, id: &str, why: &str) -> Result<(), EngineError> {
         let letter = self.letter(LetterKind::Cancel, "cancel", Payload::json(why.as_bytes()));
+        self.check_size("a reason", why.len())?;
         match self.post(id, letter, StatusSet::OPEN, false).await? {
             Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
             Posted::Refused(status) => Err(not_allowed(id, "cancel", status)),
@@ -192,6 +193,13 @@ impl Client {
     /// # Errors
     /// Not found; a run that does not wait for an answer; a value that is no JSON; the store's.
     pub async fn answer(&self, id: &str, answer: Answer) -> Result<(), EngineError> {
+        self.check_size(
+            "an answer",
+            match &answer {
+                Answer::Done { value: text } | Answer::Fail { message: text } => text.len(),
+                Answer::Retry => 0,
+            },
+        )?;
         if let Answer::Done { value } = &answer
             && let Err(why) = serde_json::from_str::<&RawValue>(value)
         {
@@ -318,6 +326,19 @@ impl Client {
         }
     }
 
+    fn payload_bytes_max(&self) -> usize {
+        self.worker.as_ref().map_or(PAYLOAD_BYTES_MAX, |worker| worker.settings.payload_bytes_max)
+    }
+
+    fn check_size(&self, what: &str, bytes: usize) -> Result<(), EngineError> {
+        let limit = self.payload_bytes_max();
+        if bytes <= limit {
+            return Ok(());
+        }
+        let message = format!("{what} has at most {limit} bytes; this one has {bytes}");
+        Err(limit_error(Code::TOO_LARGE, message).into())
+    }
+
     async fn post(
         &self,
         id: &str,
@@ -407,8 +428,7 @@ impl Client {
             )
         };
         let input = serde_json::value::to_raw_value(input).map_err(|e| unreadable(e.to_string()))?;
-        let limit =
-            self.worker.as_ref().map_or(PAYLOAD_BYTES_MAX, |worker| worker.settings.payload_bytes_max);
+        let limit = self.payload_bytes_max();
         if input.get().len() > limit {
             let message = format!(
                 "an input has at most {limit} bytes; that of run `{id}` has {}. Keep large data elsewhere and pass where it is",

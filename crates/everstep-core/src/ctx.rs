@@ -214,7 +214,7 @@ impl Ctx {
     /// Waits for `wait`, from [`Ctx::now`] on, across crashes.
     ///
     /// # Panics
-    /// In a step body, on another task, or after the end, with advice.
+    /// In a step body, on another task, after the end, or when the journal is full, with advice.
     #[track_caller]
     pub fn sleep(&self, wait: Duration) -> Op<'static, ()> {
         Op::new(self.timer("$sleep", wait, Location::caller()))
@@ -247,7 +247,8 @@ impl Ctx {
     }
 
     fn timer(&self, name: &'static str, wait: Duration, site: &'static Location<'static>) -> Timer {
-        if let Err(error) = self.core.check_place(&format!("`{}`", &name[1..])) {
+        let allowed = self.core.check_place(&format!("`{}`", &name[1..])).and_then(|()| self.check_room());
+        if let Err(error) = allowed {
             panic!("{error}");
         }
         let claim = self.scope.claim_unnamed(name);
@@ -263,20 +264,23 @@ impl Ctx {
         site: &'static Location<'static>,
     ) -> Result<(Claim, usize, Timestamp)> {
         self.core.check_place(&format!("{} `{name}`", sort.word()))?;
-        let limit = self.core.worker.settings.entries_max;
-        if self.core.entries() >= limit {
-            return Err(limit_error(
-                Code::TOO_MANY_ENTRIES,
-                format!(
-                    "a run's journal has at most {limit} entries, and this one has {}: split the work into several runs",
-                    self.core.entries()
-                ),
-            ));
-        }
+        self.check_room()?;
         let claim = self.scope.claim(sort.word(), name)?;
         let op = self.core.open(&claim.key, sort, site);
         let now = self.core.state().now;
         Ok((claim, op, now))
+    }
+
+    /// Whether the journal has room for one more; what ends the run always finds room.
+    fn check_room(&self) -> Result<()> {
+        let (limit, entries) = (self.core.worker.settings.entries_max, self.core.entries());
+        if entries < limit {
+            return Ok(());
+        }
+        let message = format!(
+            "a run's journal has at most {limit} entries, and this one has {entries}: split the work into several runs"
+        );
+        Err(limit_error(Code::TOO_MANY_ENTRIES, message))
     }
 
     /// The run's time: of the last thing that reached it. The same on every replay, never running backwards, and at

@@ -133,3 +133,9 @@ pub async fn journal(memory: &Memory) -> Vec<Entry> {
     let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
     memory.load(row.run).await.expect("memory reads").entries
 }
+
+/// Lets everything that can happen now happen.
+#[allow(clippy::disallowed_methods, reason = "virtual time")]
+pub async fn settle() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
