@@ -80,11 +80,15 @@ thread_local! {
     static LIMIT: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
     static LATE: Cell<bool> = const { Cell::new(false) };
     static STARTED: Cell<bool> = const { Cell::new(false) };
+    static LOST: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes a connection guard what jobs do on it.
 pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.authorizer(Some(authorize))?;
+    // A job that has lost its transaction stands in none: its next statement would commit by itself.
+    conn.commit_hook(Some(|| GUARD.get() != Guard::Off))?;
+    conn.rollback_hook(Some(|| LOST.set(true)))?;
     conn.progress_handler(INSTRUCTIONS, Some(is_late))
 }
 
@@ -92,6 +96,7 @@ pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
 pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> rusqlite::Result<Ran> {
     conn.prepare_cached("SAVEPOINT everstep_job")?.execute([])?;
     STARTED.set(false);
+    LOST.set(false);
     LATE.set(false);
     LIMIT.set(Some((Stopwatch::start(), limit)));
     GUARD.set(Guard::On);
@@ -103,7 +108,8 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
         true => Err(too_long(limit)),
         false => result,
     };
-    if conn.is_autocommit() {
+    // Asked of the hook too: another transaction may stand by now.
+    if LOST.get() || conn.is_autocommit() {
         return Ok(Ran::Gone(gone(result.err())));
     }
     match result {

@@ -176,3 +176,22 @@ async fn the_users_own_connection_starts_runs_too() {
     let other = everstep_sqlite::rusqlite::Connection::open(empty.path()).expect("opens");
     assert!(matches!(insert_start(&other, &new_run("x")), Err(StoreError::Unusable(_))));
 }
+
+/// What follows in the closure stands in no transaction any more: it would commit by itself.
+#[tokio::test]
+async fn nothing_commits_by_itself_after_a_job_has_lost_its_transaction() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let said = told(
+        run.transact("k", |tx| {
+            let _ = tx.execute_batch("INSERT OR ROLLBACK INTO account VALUES (1, 5)");
+            let _ = tx.execute_batch("INSERT INTO account VALUES (2, 5)");
+            let _ = insert_start(tx, &new_run("stray"));
+            Ok(Payload::json("1"))
+        })
+        .await,
+    );
+    assert!(said.contains("ended from inside"), "{said}");
+    assert_eq!(desk.number("SELECT count(*) FROM account"), 1);
+    assert!(worker.store.run("stray".into()).await.expect("reads").is_none());
+}
