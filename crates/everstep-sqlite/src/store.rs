@@ -136,6 +136,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::names::NameKind;
 
     struct Taker(Mutex<Vec<Claimed>>);
 
@@ -208,5 +209,52 @@ mod tests {
         let settled = settled.await.expect("answered");
         assert!(matches!(settled, Settled::Durable { next: 2 }), "{settled:?}");
         store.start(vec![run("b")], None).await.expect("starts again");
+    }
+
+    async fn open(dir: &tempfile::TempDir) -> Sqlite {
+        Sqlite::options().durability(Durability::Process).open(dir.path().join("app.db")).expect("opens")
+    }
+
+    /// An id that a rolled back transaction gave to a name goes to another name afterwards.
+    #[tokio::test]
+    async fn a_name_of_a_transaction_that_was_rolled_back_is_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let doomed = store.call(
+            |batch| {
+                let id = batch.names.intern(batch.conn, NameKind::Workflow, &"doomed".into())?;
+                batch.texts.get(batch.conn, id)?;
+                Ok(batch.conn.execute_batch("ROLLBACK; SELECT nothing")?)
+            },
+            |(), _| (),
+        );
+        doomed.await.expect_err("no such column");
+        let named = store.call(
+            |batch| {
+                let id = batch.names.intern(batch.conn, NameKind::Workflow, &"kept".into())?;
+                Ok(batch.texts.get(batch.conn, id)?)
+            },
+            |_, _| (),
+        );
+        assert_eq!(&*named.await.expect("interns"), "kept");
+    }
+
+    /// A refusal concerns one call: what that call has written until then must not be committed with the others'.
+    #[tokio::test]
+    async fn what_a_refused_call_has_written_is_not_committed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![NewRun { claim: false, ..run("known") }], None).await.expect("starts");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside.execute_batch("DELETE FROM everstep_journal; BEGIN IMMEDIATE").expect("damages and holds");
+        let bad = store.start(vec![run("new"), run("known")], None);
+        let good = store.start(vec![run("other")], None);
+        outside.execute_batch("ROLLBACK").expect("ends");
+        assert!(matches!(bad.await, Err(StoreError::Damaged(_))));
+        good.await.expect("starts");
+        let ids = |conn: &rusqlite::Connection| -> rusqlite::Result<String> {
+            conn.query_row("SELECT group_concat(text_id) FROM everstep_run", [], |row| row.get(0))
+        };
+        assert_eq!(ids(&outside).expect("reads"), "known,other");
     }
 }
