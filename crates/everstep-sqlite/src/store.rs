@@ -176,6 +176,11 @@ mod tests {
     }
 
     /// A full disk, as a limit on the pages of the writer's connection.
+    fn limit_pages(batch: &mut Batch<'_>) -> Result<(), Fault> {
+        let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+    }
+
     #[tokio::test]
     async fn without_space_turns_wait_and_clients_hear_why() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -191,11 +196,7 @@ mod tests {
         outside
             .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000))")
             .expect("fills");
-        let limit = |batch: &mut Batch<'_>| {
-            let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-            Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
-        };
-        store.call(limit, |(), _| ()).await.expect("limits");
+        store.call(limit_pages, |(), _| ()).await.expect("limits");
 
         let (send, settled) = oneshot::channel();
         let receipt: Arc<dyn Receipt> = Arc::new(Slip(Mutex::new(Some(send))));
@@ -256,5 +257,37 @@ mod tests {
             conn.query_row("SELECT group_concat(text_id) FROM everstep_run", [], |row| row.get(0))
         };
         assert_eq!(ids(&outside).expect("reads"), "known,other");
+    }
+
+    /// As above, noticed inside a user's transaction: it is no failure of the step.
+    #[tokio::test]
+    async fn without_space_a_job_is_repeated() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
+        let fence = store.enroll(info).await.expect("enrolls");
+        let taker = Arc::new(Taker(Mutex::default()));
+        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
+        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside
+            .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000)); CREATE TABLE mine (x)")
+            .expect("fills");
+        store.call(limit_pages, |(), _| ()).await.expect("limits");
+
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let job = crate::SqliteJob(Box::new(move |tx| {
+            let _ = called.send(());
+            tx.execute("INSERT INTO mine VALUES (zeroblob(1000000))", [])?;
+            Ok(Payload::json("1"))
+        }));
+        let step =
+            Transact { run: held.row.run, load: held.load, key: "k".into(), at: Timestamp(1), job: Box::new(job) };
+        let answer = store.transact(fence, step);
+        calls.recv().await.expect("called");
+        calls.recv().await.expect("repeated");
+        outside.execute_batch("DROP TABLE filler").expect("makes space");
+        let answer = answer.await;
+        assert!(matches!(answer, Ok(Transacted::Committed { n: 1, .. })), "{answer:?}");
     }
 }

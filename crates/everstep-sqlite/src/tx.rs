@@ -9,7 +9,7 @@ use std::{
 
 use everstep_core::{Error, Result, journal::Payload};
 use rusqlite::{
-    Connection,
+    Connection, ffi,
     hooks::{AuthAction as A, AuthContext, Authorization},
 };
 
@@ -93,6 +93,9 @@ pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Runs a job under a savepoint in the open transaction.
+///
+/// # Errors
+/// What the disk or the file is to blame for, whoever noticed it: the whole transaction is to be rolled back.
 pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> rusqlite::Result<Ran> {
     conn.prepare_cached("SAVEPOINT everstep_job")?.execute([])?;
     STARTED.set(false);
@@ -109,7 +112,14 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
         false => result,
     };
     // Asked of the hook too: another transaction may stand by now.
-    if LOST.get() || conn.is_autocommit() {
+    let lost = LOST.get() || conn.is_autocommit();
+    if let Err(error) = &result
+        && !LATE.get()
+        && let Some(error) = of_the_disk(error, lost)
+    {
+        return Err(error);
+    }
+    if lost {
         return Ok(Ran::Gone(gone(result.err())));
     }
     match result {
@@ -123,6 +133,21 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
             Ok(Ran::RolledBack(error))
         }
     }
+}
+
+/// An error that a job met and that is not its own: no space, or a disk that fails. A damaged file needs no look:
+/// SQLite itself refuses the commit after it.
+fn of_the_disk(error: &Error, lost: bool) -> Option<rusqlite::Error> {
+    // An error that enters a workflow keeps its text and tells its type, and no more.
+    let text = error.to_string();
+    let code = if text.contains("database or disk is full") && (lost || error.is::<rusqlite::Error>()) {
+        ffi::SQLITE_FULL
+    } else if text.contains("disk I/O error") && lost {
+        ffi::SQLITE_IOERR
+    } else {
+        return None;
+    };
+    Some(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text)))
 }
 
 fn too_long(limit: Duration) -> Error {
