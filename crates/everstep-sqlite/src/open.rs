@@ -9,7 +9,7 @@ use std::{
 };
 
 use everstep_core::store::{Bell, Durability, StoreError};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     fault::store_error,
@@ -28,6 +28,8 @@ const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// Pages that the WAL is made to hold at once, a bit more than it has between two checkpoints: growing it later costs
 /// each commit a change of the file's length.
 const WARM_PAGES: usize = 1100;
+
+const NO_CHECKPOINT: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// Everstep's store in one SQLite file, beside the user's own tables if they like.
 ///
@@ -216,6 +218,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
 fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(|e| cannot(path, &e))?;
+    // SQLite deletes the WAL at the end of the last connection. While the file is marked as open, that would look
+    // like a lost one; and a store that an error closed must leave everything to the next opening.
+    conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
     conn.set_prepared_statement_cache_capacity(256);
     conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
     let mode: String = conn
@@ -297,11 +302,14 @@ fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
 fn close(conn: Connection, lock: &OpenLock, clean: bool) {
     if clean && lock.is_last() {
         let _ = conn.busy_timeout(Duration::from_secs(1));
-        if let Err(error) = set_meta(&conn, "open", 0).and_then(|()| checkpoint(&conn, "TRUNCATE")) {
+        let closed = set_meta(&conn, "open", 0)
+            .and_then(|()| checkpoint(&conn, "TRUNCATE"))
+            .and_then(|()| conn.set_db_config(NO_CHECKPOINT, false));
+        if let Err(error) = closed {
             tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
         }
     }
-    // A checkpoint is part of it, when nobody else has the file open.
+    // Deletes the WAL, if that may be and nobody else has the file open.
     if let Err((_, error)) = conn.close() {
         tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
     }

@@ -281,13 +281,36 @@ mod tests {
             tx.execute("INSERT INTO mine VALUES (zeroblob(1000000))", [])?;
             Ok(Payload::json("1"))
         }));
-        let step =
-            Transact { run: held.row.run, load: held.load, key: "k".into(), at: Timestamp(1), job: Box::new(job) };
+        let step = Transact {
+            run: held.row.run,
+            load: held.load,
+            key: "k".into(),
+            at: Timestamp(1),
+            job: Box::new(job),
+        };
         let answer = store.transact(fence, step);
         calls.recv().await.expect("called");
         calls.recv().await.expect("repeated");
         outside.execute_batch("DROP TABLE filler").expect("makes space");
         let answer = answer.await;
         assert!(matches!(answer, Ok(Transacted::Committed { n: 1, .. })), "{answer:?}");
+    }
+
+    /// After an error that closes the store, only a new opening goes on: it needs the WAL.
+    #[tokio::test]
+    async fn a_store_that_was_closed_by_an_error_opens_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![run("a")], None).await.expect("starts");
+        store.call(io_error, |(), _| ()).await.expect_err("fails");
+        drop(store);
+        let store = open(&dir).await;
+        let again = store.start(vec![run("a")], None).await.expect("starts");
+        assert!(matches!(again[..], [Started::Known(..)]), "{again:?}");
+    }
+
+    fn io_error(_: &mut Batch<'_>) -> Result<(), Fault> {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        Err(Fault::Sql(rusqlite::Error::SqliteFailure(code, None)))
     }
 }
