@@ -209,6 +209,7 @@ impl<'a> Batch<'a> {
     /// The transaction was rolled back: nothing of it happened.
     pub(crate) fn rolled_back(self) {
         self.names.forget();
+        self.texts.clear();
         for (load, before) in self.admitted.into_iter().rev() {
             self.loads.rewind(load, before);
         }

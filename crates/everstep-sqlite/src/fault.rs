@@ -6,7 +6,7 @@ use rusqlite::ErrorCode as C;
 /// Why an operation was not applied.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Decided before anything was written: concerns this operation alone.
+    /// Decided by us. Concerns this operation alone if it has written nothing yet.
     Refuse(StoreError),
     /// SQLite said so, perhaps in the middle of it.
     Sql(rusqlite::Error),

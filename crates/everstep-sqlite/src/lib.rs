@@ -27,6 +27,7 @@ mod lockfile;
 mod names;
 mod row;
 mod stopwatch;
+mod wal;
 
 pub use open::{Options, Sqlite};
 pub use rusqlite;

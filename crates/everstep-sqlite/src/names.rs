@@ -128,7 +128,7 @@ fn find(conn: &Connection, kind: NameKind, text: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// The readers' way from ids to texts.
+/// The way from ids to texts.
 #[derive(Debug, Default)]
 pub(crate) struct Texts(Mutex<HashMap<i64, Arc<str>>>);
 
@@ -144,6 +144,11 @@ impl Texts {
             .into();
         self.lock().insert(id, text.clone());
         Ok(text)
+    }
+
+    /// Forgets all: some may have been read in a transaction that was rolled back.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<str>>> {

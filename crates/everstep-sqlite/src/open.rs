@@ -9,7 +9,7 @@ use std::{
 };
 
 use everstep_core::store::{Bell, Durability, StoreError};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     fault::store_error,
@@ -18,7 +18,7 @@ use crate::{
     migrate,
     queue::Queue,
     read::Readers,
-    tx,
+    tx, wal,
     writer::{State, Writer},
 };
 
@@ -29,6 +29,8 @@ const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// Pages that the WAL is made to hold at once, a bit more than it has between two checkpoints: growing it later costs
 /// each commit a change of the file's length.
 const WARM_PAGES: usize = 1100;
+
+const NO_CHECKPOINT: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// Everstep's store in one SQLite file, beside the user's own tables if they like.
 ///
@@ -116,19 +118,22 @@ impl Options {
     /// Says what is wrong with the file and what to do.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
         check_library(rusqlite::ffi::SQLITE_VERSION_NUMBER.min(rusqlite::version_number()))?;
-        // Absolute: the process may change its directory, and readers open the file later.
-        let path = std::path::absolute(path.as_ref()).map_err(|e| cannot(path.as_ref(), &e))?;
+        let path = resolve(path.as_ref())?;
+        let opening = OpenLock::take(&path, OPEN_WAIT).map_err(|_| still_held(&path))?;
         create(&path)?;
-        let (lock, alone) = OpenLock::take(&path);
         // Looked at before SQLite makes a new one.
         let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
         let mut conn = connect(&path, self.durability)?;
         migrate::migrate(&mut conn)?;
-        if alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
-            return Err(lost_wal(&path));
+        if opening.alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
+            if !wal::is_in(&path) {
+                return Err(lost_wal(&path));
+            }
+            tracing::info!("another program has closed the database after a crash; nothing is lost");
         }
-        lock.share();
-        prepare_file(&conn, self.durability, alone)?;
+        prepare_file(&conn, self.durability, opening.alone)?;
+        wal::keep(&path);
+        let lock = opening.share();
         // From here on the writer waits by itself, and can be stopped while it does.
         conn.busy_timeout(Duration::ZERO).map_err(store_error)?;
         tx::guard(&mut conn).map_err(store_error)?;
@@ -143,7 +148,7 @@ impl Options {
         let (job_limit, end) = (self.transaction_limit, EndQueue(queue.clone()));
         let state = State::listening(&conn);
         let parts = (queue.clone(), bell.clone(), locks.clone(), closed);
-        let pool = readers.clone();
+        let (pool, file) = (readers.clone(), path.clone());
         let thread = std::thread::Builder::new()
             .name("everstep-sqlite".into())
             .spawn(move || {
@@ -158,7 +163,7 @@ impl Options {
                     Err(error) => drop(closed.set(error.to_string().into())),
                 }
                 pool.close();
-                close(conn, &lock, closed.get().is_none());
+                close(conn, &file, &lock, closed.get().is_none());
             })
             .map_err(|e| cannot(&path, &e))?;
         let durability = self.durability;
@@ -202,7 +207,31 @@ fn check_library(number: i32) -> Result<(), StoreError> {
     Err(StoreError::Unusable(text.into()))
 }
 
+/// The real file, whatever link leads to it: its WAL and our locks are beside it. Absolute, because the process may
+/// change its directory, and readers open the file later.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let name = path.as_os_str().to_string_lossy();
+    if name.is_empty() || name == ":memory:" || name.starts_with("file:") {
+        let text = format!(
+            "`{name}` is no path of a file. Give the path where the database is to be; for tests without a file there \
+             is the in-memory store"
+        );
+        return Err(StoreError::Unusable(text.into()));
+    }
+    let real = fs::canonicalize(path).or_else(|error| {
+        // Not there yet; but its directory is.
+        let absolute = std::path::absolute(path)?;
+        match (absolute.parent(), absolute.file_name()) {
+            (Some(directory), Some(name)) => Ok(fs::canonicalize(directory)?.join(name)),
+            _ => Err(error),
+        }
+    });
+    real.map_err(|error| cannot(path, &error))
+}
+
 /// Makes an empty file that only its owner can read: journals hold what users typed. `-wal` and `-shm` follow it.
+///
+/// Only while nobody else can have it open: closing a handle drops the locks that this process has on the file.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -218,6 +247,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
 fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(|e| cannot(path, &e))?;
+    // SQLite deletes the WAL at the end of the last connection. While the file is marked as open, that would look
+    // like a lost one; and a store that an error closed must leave everything to the next opening.
+    conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
     conn.set_prepared_statement_cache_capacity(256);
     conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
     let mode: String = conn
@@ -296,14 +328,18 @@ fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
 }
 
 /// The end of an opening. The last one takes the mark away, if the store was not closed by an error.
-fn close(conn: Connection, lock: &OpenLock, clean: bool) {
+fn close(conn: Connection, path: &Path, lock: &OpenLock, clean: bool) {
     if clean && lock.is_last() {
         let _ = conn.busy_timeout(Duration::from_secs(1));
-        if let Err(error) = set_meta(&conn, "open", 0).and_then(|()| checkpoint(&conn, "TRUNCATE")) {
-            tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
+        let closed = set_meta(&conn, "open", 0)
+            .and_then(|()| checkpoint(&conn, "TRUNCATE"))
+            .and_then(|()| conn.set_db_config(NO_CHECKPOINT, false));
+        match closed {
+            Ok(_) => wal::forget(path),
+            Err(error) => tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost"),
         }
     }
-    // A checkpoint is part of it, when nobody else has the file open.
+    // Deletes the WAL, if that may be and nobody else has the file open.
     if let Err((_, error)) = conn.close() {
         tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
     }
@@ -313,6 +349,15 @@ fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unusable(
         format!("cannot open `{}`: {error}. Check the path and its permissions", path.display()).into(),
     )
+}
+
+fn still_held(path: &Path) -> StoreError {
+    let text = format!(
+        "another process has been opening or closing `{}` for {OPEN_WAIT:?}: wait until it is done, or end it if it \
+         hangs, and try again",
+        path.display()
+    );
+    StoreError::Unusable(text.into())
 }
 
 fn not_a_database(path: &Path, error: rusqlite::Error) -> StoreError {

@@ -140,6 +140,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::names::NameKind;
 
     struct Taker(Mutex<Vec<Claimed>>);
 
@@ -179,6 +180,11 @@ mod tests {
     }
 
     /// A full disk, as a limit on the pages of the writer's connection.
+    fn limit_pages(batch: &mut Batch<'_>) -> Result<(), Fault> {
+        let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+    }
+
     #[tokio::test]
     async fn without_space_turns_wait_and_clients_hear_why() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -194,11 +200,7 @@ mod tests {
         outside
             .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000))")
             .expect("fills");
-        let limit = |batch: &mut Batch<'_>| {
-            let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-            Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
-        };
-        store.call(limit, |(), _| ()).await.expect("limits");
+        store.call(limit_pages, |(), _| ()).await.expect("limits");
 
         let (send, settled) = oneshot::channel();
         let receipt: Arc<dyn Receipt> = Arc::new(Slip(Mutex::new(Some(send))));
@@ -212,5 +214,107 @@ mod tests {
         let settled = settled.await.expect("answered");
         assert!(matches!(settled, Settled::Durable { next: 2 }), "{settled:?}");
         store.start(vec![run("b")], None).await.expect("starts again");
+    }
+
+    async fn open(dir: &tempfile::TempDir) -> Sqlite {
+        Sqlite::options().durability(Durability::Process).open(dir.path().join("app.db")).expect("opens")
+    }
+
+    /// An id that a rolled back transaction gave to a name goes to another name afterwards.
+    #[tokio::test]
+    async fn a_name_of_a_transaction_that_was_rolled_back_is_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let doomed = store.call(
+            |batch| {
+                let id = batch.names.intern(batch.conn, NameKind::Workflow, &"doomed".into())?;
+                batch.texts.get(batch.conn, id)?;
+                Ok(batch.conn.execute_batch("ROLLBACK; SELECT nothing")?)
+            },
+            |(), _| (),
+        );
+        doomed.await.expect_err("no such column");
+        let named = store.call(
+            |batch| {
+                let id = batch.names.intern(batch.conn, NameKind::Workflow, &"kept".into())?;
+                Ok(batch.texts.get(batch.conn, id)?)
+            },
+            |_, _| (),
+        );
+        assert_eq!(&*named.await.expect("interns"), "kept");
+    }
+
+    /// A refusal concerns one call: what that call has written until then must not be committed with the others'.
+    #[tokio::test]
+    async fn what_a_refused_call_has_written_is_not_committed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![NewRun { claim: false, ..run("known") }], None).await.expect("starts");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside.execute_batch("DELETE FROM everstep_journal; BEGIN IMMEDIATE").expect("damages and holds");
+        let bad = store.start(vec![run("new"), run("known")], None);
+        let good = store.start(vec![run("other")], None);
+        outside.execute_batch("ROLLBACK").expect("ends");
+        assert!(matches!(bad.await, Err(StoreError::Damaged(_))));
+        good.await.expect("starts");
+        let ids = |conn: &rusqlite::Connection| -> rusqlite::Result<String> {
+            conn.query_row("SELECT group_concat(text_id) FROM everstep_run", [], |row| row.get(0))
+        };
+        assert_eq!(ids(&outside).expect("reads"), "known,other");
+    }
+
+    /// As above, noticed inside a user's transaction: it is no failure of the step.
+    #[tokio::test]
+    async fn without_space_a_job_is_repeated() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
+        let fence = store.enroll(info).await.expect("enrolls");
+        let taker = Arc::new(Taker(Mutex::default()));
+        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
+        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside
+            .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000)); CREATE TABLE mine (x)")
+            .expect("fills");
+        store.call(limit_pages, |(), _| ()).await.expect("limits");
+
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let job = crate::SqliteJob(Box::new(move |tx| {
+            let _ = called.send(());
+            tx.execute("INSERT INTO mine VALUES (zeroblob(1000000))", [])?;
+            Ok(Payload::json("1"))
+        }));
+        let step = Transact {
+            run: held.row.run,
+            load: held.load,
+            key: "k".into(),
+            at: Timestamp(1),
+            job: Box::new(job),
+        };
+        let answer = store.transact(fence, step);
+        calls.recv().await.expect("called");
+        calls.recv().await.expect("repeated");
+        outside.execute_batch("DROP TABLE filler").expect("makes space");
+        let answer = answer.await;
+        assert!(matches!(answer, Ok(Transacted::Committed { n: 1, .. })), "{answer:?}");
+    }
+
+    /// After an error that closes the store, only a new opening goes on: it needs the WAL.
+    #[tokio::test]
+    async fn a_store_that_was_closed_by_an_error_opens_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![run("a")], None).await.expect("starts");
+        store.call(io_error, |(), _| ()).await.expect_err("fails");
+        drop(store);
+        let store = open(&dir).await;
+        let again = store.start(vec![run("a")], None).await.expect("starts");
+        assert!(matches!(again[..], [Started::Known(..)]), "{again:?}");
+    }
+
+    fn io_error(_: &mut Batch<'_>) -> Result<(), Fault> {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        Err(Fault::Sql(rusqlite::Error::SqliteFailure(code, None)))
     }
 }

@@ -9,11 +9,11 @@ use std::{
 
 use everstep_core::{Error, Result, journal::Payload};
 use rusqlite::{
-    Connection,
+    Connection, ffi,
     hooks::{AuthAction as A, AuthContext, Authorization},
 };
 
-use crate::stopwatch::Stopwatch;
+use crate::{migrate::check_tables, stopwatch::Stopwatch};
 
 /// SQLite's instructions between two looks at the time: some ten microseconds.
 const INSTRUCTIONS: i32 = 1000;
@@ -21,8 +21,8 @@ const INSTRUCTIONS: i32 = 1000;
 /// The database inside a transactional step: everything that is written through it commits together with the step's
 /// record, or not at all.
 ///
-/// It refuses to begin, end or nest transactions, to attach databases, to set pragmas, and to touch tables of
-/// Everstep (names that begin with `everstep_`).
+/// It refuses to begin, end or nest transactions, to attach databases, to set pragmas, to make temporary tables, and
+/// to touch tables of Everstep (names that begin with `everstep_`).
 #[derive(Debug)]
 pub struct Tx<'c> {
     conn: &'c Connection,
@@ -80,22 +80,35 @@ thread_local! {
     static LIMIT: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
     static LATE: Cell<bool> = const { Cell::new(false) };
     static STARTED: Cell<bool> = const { Cell::new(false) };
+    static LOST: Cell<bool> = const { Cell::new(false) };
+    /// A table may have got a new name, which the authorizer is not told.
+    static ALTERED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes a connection guard what jobs do on it.
 pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.authorizer(Some(authorize))?;
+    // A job that has lost its transaction stands in none: its next statement would commit by itself.
+    conn.commit_hook(Some(|| GUARD.get() != Guard::Off))?;
+    conn.rollback_hook(Some(|| LOST.set(true)))?;
     conn.progress_handler(INSTRUCTIONS, Some(is_late))
 }
 
 /// Runs a job under a savepoint in the open transaction.
+///
+/// # Errors
+/// What the disk or the file is to blame for, whoever noticed it: the whole transaction is to be rolled back.
 pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> rusqlite::Result<Ran> {
     conn.prepare_cached("SAVEPOINT everstep_job")?.execute([])?;
     STARTED.set(false);
+    LOST.set(false);
     LATE.set(false);
+    ALTERED.set(false);
     LIMIT.set(Some((Stopwatch::start(), limit)));
     GUARD.set(Guard::On);
     let result = catch_unwind(AssertUnwindSafe(|| (job.0)(&Tx { conn })));
+    // Its own code takes time too.
+    is_late();
     GUARD.set(Guard::Off);
     LIMIT.set(None);
     let result = result.unwrap_or_else(|panic| Err(Error::from(format!("panicked: {}", message(&*panic)))));
@@ -103,9 +116,21 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
         true => Err(too_long(limit)),
         false => result,
     };
-    if conn.is_autocommit() {
+    // Asked of the hook too: another transaction may stand by now.
+    let lost = LOST.get() || conn.is_autocommit();
+    if let Err(error) = &result
+        && !LATE.get()
+        && let Some(error) = of_the_disk(error, lost)
+    {
+        return Err(error);
+    }
+    if lost {
         return Ok(Ran::Gone(gone(result.err())));
     }
+    let result = match result {
+        Ok(_) if ALTERED.get() => check_tables(conn).map_err(Error::terminal).and(result),
+        other => other,
+    };
     match result {
         Ok(body) => {
             conn.prepare_cached("RELEASE everstep_job")?.execute([])?;
@@ -117,6 +142,21 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
             Ok(Ran::RolledBack(error))
         }
     }
+}
+
+/// An error that a job met and that is not its own: no space, or a disk that fails. A damaged file needs no look:
+/// SQLite itself refuses the commit after it.
+fn of_the_disk(error: &Error, lost: bool) -> Option<rusqlite::Error> {
+    // An error that enters a workflow keeps its text and tells its type, and no more.
+    let text = error.to_string();
+    let code = if text.contains("database or disk is full") && (lost || error.is::<rusqlite::Error>()) {
+        ffi::SQLITE_FULL
+    } else if text.contains("disk I/O error") && lost {
+        ffi::SQLITE_IOERR
+    } else {
+        return None;
+    };
+    Some(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text)))
 }
 
 fn too_long(limit: Duration) -> Error {
@@ -178,6 +218,10 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     if GUARD.get() != Guard::On {
         return Authorization::Allow;
     }
+    // Many short statements take as long as a long one.
+    if is_late() {
+        return Authorization::Deny;
+    }
     let names: [Option<&str>; 2] = match context.action {
         A::Transaction { .. }
         | A::Savepoint { .. }
@@ -186,24 +230,39 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
         | A::Pragma { .. } => {
             return Authorization::Deny;
         }
+        // A temporary object would stand before the one of that name in the file, and stay.
+        A::CreateTempTable { .. }
+        | A::CreateTempIndex { .. }
+        | A::CreateTempTrigger { .. }
+        | A::CreateTempView { .. } => return Authorization::Deny,
+        A::CreateTable { .. }
+        | A::CreateIndex { .. }
+        | A::CreateTrigger { .. }
+        | A::CreateView { .. }
+        | A::CreateVtable { .. }
+            if context.database_name == Some("temp") =>
+        {
+            return Authorization::Deny;
+        }
+        A::AlterTable { table_name, .. } => {
+            ALTERED.set(true);
+            [Some(table_name), None]
+        }
         A::Unknown { .. } => return Authorization::Deny,
         A::Read { table_name, .. } | A::Update { table_name, .. } => [Some(table_name), None],
         A::Insert { table_name } | A::Delete { table_name } | A::Analyze { table_name } => {
             [Some(table_name), None]
         }
-        A::CreateTable { table_name } | A::CreateTempTable { table_name } => [Some(table_name), None],
+        A::CreateTable { table_name } => [Some(table_name), None],
         A::DropTable { table_name } | A::DropTempTable { table_name } => [Some(table_name), None],
-        A::AlterTable { table_name, .. } => [Some(table_name), None],
         A::CreateVtable { table_name, .. } | A::DropVtable { table_name, .. } => [Some(table_name), None],
         A::CreateIndex { index_name, table_name }
-        | A::CreateTempIndex { index_name, table_name }
         | A::DropIndex { index_name, table_name }
         | A::DropTempIndex { index_name, table_name } => [Some(index_name), Some(table_name)],
         A::CreateTrigger { trigger_name, table_name }
-        | A::CreateTempTrigger { trigger_name, table_name }
         | A::DropTrigger { trigger_name, table_name }
         | A::DropTempTrigger { trigger_name, table_name } => [Some(trigger_name), Some(table_name)],
-        A::CreateView { view_name } | A::CreateTempView { view_name } => [Some(view_name), None],
+        A::CreateView { view_name } => [Some(view_name), None],
         A::DropView { view_name } | A::DropTempView { view_name } => [Some(view_name), None],
         A::Reindex { index_name } => [Some(index_name), None],
         _ => return Authorization::Allow,

@@ -147,9 +147,11 @@ impl Writer<'_> {
         let mut batch = Batch::new(self.conn, &mut self.hot, names, texts, loads, self.job_limit);
         let mut refused = Vec::new();
         for (i, op) in ops.iter_mut().enumerate() {
+            let written = self.conn.total_changes();
             match op.apply(&mut batch) {
                 Ok(()) => {}
-                Err(Fault::Refuse(error)) => refused.push((i, error)),
+                // Before it has written anything: concerns nobody else.
+                Err(Fault::Refuse(error)) if self.conn.total_changes() == written => refused.push((i, error)),
                 Err(fault) => {
                     batch.rolled_back();
                     return self.give_up(ops, i, fault);

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ToSql, params};
 use super::entry;
 use crate::{
     batch::{Batch, Held, add_count},
-    fault::{Fault, store_error},
+    fault::{Class, Fault, class, store_error},
     hot::Hot,
     migrate,
     names::{self, NameKind, Texts},
@@ -143,11 +143,10 @@ fn running() -> Status {
 pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreError> {
     run.check()?;
     let _ours = tx::lift_guard();
-    migrate::check_version(conn)?;
     // A savepoint, so that an error in the middle leaves nothing, whatever the user does next.
     conn.execute_batch("SAVEPOINT everstep_start").map_err(store_error)?;
     let inserted = insert_pending(conn, run);
-    let end = if inserted.is_ok() {
+    let end = if matches!(inserted, Ok(Started::New(_))) {
         "RELEASE everstep_start"
     } else {
         "ROLLBACK TO everstep_start; RELEASE everstep_start"
@@ -162,14 +161,20 @@ pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreErr
 }
 
 fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
+    // A write first: a transaction that has read cannot wait for somebody else's, it fails at once.
+    let id = conn
+        .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")
+        .and_then(|mut next| next.query_row([], |row| row.get(0).map(RunId)));
+    // It also says why there is no such table.
+    if !matches!(&id, Err(error) if class(error) != Class::Refused) {
+        migrate::check_version(conn)?;
+    }
+    let id = id?;
     let texts = Texts::default();
     if row::run_by_id(conn, &texts, &run.id)?.is_some() {
         return known(conn, &texts, &run.id);
     }
     let workflow = names::intern(conn, NameKind::Workflow, &run.workflow)?;
-    let id = conn
-        .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")?
-        .query_row([], |row| row.get(0).map(RunId))?;
     insert_run(id, run, workflow, Status::Pending, None, |row| {
         conn.prepare_cached(INSERT_RUN)?.execute(row)
     })?;

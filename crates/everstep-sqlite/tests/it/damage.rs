@@ -22,3 +22,20 @@ async fn a_damaged_file_closes_the_store_for_everybody() {
     let found = everstep_core::store::Inspect::run(&worker.store, "a".into()).await;
     assert!(matches!(found, Err(StoreError::Closed(_))), "{found:?}");
 }
+
+/// The user's own tables are in the same file: a step must not fail, and be recorded as failed, in a file that cannot
+/// be trusted.
+#[tokio::test]
+async fn damage_that_a_job_meets_closes_the_store_too() {
+    let desk = Desk::new();
+    drop(desk.open());
+    desk.run_sql("CREATE TABLE mine (x); INSERT INTO mine VALUES (1)");
+    let root = desk.number("SELECT rootpage FROM sqlite_schema WHERE name = 'mine'") as usize;
+    let mut bytes = std::fs::read(desk.path()).expect("reads");
+    bytes[(root - 1) * 4096..root * 4096].fill(0x5a);
+    std::fs::write(desk.path(), bytes).expect("writes");
+    let worker = Worker::of(&desk.open()).await;
+    let run = worker.start("a").await;
+    let said = told(run.transact("k", sql("SELECT * FROM mine")).await);
+    assert!(said.contains("the store is closed"), "{said}");
+}
