@@ -16,6 +16,7 @@ use crate::{
     fault::Fault,
     op::{After, Call, Op},
     open::Sqlite,
+    tx,
     write::{claim, cut, post, start, transact::Job, turn::Commit, worker},
 };
 
@@ -24,6 +25,12 @@ impl Sqlite {
         &self,
         op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Box<dyn Op>,
     ) -> Answer<T> {
+        if tx::in_job() {
+            // It would wait for the writer, on the writer.
+            let text = "a transaction cannot wait for the store that runs it: use `start_in(tx, ..)` inside it, and \
+                        do everything else after it";
+            return Box::pin(std::future::ready(Err(StoreError::Unusable(text.into()))));
+        }
         let (send, answer) = oneshot::channel();
         self.inner.queue.push(op(send));
         Box::pin(async move {
@@ -190,11 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("app.db");
         let store = Sqlite::options().durability(Durability::Process).open(&path).expect("opens");
-        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
-        let fence = store.enroll(info).await.expect("enrolls");
-        let taker = Arc::new(Taker(Mutex::default()));
-        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
-        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        let (fence, held) = claimed(&store).await;
 
         let outside = rusqlite::Connection::open(&path).expect("opens");
         outside
@@ -268,11 +271,7 @@ mod tests {
     async fn without_space_a_job_is_repeated() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = open(&dir).await;
-        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
-        let fence = store.enroll(info).await.expect("enrolls");
-        let taker = Arc::new(Taker(Mutex::default()));
-        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
-        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        let (fence, held) = claimed(&store).await;
         let outside = rusqlite::Connection::open(store.path()).expect("opens");
         outside
             .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000)); CREATE TABLE mine (x)")
@@ -280,19 +279,12 @@ mod tests {
         store.call(limit_pages, |(), _| ()).await.expect("limits");
 
         let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
-        let job = crate::SqliteJob(Box::new(move |tx| {
+        let job = move |tx: &crate::Tx<'_>| {
             let _ = called.send(());
             tx.execute("INSERT INTO mine VALUES (zeroblob(1000000))", [])?;
             Ok(Payload::json("1"))
-        }));
-        let step = Transact {
-            run: held.row.run,
-            load: held.load,
-            key: "k".into(),
-            at: Timestamp(1),
-            job: Box::new(job),
         };
-        let answer = store.transact(fence, step);
+        let answer = store.transact(fence, step(&held, job));
         calls.recv().await.expect("called");
         calls.recv().await.expect("repeated");
         outside.execute_batch("DROP TABLE filler").expect("makes space");
@@ -306,11 +298,54 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = open(&dir).await;
         store.start(vec![run("a")], None).await.expect("starts");
+        let mut waits = store.bell().foreign();
+        waits.mark_unchanged();
         store.call(io_error, |(), _| ()).await.expect_err("fails");
+        assert!(waits.has_changed().expect("rung"), "who waits for something looks again, and hears it");
         drop(store);
         let store = open(&dir).await;
         let again = store.start(vec![run("a")], None).await.expect("starts");
         assert!(matches!(again[..], [Started::Known(..)]), "{again:?}");
+    }
+
+    /// The writer waits for the job, and the job for the writer.
+    #[tokio::test]
+    async fn a_call_from_inside_a_job_is_refused_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, held) = claimed(&store).await;
+        let inner = store.clone();
+        let answer = store.transact(
+            fence,
+            step(&held, move |_| {
+                let call = inner.start(vec![run("b")], None);
+                let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+                Err(runtime.block_on(call).expect_err("refused").to_string().into())
+            }),
+        );
+        let answer = answer.await;
+        assert!(
+            matches!(&answer, Ok(Transacted::RolledBack(error)) if error.to_string().contains("start_in")),
+            "{answer:?}"
+        );
+    }
+
+    /// A worker, and the run `a` that it has.
+    async fn claimed(store: &Sqlite) -> (Fence, Claimed) {
+        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
+        let fence = store.enroll(info).await.expect("enrolls");
+        let taker = Arc::new(Taker(Mutex::default()));
+        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
+        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        (fence, held)
+    }
+
+    fn step(
+        held: &Claimed,
+        job: impl FnMut(&crate::Tx<'_>) -> everstep_core::Result<Payload> + Send + 'static,
+    ) -> Transact {
+        let job = Box::new(crate::SqliteJob(Box::new(job)));
+        Transact { run: held.row.run, load: held.load, key: "k".into(), at: Timestamp(1), job }
     }
 
     fn io_error(_: &mut Batch<'_>) -> Result<(), Fault> {

@@ -89,7 +89,7 @@ thread_local! {
 pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.authorizer(Some(authorize))?;
     // A job that has lost its transaction stands in none: its next statement would commit by itself.
-    conn.commit_hook(Some(|| GUARD.get() != Guard::Off))?;
+    conn.commit_hook(Some(in_job))?;
     conn.rollback_hook(Some(|| LOST.set(true)))?;
     conn.progress_handler(INSTRUCTIONS, Some(is_late))
 }
@@ -201,13 +201,18 @@ impl Drop for Lifted {
     }
 }
 
+/// Whether this thread is running a job.
+pub(crate) fn in_job() -> bool {
+    GUARD.get() != Guard::Off
+}
+
 /// A run was started inside the job that this thread runs, if it runs one.
 pub(crate) fn started_in_job() {
     STARTED.set(true);
 }
 
 fn is_late() -> bool {
-    let late = GUARD.get() != Guard::Off && LIMIT.get().is_some_and(|(watch, limit)| watch.elapsed() > limit);
+    let late = in_job() && LIMIT.get().is_some_and(|(watch, limit)| watch.elapsed() > limit);
     if late {
         LATE.set(true);
     }

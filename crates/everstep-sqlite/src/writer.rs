@@ -117,6 +117,8 @@ impl Writer<'_> {
                 Tried::Fatal(cause) => {
                     tracing::error!(%cause, "the store is closed: nobody knows what is on the disk. Open it anew");
                     let _ = self.closed.set(cause.clone());
+                    // Who waits for something looks again, and hears it.
+                    self.bell.ring_foreign();
                     self.fail_all(&mut ops, &StoreError::Closed(cause));
                 }
             }
