@@ -86,6 +86,10 @@ impl<S: Store> Store for Counting<S> {
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {
         self.inner.claim(fence, claim)
     }
+
+    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.inner.reopen(fence, run)
+    }
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
         self.inner.next_due(workflows)
     }
