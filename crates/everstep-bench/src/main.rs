@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         let folder = tempfile::tempdir_in(&args.folder).expect("a folder that can be written");
         let place = workload::Place { folder: folder.path(), rounds: args.rounds, raw: !args.no_raw };
         eprintln!("{name} ...");
-        report::print(&runtime.block_on(workload::run(name, &place)), args.json);
+        report::print(runtime.block_on(workload::run(name, &place)), args.json);
     }
     ExitCode::SUCCESS
 }

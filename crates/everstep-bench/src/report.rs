@@ -38,9 +38,16 @@ pub fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
+/// What every object has, if only to say that there is no such figure.
+const COMMON: [&str; 10] =
+    ["workload", "rate", "unit", "raw", "raw_rate", "ratio", "p50_us", "p99_us", "bytes_per_step", "rss_mib"];
+
 /// One object on a line, or a list for people.
-pub fn print(told: &Value, as_json: bool) {
+pub fn print(mut told: Value, as_json: bool) {
     if as_json {
+        for key in COMMON {
+            told.as_object_mut().expect("an object").entry(key).or_insert(Value::Null);
+        }
         println!("{told}");
         return;
     }

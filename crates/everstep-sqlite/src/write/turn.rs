@@ -27,8 +27,7 @@ pub(crate) const END_LOAD: &str =
 pub(crate) struct Commit {
     pub(crate) fence: Fence,
     pub(crate) turn: Turn,
-    receipt: Arc<dyn Receipt>,
-    answered: bool,
+    receipt: Option<Arc<dyn Receipt>>,
     settled: Option<Settled>,
     /// Its load is open and its sender's: what is wrong with the turn ends it.
     own: bool,
@@ -45,7 +44,7 @@ struct RowChange {
 
 impl Commit {
     pub(crate) fn new(fence: Fence, turn: Turn, receipt: Arc<dyn Receipt>) -> Commit {
-        Commit { fence, turn, receipt, answered: false, settled: None, own: false }
+        Commit { fence, turn, receipt: Some(receipt), settled: None, own: false }
     }
 
     fn write(&mut self, batch: &mut Batch<'_>) -> Result<Settled, Fault> {
@@ -77,8 +76,8 @@ impl Commit {
     }
 
     fn answer(&mut self, settled: Settled) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.receipt.settled(settled);
+        if let Some(receipt) = self.receipt.take() {
+            receipt.settled(settled);
         }
     }
 
@@ -114,6 +113,7 @@ impl Op for Commit {
             self.ring_ended(after);
         }
         self.answer(settled);
+        // Without its receipt, which may hold the store that would hold it.
         after.spent.push(self);
     }
 
