@@ -16,7 +16,8 @@ use crate::{
     message = "`{Self}` cannot be kept in the journal",
     label = "this value must survive a crash",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it (owned fields only, and `Send`)",
-    note = "if it is a connection or a handle, make it outside the step: a step's result is data"
+    note = "if it is a connection or a handle, make it outside the step: a step's result is data",
+    note = "if it is `!`, the body never says what it would return: `async || -> Result<()> {{ .. }}`"
 )]
 pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
 #[diagnostic::do_not_recommend]
@@ -161,7 +162,11 @@ impl StepCtx {
     }
 }
 
-/// What becomes of an attempt that was started and did not return: its effect may or may not have happened.
+/// What becomes of an attempt that was started and did not return: its effect may or may not have happened. Given to
+/// [`Step::on_doubt`](crate::Step::on_doubt), whose example shows it.
+///
+/// In doubt is what a crash, a shutdown, a timeout, a panic or a drop cut off. After a timeout or a panic the attempt
+/// counts as failed under `Retry`, and the step's retries decide; after a crash or a shutdown it is made again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {
@@ -175,7 +180,7 @@ pub enum Doubt {
     Ask,
 }
 
-/// What a [`verify`](crate::Step::verify) says about an attempt in doubt.
+/// What a [`verify`](crate::Step::verify), whose example shows it, says about an attempt in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<T> {
     /// It happened, with this result.

@@ -13,7 +13,7 @@ use std::{
 use serde_json::value::RawValue;
 
 use crate::{
-    BoxFuture, Workflow,
+    Op, Workflow,
     body::Data,
     clock::Clock,
     digest::{Digest, Incarnation},
@@ -35,6 +35,22 @@ use crate::{
 pub const LIST_LIMIT: usize = 100;
 
 /// Every verb, and no worker: what a web handler or a command-line tool needs.
+///
+/// ```
+/// # use everstep_core::{Client, Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+/// # const GREET: Workflow<String, String> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+/// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+/// let client: Client = (*engine).clone(); // or `Client::new(store)`, in a process without workers
+/// let run = client.start(GREET, "ada", "Ada".to_string()).await?;
+/// assert_eq!(run.result().await?, "hello Ada");
+/// # engine.shutdown().await
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     pub(crate) store: Arc<dyn Store>,
@@ -77,6 +93,28 @@ impl Client {
     /// # Errors
     /// A conflict, with the difference, when `id` is in use with another workflow or input; a bad id; an input over
     /// its limit; the store's.
+    ///
+    /// # What survives a crash
+    /// An acknowledged start. If the process dies before, the run may be there or not: start it again, it is the same run.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?; // durable when it returns
+    /// let same = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// assert_eq!(run.result().await?, same.result().await?);
+    ///
+    /// let other = engine.start(GREET, "ada", "Grace".to_string()).await;
+    /// assert!(other.is_err_and(|e| e.is_conflict()));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn start<I: Data, O: Data>(
         &self,
@@ -86,7 +124,7 @@ impl Client {
     ) -> Start<O> {
         let run = self.new_run(workflow, id.into(), &input, Location::caller());
         let client = self.clone();
-        Start(Box::pin(async move {
+        Start(Op::new(async move {
             let run = run?;
             let (started, adoption) = client.submit(vec![run.clone()]).await?;
             let started = started.into_iter().next().expect("one answer for one start");
@@ -98,17 +136,34 @@ impl Client {
     ///
     /// # Errors
     /// The store's, for all of them; what is wrong with one is in its place.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let names = ["Ada", "Grace"].map(|name| (name.to_lowercase(), name.to_string()));
+    /// for run in engine.start_batch(GREET, names).await? {
+    ///     assert!(run?.result().await?.starts_with("hello"));
+    /// }
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn start_batch<I: Data, O: Data>(
         &self,
         workflow: Workflow<I, O>,
         inputs: impl IntoIterator<Item = (String, I)>,
-    ) -> BoxFuture<'static, Result<Batch<O>, EngineError>> {
+    ) -> Op<'static, Result<Batch<O>, EngineError>> {
         let site = Location::caller();
         let made: Vec<_> =
             inputs.into_iter().map(|(id, input)| self.new_run(workflow, id, &input, site)).collect();
         let client = self.clone();
-        Box::pin(async move {
+        Op::new(async move {
             let good: Vec<NewRun> = made.iter().filter_map(|run| run.as_ref().ok()).cloned().collect();
             let (started, adoption) = client.submit(good).await?;
             let mut started = started.into_iter();
@@ -127,21 +182,51 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`Client::start`] and [`Run::result`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.run(GREET, "ada", "Ada".to_string()).await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn run<I: Data, O: Data>(
         &self,
         workflow: Workflow<I, O>,
         id: impl Into<String>,
         input: I,
-    ) -> BoxFuture<'static, Result<O, EngineError>> {
+    ) -> Op<'static, Result<O, EngineError>> {
         let start = self.start(workflow, id, input);
-        Box::pin(async move { start.await?.result().await })
+        Op::new(async move { start.await?.result().await })
     }
 
     /// The run of `workflow` with this id.
     ///
     /// # Errors
     /// Not found; of another workflow; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// // Later, or in another process:
+    /// assert_eq!(engine.get(GREET, "ada").await?.result().await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub async fn get<I: Data, O: Data>(
         &self,
         workflow: Workflow<I, O>,
@@ -160,6 +245,27 @@ impl Client {
 
     /// Runs that match, newest first: `workflow = onboard and status in (failed, stuck) and created > -1d`; an empty
     /// filter matches all.
+    ///
+    /// # Errors
+    /// A filter that cannot be read, with the place; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// engine.run(GREET, "grace", "Grace".to_string()).await?;
+    /// let newest = engine.list("workflow = greet and status = completed").limit(1).await?;
+    /// let before = engine.list("").after(&newest[0]).await?;
+    /// assert_eq!([&*newest[0].id, &*before[0].id], ["grace", "ada"]);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn list(&self, filter: &str) -> List {
         let filter = Filter::parse(filter, self.clock.now());
         List { store: self.store.clone(), filter, before: None, limit: LIST_LIMIT, answer: None }
@@ -169,6 +275,21 @@ impl Client {
     ///
     /// # Errors
     /// The store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Status, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// assert_eq!(engine.counts().await?, [("greet".into(), Status::Completed, 1)]);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub async fn counts(&self) -> Result<Vec<(Arc<str>, Status, u64)>, EngineError> {
         Ok(self.store.counts().await?)
     }
@@ -178,6 +299,27 @@ impl Client {
     ///
     /// # Errors
     /// Not found; over already; the store's.
+    ///
+    /// # What survives a crash
+    /// An acknowledged cancel.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, days, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.sleep(days(1)).await;
+    ///     Ok(format!("hello {name}"))
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// # tokio::task::yield_now().await;
+    /// engine.cancel("ada", "she has greeted us first").await?;
+    /// assert!(run.result().await.is_err_and(|e| e.to_string().contains("greeted us first")));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub async fn cancel(&self, id: &str, why: &str) -> Result<(), EngineError> {
         let letter = self.letter(LetterKind::Cancel, "cancel", Payload::json(why.as_bytes()));
         self.check_size("a reason", why.len())?;
@@ -192,6 +334,23 @@ impl Client {
     ///
     /// # Errors
     /// Not found; a run that does not wait for an answer; a value that is no JSON; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, journal::Answer, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.step("greet", async || -> Result<String> { Err(format!("{name} is not in").into()) }).then_stuck().await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// assert!(run.result().await.is_err()); // stuck: somebody has to look
+    /// engine.answer("ada", Answer::Done { value: r#""hello from a person""#.to_string() }).await?;
+    /// assert_eq!(run.result().await?, "hello from a person");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub async fn answer(&self, id: &str, answer: Answer) -> Result<(), EngineError> {
         self.check_size(
             "an answer",
@@ -218,6 +377,30 @@ impl Client {
     ///
     /// # Errors
     /// Not found; neither failed nor stuck; in doubt; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # static SHE_IS_IN: AtomicBool = AtomicBool::new(false);
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.step("greet", async || match SHE_IS_IN.load(SeqCst) {
+    ///         true => Ok(format!("hello {name}")),
+    ///         false => Err("nobody is in".into()),
+    ///     })
+    ///     .await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// assert!(run.result().await.is_err());
+    /// SHE_IS_IN.store(true, SeqCst);
+    /// engine.retry("ada").await?;
+    /// assert_eq!(run.result().await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub async fn retry(&self, id: &str) -> Result<(), EngineError> {
         let row = self.row(id).await?;
         match row.status {
@@ -514,12 +697,12 @@ fn not_allowed(id: &str, verb: &str, status: Status) -> EngineError {
 /// Dropped before its first poll nothing is started. Dropped later the run may have been started; starting it again is
 /// the same run.
 #[must_use = "a run is not started until this is awaited"]
-pub struct Start<O>(BoxFuture<'static, Result<Run<O>, EngineError>>);
+pub struct Start<O>(Op<'static, Result<Run<O>, EngineError>>);
 
 impl<O> Future for Start<O> {
     type Output = Result<Run<O>, EngineError>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        Pin::new(&mut self.0).poll(cx)
     }
 }
 
@@ -536,7 +719,7 @@ pub struct List {
     filter: Result<Filter, crate::store::FilterError>,
     before: Option<crate::store::RunId>,
     limit: usize,
-    answer: Option<BoxFuture<'static, Result<Vec<RunInfo>, EngineError>>>,
+    answer: Option<Op<'static, Result<Vec<RunInfo>, EngineError>>>,
 }
 
 impl List {
@@ -559,13 +742,13 @@ impl Future for List {
         let this = &mut *self;
         let answer = this.answer.get_or_insert_with(|| {
             let found = this.filter.clone().map(|filter| this.store.find(filter, this.before, this.limit));
-            Box::pin(async move {
+            Op::new(async move {
                 let found = found
                     .map_err(|e| EngineError::new(ErrorKind::Misuse, Code::BAD_FILTER, e.to_string()))?;
                 Ok(found.await?.into_iter().map(RunInfo::of).collect())
             })
         });
-        answer.as_mut().poll(cx)
+        Pin::new(answer).poll(cx)
     }
 }
 

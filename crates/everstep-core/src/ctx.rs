@@ -47,7 +47,11 @@ impl Ctx {
     /// Runs `body` once and remembers its result for the rest of this run.
     ///
     /// A body that takes a context needs its type: `async |s: StepCtx| ..`. It returns `everstep::Result`; let `?`
-    /// convert other errors: `async || Ok(call().await?)`.
+    /// convert other errors: `async || Ok(call().await?)`. What it returns is owned: a `String`, not a `&str`.
+    ///
+    /// Steps may run side by side (`join!`, `select!`, `FuturesUnordered`); all of them run on the run's own task, so
+    /// they may borrow, and one that computes for long belongs into [`Ctx::step_blocking`]. Of steps in a stream
+    /// collect the steps first: `stream::iter(..).map(|x| ctx.step(..))` held across an await is beyond rustc.
     ///
     /// # What survives a crash
     /// A result that was returned is durable. If the process dies after `body` took effect but before that, `body`
@@ -57,12 +61,23 @@ impl Ctx {
     /// What the body's last attempt failed with, as it is recorded. [`ErrorKind::Misuse`](crate::ErrorKind) for a bad
     /// name, a second operation of that name side by side, or a call from where it cannot be.
     ///
+    ///
+    /// # Cancel safety
+    /// As [`Step`]: dropped in the middle, its attempt is in doubt; dropped after its body returned, the outcome is recorded.
+    ///
     /// ```
-    /// # use everstep_core::{Ctx, Result, Retry};
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, StepCtx, Workflow, store::Memory};
     /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
-    ///     let greeting = ctx.step("greet", async || Ok(format!("hello {name}"))).retry(Retry::exponential(3)).await?;
-    ///     Ok(greeting)
+    ///     let greeting = ctx.step("compose", async || Ok(format!("hello {name}"))).retry(Retry::exponential(3)).await?;
+    ///     ctx.step("send", async |s: StepCtx| Ok(format!("{greeting}, attempt {}", s.attempt()))).await
     /// }
+    /// # const W: Workflow<String, String> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, greet).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", "Ada".to_string()).await?, "hello Ada, attempt 1");
+    /// # engine.shutdown().await
+    /// # }
     /// ```
     #[track_caller]
     pub fn step<'a, T, A, F>(&self, name: &str, body: F) -> Step<'a, T>
@@ -83,7 +98,28 @@ impl Ctx {
     }
 
     /// A step whose body computes or blocks: it runs on the blocking pool, on a thread of its own, and two of them use
-    /// two cores. In all else like [`Ctx::step`]; dropped or out of time, its thread runs on to its end.
+    /// two cores. In all else like [`Ctx::step`].
+    ///
+    /// # Cancel safety
+    /// Dropped or out of time, its thread runs on to its end, and nobody hears what it returns: the attempt is in doubt.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn sum(ctx: Ctx, n: u64) -> Result<u64> {
+    ///     let (low, high) = everstep_core::try_join!(
+    ///         ctx.step_blocking("low", move || Ok((0..n).sum::<u64>())),
+    ///         ctx.step_blocking("high", move || Ok((n..2 * n).sum::<u64>())),
+    ///     )?;
+    ///     Ok(low + high)
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, sum).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 10).await?, 190);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn step_blocking<T, F>(&self, name: &str, body: F) -> Step<'static, T>
     where
@@ -170,27 +206,34 @@ impl Ctx {
         Step::new(self.core.clone(), claim, op, now, make)
     }
 
-    /// Encodes what a transaction's body returned, and checks that it comes back.
+    /// Encodes what a transaction's body returned, and checks that it comes back and is within the limit.
     #[doc(hidden)]
-    pub fn recorded<T: Data>(value: T) -> Result<crate::journal::Payload> {
-        record(value, crate::settings::PAYLOAD_BYTES_MAX).map(|made| made.payload)
+    pub fn recorded<T: Data>(value: T, bytes_max: usize) -> Result<crate::journal::Payload> {
+        record(value, bytes_max).map(|made| made.payload)
     }
 
-    /// A name space for a branch that runs beside others: its steps and free values are its own.
+    /// A name space for a branch that runs beside others: its steps and free values are its own. Takes no entry of its own: what is recorded are the steps in it, as `left/double`.
+    ///
+    /// # Errors
+    /// What `body` returns; misuse as in [`Ctx::step`].
     ///
     /// ```
-    /// # use everstep_core::{Ctx, Result};
-    /// async fn both(ctx: Ctx, n: u32) -> Result<u32> {
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn both(ctx: Ctx, n: u64) -> Result<u64> {
     ///     let (a, b) = everstep_core::try_join!(
     ///         ctx.scope("left", async |ctx| ctx.step("double", async || Ok(n * 2)).await),
     ///         ctx.scope("right", async |ctx| ctx.step("double", async || Ok(n * 20)).await),
     ///     )?;
     ///     Ok(a + b)
     /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, both).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 7).await?, 154);
+    /// # engine.shutdown().await
+    /// # }
     /// ```
-    ///
-    /// # Errors
-    /// What `body` returns; misuse as in [`Ctx::step`].
     #[track_caller]
     pub fn scope<'a, T, F, Fut>(&self, name: &str, body: F) -> Op<'a, Result<T>>
     where
@@ -211,22 +254,65 @@ impl Ctx {
         })
     }
 
-    /// Waits for `wait`, from [`Ctx::now`] on, across crashes.
+    /// Waits for `wait`, from [`Ctx::now`] at this call on.
+    ///
+    /// # What survives a crash
+    /// The deadline: it follows from what is recorded before the call. Only that the time came is an entry. A clock
+    /// that is wrong makes it early or late by its error, and nothing else.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves nothing.
     ///
     /// # Panics
     /// In a step body, on another task, after the end, or when the journal is full, with advice.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn patient(ctx: Ctx, ms: u64) -> Result<bool> {
+    ///     let before = ctx.now();
+    ///     ctx.sleep(Duration::from_millis(ms)).await;
+    ///     Ok(ctx.now() >= before + Duration::from_millis(ms))
+    /// }
+    /// # const W: Workflow<u64, bool> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, patient).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 20).await?, true);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn sleep(&self, wait: Duration) -> Op<'static, ()> {
         Op::new(self.timer("$sleep", wait, Location::caller()))
     }
 
-    /// `work`, or `None` when the time ran out first; `work` is dropped then.
+    /// `work`, or `None` when the time ran out first; `work` is dropped then. What is ready at once needs no time.
+    ///
+    /// # What survives a crash
+    /// Which of the two came first, and the deadline, as of [`Ctx::sleep`].
     ///
     /// # Errors
     /// Those of `work`.
     ///
     /// # Panics
     /// As [`Ctx::sleep`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn ask(ctx: Ctx, _: u64) -> Result<String> {
+    ///     let answer = ctx.step("ask", || std::future::pending::<Result<String>>());
+    ///     Ok(ctx.timeout(Duration::from_millis(20), answer).await?.unwrap_or("nobody answered".to_string()))
+    /// }
+    /// # const W: Workflow<u64, String> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, ask).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, "nobody answered");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn timeout<'a, T, F>(&self, limit: Duration, work: F) -> Op<'a, Result<Option<T>>>
     where
@@ -305,6 +391,22 @@ impl Ctx {
     ///
     /// # Panics
     /// As [`Ctx::sleep`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn draw(ctx: Ctx, _: u64) -> Result<bool> {
+    ///     let (a, b) = (ctx.random(), ctx.random());
+    ///     let inner = ctx.scope("inner", async |ctx| Ok(ctx.uuid())).await?;
+    ///     Ok(a != b && ctx.uuid() != inner)
+    /// }
+    /// # const W: Workflow<u64, bool> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, draw).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, true);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn uuid(&self) -> uuid::Uuid {
         uuid::Builder::from_random_bytes(self.draw("`uuid`").to_le_bytes()).into_uuid()
     }
@@ -321,7 +423,9 @@ impl Ctx {
         }
     }
 
-    pub(crate) fn payload_bytes_max(&self) -> usize {
+    /// The limit of [`Settings::payload_bytes_max`](crate::Settings), for what store crates record.
+    #[doc(hidden)]
+    pub fn payload_bytes_max(&self) -> usize {
         self.core.worker.settings.payload_bytes_max
     }
 

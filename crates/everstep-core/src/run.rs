@@ -17,6 +17,25 @@ use crate::{
 };
 
 /// A run, from outside: wait for it, look at it. `Clone`, and good in any process that can open the store.
+///
+/// ```
+/// # use everstep_core::{Ctx, Engine, EngineError, Result, Status, Workflow, store::Memory};
+/// # const GREET: Workflow<String, String> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+/// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+/// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+/// assert_eq!(run.result().await?, "hello Ada");
+/// assert_eq!((run.id(), run.status().await?), ("ada", Status::Completed));
+/// let keys: Vec<_> = run.journal().await?.into_iter().filter_map(|entry| entry.key).collect();
+/// assert_eq!((keys, run.journal_len().await?), (vec!["greet".into()], 3));
+/// assert_eq!(run.stuck().await?, None);
+/// # engine.shutdown().await
+/// # }
+/// ```
 pub struct Run<O> {
     store: Arc<dyn Store>,
     number: RunId,

@@ -26,7 +26,7 @@ pub const TAKEOVERS_MAX: u32 = 5;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a worker may be silent before others take over its runs. It renews three times as often.
+    /// How long a worker may be silent before others take over its runs. It renews every quarter of it.
     pub lease: Duration,
     /// How long `shutdown` waits for running steps.
     pub grace: Duration,

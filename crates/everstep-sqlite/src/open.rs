@@ -36,6 +36,21 @@ const NO_CHECKPOINT: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 ///
 /// A handle: clones are the same opening. When the last one is dropped, everything that was queued is written and the
 /// file is closed.
+///
+/// # What survives a crash
+/// Everything that was acknowledged, also when power fails, on a disk that honours fsync and on a local file system.
+/// Keep the file and its `-wal` together: a deleted `-wal` is noticed, and reported at the next opening.
+///
+/// ```
+/// use everstep_sqlite::Sqlite;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("app.db");
+/// let store = Sqlite::open(&path)?;
+/// assert_eq!(store.path(), path);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Sqlite {
     pub(crate) inner: Arc<Inner>,
@@ -53,7 +68,23 @@ pub(crate) struct Inner {
     writer: Option<JoinHandle<()>>,
 }
 
-/// How a database is opened.
+/// How a database is opened, when not as usual.
+///
+/// ```
+/// use everstep_core::store::Durability;
+/// use everstep_sqlite::Sqlite;
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("app.db");
+/// let store = Sqlite::options()
+///     .durability(Durability::Process) // a power failure may take the last commits
+///     .transaction_limit(Duration::from_secs(30))
+///     .open(&path)?;
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     durability: Durability,

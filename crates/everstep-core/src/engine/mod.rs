@@ -44,6 +44,24 @@ pub struct NoState(());
 pub struct With<S>(S);
 
 /// Puts an engine together.
+///
+/// ```
+/// # use everstep_core::{Ctx, Engine, EngineError, Result, Settings, Workflow, seconds, store::Memory};
+/// # const GREET: Workflow<String, String> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+/// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+/// let engine = Engine::builder(Memory::default())
+///     .register(GREET, greet)
+///     .settings(Settings { lease: seconds(30), ..Settings::default() })
+///     .start()
+///     .await?;
+/// # engine.shutdown().await
+/// # }
+/// ```
 #[must_use = "nothing runs until `.start()`"]
 pub struct Builder<S = NoState> {
     store: Arc<dyn Store>,
@@ -86,6 +104,21 @@ impl Deref for Engine {
 
 impl Engine {
     /// Begins to put an engine together on `store`.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.run(GREET, "ada", "Ada".to_string()).await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn builder(store: impl Store) -> Builder {
         Builder {
             store: Arc::new(store),
@@ -98,6 +131,30 @@ impl Engine {
     }
 
     /// What happens to the runs of this engine from now on, each event after it is durable.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Event, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let mut events = engine.events();
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// let mut done = Vec::new();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Event::StepDone { key, .. } => done.push(key),
+    ///         Event::Completed { .. } => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// assert_eq!(done, ["greet".into()]);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn events(&self) -> Events {
         Events(self.worker.subscribe())
     }
@@ -108,6 +165,27 @@ impl Engine {
     ///
     /// # Errors
     /// What the store failed with while the worker signed off; the runs are then freed by the lease.
+    ///
+    /// # What survives a crash
+    /// Everything that was durable before; what the grace did not let end is in doubt, as after a crash.
+    ///
+    /// # Cancel safety
+    /// Dropped in the middle, the engine is dropped: it stops at once.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// engine.shutdown().await?;
+    /// # Ok::<(), EngineError>(())
+    /// # }
+    /// ```
     pub async fn shutdown(mut self) -> Result<(), EngineError> {
         let worker = self.worker.clone();
         worker.stopped.cancel();
@@ -191,6 +269,25 @@ impl<S: Clone + Send + Sync + 'static> Builder<With<S>> {
 
 impl<S> Builder<S> {
     /// What the workflows registered from here on get as third argument: pools, clients, configuration.
+    ///
+    /// ```
+    /// use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    ///
+    /// #[derive(Clone)]
+    /// struct App { greeting: &'static str }
+    ///
+    /// async fn greet(ctx: Ctx, name: String, app: App) -> Result<String> {
+    ///     ctx.step("greet", async || Ok(format!("{} {name}", app.greeting))).await
+    /// }
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// let app = App { greeting: "hello" };
+    /// let engine = Engine::builder(Memory::default()).state(app).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.run(GREET, "ada", "Ada".to_string()).await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn state<T: Clone + Send + Sync + 'static>(self, state: T) -> Builder<With<T>> {
         let Builder { store, runners, settings, world, simulated, .. } = self;
         Builder { store, runners, settings, world, simulated, state: With(state) }

@@ -162,3 +162,28 @@ fn a_transaction_of_another_store_is_refused() {
     assert_eq!(error.code(), Code::WRONG_STORE);
     assert!(error.to_string().contains("`sqlite`") && error.to_string().contains("`memory`"), "{error}");
 }
+
+const LONG: Workflow<usize, String> = Workflow::new("long");
+
+/// The limits of the settings hold for what a transaction records, too; nothing is changed when it is over them.
+#[tokio::test]
+async fn a_transaction_keeps_the_limit_of_its_result() -> anyhow::Result<()> {
+    let bank = Bank::new()?;
+    let engine = Engine::builder(Sqlite::open(bank.folder.path().join("bank.db"))?)
+        .register(LONG, async |ctx: Ctx, bytes: usize| {
+            ctx.transaction("text", move |tx| {
+                tx.execute("UPDATE account SET cents = cents + 1", [])?;
+                Ok("x".repeat(bytes - 2))
+            })
+            .await
+        })
+        .settings(Settings { payload_bytes_max: 100, ..Settings::default() })
+        .start()
+        .await?;
+    assert_eq!(engine.run(LONG, "at the limit", 100).await?.len(), 98);
+    let refused = engine.run(LONG, "over", 101).await.expect_err("one byte over");
+    assert_eq!(refused.code(), Code::TOO_LARGE);
+    assert_eq!(bank.cents("ada")?, 101, "the first one counts, the second is rolled back");
+    engine.shutdown().await?;
+    Ok(())
+}
