@@ -250,7 +250,7 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError
     // SQLite deletes the WAL at the end of the last connection. While the file is marked as open, that would look
     // like a lost one; and a store that an error closed must leave everything to the next opening.
     conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
-    conn.set_prepared_statement_cache_capacity(256);
+    conn.set_prepared_statement_cache_capacity(tx::CACHED_STATEMENTS);
     conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
     let mode: String = conn
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))

@@ -330,6 +330,38 @@ mod tests {
         );
     }
 
+    /// A job has the writer's own connection.
+    #[tokio::test]
+    async fn what_a_job_sets_on_the_connection_does_not_stay() {
+        use rusqlite::config::DbConfig as C;
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, held) = claimed(&store).await;
+        let answer = store.transact(
+            fence,
+            step(&held, |tx| {
+                tx.busy_timeout(std::time::Duration::from_secs(60))?;
+                tx.set_db_config(C::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+                tx.set_db_config(C::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+                Ok(Payload::json("1"))
+            }),
+        );
+        let answer = answer.await;
+        assert!(
+            matches!(&answer, Ok(Transacted::RolledBack(error)) if error.to_string().contains("set_db_config")),
+            "{answer:?}"
+        );
+        let settings = store.call(
+            |batch| {
+                let timeout: i64 = batch.conn.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
+                let keys = batch.conn.db_config(C::SQLITE_DBCONFIG_ENABLE_FKEY)?;
+                Ok((timeout, keys, batch.conn.db_config(C::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)?))
+            },
+            |_, _| (),
+        );
+        assert_eq!(settings.await.expect("asks"), (0, true, true));
+    }
+
     /// A worker, and the run `a` that it has.
     async fn claimed(store: &Sqlite) -> (Fence, Claimed) {
         let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
