@@ -22,6 +22,7 @@ mod op;
 mod queue;
 mod writer;
 
+mod checkpoint;
 mod fault;
 mod lockfile;
 mod names;

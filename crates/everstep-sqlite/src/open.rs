@@ -12,6 +12,7 @@ use everstep_core::store::{Bell, Durability, StoreError};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
+    checkpoint::checkpoint,
     fault::store_error,
     hot::Prepared,
     lockfile::{OpenLock, WorkerLocks, beside},
@@ -281,7 +282,7 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError
     // SQLite deletes the WAL at the end of the last connection. While the file is marked as open, that would look
     // like a lost one; and a store that an error closed must leave everything to the next opening.
     conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
-    conn.set_prepared_statement_cache_capacity(256);
+    conn.set_prepared_statement_cache_capacity(tx::CACHED_STATEMENTS);
     conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
     let mode: String = conn
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
@@ -301,7 +302,7 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError
          PRAGMA fullfsync = {};
          PRAGMA foreign_keys = ON;
          PRAGMA cache_size = -16000;
-         PRAGMA wal_autocheckpoint = 1000;
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA trusted_schema = OFF;
          PRAGMA mmap_size = 0;",
         level(durability),
@@ -332,19 +333,12 @@ fn prepare_file(conn: &Connection, durability: Durability, alone: bool) -> Resul
 }
 
 fn warm(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
-    conn.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0")?;
+    conn.execute_batch("PRAGMA synchronous = OFF")?;
     for n in 1..=WARM_PAGES {
         set_meta(conn, "warm", n as i64)?;
     }
-    conn.execute_batch(&format!(
-        "PRAGMA synchronous = {}; PRAGMA wal_autocheckpoint = 1000",
-        level(durability)
-    ))?;
+    conn.execute_batch(&format!("PRAGMA synchronous = {}", level(durability)))?;
     checkpoint(conn, "RESTART")
-}
-
-fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<()> {
-    conn.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
 }
 
 fn meta(conn: &Connection, key: &str) -> Result<i64, StoreError> {

@@ -17,7 +17,7 @@ use crate::{
     op::{After, Call, Op},
     open::Sqlite,
     tx,
-    write::{claim, cut, post, start, transact::Job, turn::Commit, worker},
+    write::{claim, cut, entry, post, start, transact::Job, turn::Commit, worker},
 };
 
 impl Sqlite {
@@ -43,7 +43,17 @@ impl Sqlite {
         work: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
     ) -> Answer<T> {
-        self.push(|answer| Call::boxed(work, then, answer))
+        self.call_with(0, work, then)
+    }
+
+    /// With payloads of so many bytes.
+    fn call_with<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+        then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
+    ) -> Answer<T> {
+        self.push(|answer| Call::boxed(bytes, work, then, answer))
     }
 }
 
@@ -96,7 +106,8 @@ impl Store for Sqlite {
 
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
         let (fence, adopt) = claim.unzip();
-        let started = self.call(
+        let started = self.call_with(
+            runs.iter().map(|run| entry::bytes(&run.first)).sum(),
             move |batch| start::start(batch, &runs, fence),
             move |starts: &mut start::Starts, _| starts.adopt(adopt.as_ref()),
         );
@@ -129,7 +140,7 @@ impl Store for Sqlite {
     }
 
     fn post(&self, post: Post) -> Answer<Posted> {
-        self.call(move |batch| post::post(batch, &post), |_, _| ())
+        self.call_with(post.letter.body.bytes.len(), move |batch| post::post(batch, &post), |_, _| ())
     }
 
     fn cut(&self, cut: Cut) -> Answer<bool> {
@@ -328,6 +339,38 @@ mod tests {
             matches!(&answer, Ok(Transacted::RolledBack(error)) if error.to_string().contains("start_in")),
             "{answer:?}"
         );
+    }
+
+    /// A job has the writer's own connection.
+    #[tokio::test]
+    async fn what_a_job_sets_on_the_connection_does_not_stay() {
+        use rusqlite::config::DbConfig as C;
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, held) = claimed(&store).await;
+        let answer = store.transact(
+            fence,
+            step(&held, |tx| {
+                tx.busy_timeout(std::time::Duration::from_secs(60))?;
+                tx.set_db_config(C::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+                tx.set_db_config(C::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+                Ok(Payload::json("1"))
+            }),
+        );
+        let answer = answer.await;
+        assert!(
+            matches!(&answer, Ok(Transacted::RolledBack(error)) if error.to_string().contains("set_db_config")),
+            "{answer:?}"
+        );
+        let settings = store.call(
+            |batch| {
+                let timeout: i64 = batch.conn.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
+                let keys = batch.conn.db_config(C::SQLITE_DBCONFIG_ENABLE_FKEY)?;
+                Ok((timeout, keys, batch.conn.db_config(C::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)?))
+            },
+            |_, _| (),
+        );
+        assert_eq!(settings.await.expect("asks"), (0, true, true));
     }
 
     /// A worker, and the run `a` that it has.

@@ -9,7 +9,9 @@ use std::{
 
 use everstep_core::{Error, Result, journal::Payload};
 use rusqlite::{
-    Connection, ffi,
+    Connection,
+    config::DbConfig,
+    ffi,
     hooks::{AuthAction as A, AuthContext, Authorization},
 };
 
@@ -17,6 +19,9 @@ use crate::{migrate::check_tables, stopwatch::Stopwatch};
 
 /// SQLite's instructions between two looks at the time: some ten microseconds.
 const INSTRUCTIONS: i32 = 1000;
+
+/// More than there are texts of our own.
+pub(crate) const CACHED_STATEMENTS: usize = 256;
 
 /// The database inside a transactional step: everything that is written through it commits together with the step's
 /// record, or not at all.
@@ -104,6 +109,7 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
     LOST.set(false);
     LATE.set(false);
     ALTERED.set(false);
+    let settings = settings(conn)?;
     LIMIT.set(Some((Stopwatch::start(), limit)));
     GUARD.set(Guard::On);
     let result = catch_unwind(AssertUnwindSafe(|| (job.0)(&Tx { conn })));
@@ -111,6 +117,7 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
     is_late();
     GUARD.set(Guard::Off);
     LIMIT.set(None);
+    let changed = restore(conn, settings)?;
     let result = result.unwrap_or_else(|panic| Err(Error::from(format!("panicked: {}", message(&*panic)))));
     let result = match LATE.get() {
         true => Err(too_long(limit)),
@@ -128,6 +135,9 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
         return Ok(Ran::Gone(gone(result.err())));
     }
     let result = match result {
+        Ok(_) if changed => Err(Error::terminal(
+            "the transaction changed the connection with `set_db_config`, and is rolled back: the connection is the store's",
+        )),
         Ok(_) if ALTERED.get() => check_tables(conn).map_err(Error::terminal).and(result),
         other => other,
     };
@@ -142,6 +152,40 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
             Ok(Ran::RolledBack(error))
         }
     }
+}
+
+/// What [`Connection::set_db_config`] can change, and what the store or the meaning of its SQL rests on.
+const SETTINGS: [DbConfig; 7] = [
+    DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY,
+    DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+    DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+    DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+    DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+    DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA,
+    DbConfig::SQLITE_DBCONFIG_RESET_DATABASE,
+];
+
+type Settings = [bool; SETTINGS.len()];
+
+fn settings(conn: &Connection) -> rusqlite::Result<Settings> {
+    let mut settings = [false; SETTINGS.len()];
+    for (value, setting) in settings.iter_mut().zip(SETTINGS) {
+        *value = conn.db_config(setting)?;
+    }
+    Ok(settings)
+}
+
+/// Sets the connection as it was before a job; whether the job had changed what its SQL means.
+fn restore(conn: &Connection, before: Settings) -> rusqlite::Result<bool> {
+    conn.busy_timeout(Duration::ZERO)?;
+    conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    let changed = settings(conn)? != before;
+    if changed {
+        for (value, setting) in before.into_iter().zip(SETTINGS) {
+            conn.set_db_config(setting, value)?;
+        }
+    }
+    Ok(changed)
 }
 
 /// An error that a job met and that is not its own: no space, or a disk that fails. A damaged file needs no look:

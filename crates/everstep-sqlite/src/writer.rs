@@ -11,6 +11,7 @@ use rusqlite::Connection;
 
 use crate::{
     batch::{Batch, Held},
+    checkpoint::Checkpoints,
     fault::{Class, Fault, class, is_busy},
     hot::{Execute, Hot, Prepared},
     lockfile::WorkerLocks,
@@ -30,6 +31,12 @@ const YIELD: Duration = Duration::from_micros(150);
 const YIELD_FOR: Duration = Duration::from_secs(1);
 /// How long the end of the store waits for somebody else's transaction.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Payloads of one transaction, a bit more or less: they are in memory twice, and everybody waits for them.
+const BYTES_MAX: usize = 16 << 20;
+/// What a user's transaction counts as.
+const BYTES_UNKNOWN: usize = 64 << 10;
+/// SQLite's pages, unless somebody made the database with others.
+const PAGE: usize = 4096;
 const SPACE_WAIT_MIN: Duration = Duration::from_millis(50);
 const SPACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -58,6 +65,9 @@ pub(crate) struct State {
     /// Operations of the last transaction, and how long commits take.
     company: usize,
     commit_takes: Duration,
+    checkpoints: Checkpoints,
+    /// What the payloads of the batch fill.
+    pages: u64,
 }
 
 impl State {
@@ -101,6 +111,15 @@ impl Writer<'_> {
     }
 
     fn write(&mut self, mut ops: Vec<Box<dyn Op>>) {
+        while !ops.is_empty() {
+            let (n, pages) = fitting(&ops);
+            let rest = ops.split_off(n);
+            self.state.pages = pages;
+            self.write_together(std::mem::replace(&mut ops, rest));
+        }
+    }
+
+    fn write_together(&mut self, mut ops: Vec<Box<dyn Op>>) {
         if let Some(cause) = self.closed.get().cloned() {
             return self.fail_all(&mut ops, &StoreError::Closed(cause));
         }
@@ -148,6 +167,7 @@ impl Writer<'_> {
         let State { loads, names, texts, .. } = &mut self.state;
         let mut batch = Batch::new(self.conn, &mut self.hot, names, texts, loads, self.job_limit);
         let mut refused = Vec::new();
+        let before = self.conn.total_changes();
         for (i, op) in ops.iter_mut().enumerate() {
             let written = self.conn.total_changes();
             match op.apply(&mut batch) {
@@ -173,6 +193,7 @@ impl Writer<'_> {
             };
         }
         let rings = batch.committed();
+        let changes = self.state.pages.saturating_add(self.conn.total_changes() - before);
         self.remember(watch.elapsed(), ops.len());
         if rings.claimable {
             self.bell.ring_claimable();
@@ -181,6 +202,12 @@ impl Writer<'_> {
             self.bell.ring_inbox();
         }
         self.answer(std::mem::take(ops), refused);
+        match self.state.checkpoints.after_commit(self.conn, changes) {
+            Err(error) if class(&error) == Class::Fatal => return fatal_or_later(&error),
+            // The WAL has it all; it only grows.
+            Err(error) => tracing::warn!(%error, "the WAL cannot be brought into the database"),
+            Ok(()) => {}
+        }
         Tried::Committed
     }
 
@@ -299,6 +326,19 @@ fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
     conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
+/// How many go into one transaction, and the pages that their payloads fill, as far as is known.
+fn fitting(ops: &[Box<dyn Op>]) -> (usize, u64) {
+    let (mut bytes, mut known) = (0, true);
+    let within = |op: &&Box<dyn Op>| {
+        let before = bytes;
+        known &= op.bytes().is_some();
+        bytes += op.bytes().unwrap_or(BYTES_UNKNOWN);
+        before < BYTES_MAX
+    };
+    let n = ops.iter().take_while(within).count();
+    (n, if known { (bytes / PAGE) as u64 } else { u64::MAX })
+}
+
 /// Neighbours in time write neighbouring pages (14 % at a thousand runs). Only turns may change places.
 fn sort(ops: &mut [Box<dyn Op>]) {
     let is_turn = |op: &dyn Op| matches!(op.weight(), Weight::Turn(_));
@@ -326,5 +366,39 @@ fn rusqlite_copy(error: &rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
         other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sized(Option<usize>);
+
+    impl Op for Sized {
+        fn bytes(&self) -> Option<usize> {
+            self.0
+        }
+
+        fn apply(&mut self, _: &mut Batch<'_>) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn settle(self: Box<Self>, _: &mut After<'_>) {}
+
+        fn fail(self: Box<Self>, _: StoreError, _: &mut After<'_>) {}
+    }
+
+    fn of(sizes: &[Option<usize>]) -> Vec<Box<dyn Op>> {
+        sizes.iter().map(|bytes| Box::new(Sized(*bytes)) as Box<dyn Op>).collect()
+    }
+
+    #[test]
+    fn large_payloads_are_not_all_written_in_one_transaction() {
+        let (small, large) = (Some(PAGE), Some(2 << 20));
+        assert_eq!(fitting(&of(&[small; 100])), (100, 100));
+        assert_eq!(fitting(&of(&[large; 100])).0, 8);
+        assert_eq!(fitting(&of(&[Some(BYTES_MAX * 2), small])).0, 1, "never none");
+        assert_eq!(fitting(&of(&[small, None])), (2, u64::MAX), "nobody knows");
     }
 }

@@ -21,6 +21,11 @@ struct NameIds {
     build: i64,
 }
 
+/// The payloads of an entry.
+pub(crate) fn bytes(entry: &Entry) -> usize {
+    entry.body.bytes.len() + entry.input.as_ref().map_or(0, |input| input.bytes.len())
+}
+
 /// Writes an entry of `run`.
 pub(crate) fn insert(batch: &mut Batch<'_>, run: RunId, entry: &Entry) -> rusqlite::Result<()> {
     let site = match &entry.site {

@@ -86,6 +86,10 @@ impl Op for Job {
         Weight::Job
     }
 
+    fn bytes(&self) -> Option<usize> {
+        None
+    }
+
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         self.outcome = Some(self.write(batch)?);
         Ok(())

@@ -98,6 +98,10 @@ impl Op for Commit {
         Weight::Turn(self.turn.run)
     }
 
+    fn bytes(&self) -> Option<usize> {
+        Some(self.turn.entries.iter().map(entry::bytes).sum())
+    }
+
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         let written = self.write(batch);
         if self.own && matches!(written, Err(Fault::Refuse(_))) {
