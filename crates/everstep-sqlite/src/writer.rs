@@ -329,13 +329,13 @@ fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
 /// How many go into one transaction, and the pages that their payloads fill, as far as is known.
 fn fitting(ops: &[Box<dyn Op>]) -> (usize, u64) {
     let (mut bytes, mut known) = (0, true);
-    let within = |op: &&Box<dyn Op>| {
+    let within = |of_op: &Option<usize>| {
         let before = bytes;
-        known &= op.bytes().is_some();
-        bytes += op.bytes().unwrap_or(BYTES_UNKNOWN);
+        known &= of_op.is_some();
+        bytes += of_op.unwrap_or(BYTES_UNKNOWN);
         before < BYTES_MAX
     };
-    let n = ops.iter().take_while(within).count();
+    let n = ops.iter().map(|op| op.bytes()).take_while(within).count();
     (n, if known { (bytes / PAGE) as u64 } else { u64::MAX })
 }
 
