@@ -37,9 +37,9 @@ impl Transaction for Ctx {
         R: Outcome<T>,
         T: Data,
     {
-        self.transaction_on("sqlite", name, move || {
+        self.transaction_on("sqlite", name, move |recorder| {
             let body = body.again();
-            Box::new(SqliteJob(Box::new(move |tx| Ctx::recorded(body.again()(tx).into_result()?))))
+            Box::new(SqliteJob(Box::new(move |tx| recorder.record(body.again()(tx).into_result()?))))
         })
     }
 }

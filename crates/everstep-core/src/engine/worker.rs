@@ -8,20 +8,20 @@ use std::{
     },
 };
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::task::TaskTracker;
 
 use super::event::Event;
 use crate::{
     BoxFuture, Ctx,
     clock::Clock,
-    driver::{Drive, Exit, run::RunCore},
+    driver::{Drive, Exit, find_cancel, run::RunCore},
     error::Error,
     journal::{Entry, Kind, Payload, Start, decode, encode},
     settings::Settings,
     status::Status,
     store::{
-        Adopt, Claimed, End, Fence, LetterKind, Listener, Loaded, RunId, Settled, Store, StoreError, Turn,
+        Adopt, Claimed, End, Fence, Listener, Loaded, Received, RunId, Settled, Store, StoreError, Turn,
     },
     stuck::{Stuck, StuckReason},
 };
@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     events: broadcast::Sender<Event>,
     runtime: tokio::runtime::Handle,
     pub(crate) tasks: TaskTracker,
+    /// Places for running steps.
+    pub(crate) steps: Arc<Semaphore>,
     /// Room for runs in memory has become free.
     pub(crate) room: Notify,
     /// The engine's loops end.
@@ -77,6 +79,7 @@ impl Worker {
         Worker {
             store,
             fence,
+            steps: Arc::new(Semaphore::new(settings.running_steps_max.min(Semaphore::MAX_PERMITS))),
             settings,
             clock,
             build,
@@ -194,11 +197,11 @@ impl Worker {
     /// The driver of a run, or `None` if it was settled without one.
     fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<Box<Drive>> {
         if claimed.row.status == Status::Stuck {
-            self.cancel_stuck(&claimed, &loaded);
+            self.wake_stuck(&claimed, &loaded);
             return None;
         }
         if let Some(stuck) = self.unfit(&claimed, &loaded) {
-            self.settle(&claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, &loaded, &claimed));
+            self.settle_stuck(&claimed, &loaded, stuck);
             return None;
         }
         let first = &loaded.entries[0];
@@ -221,7 +224,7 @@ impl Worker {
                 let detail =
                     format!("the workflow panicked at its call: {}", crate::error::panic_message(&*panic));
                 let stuck = Stuck { reason: StuckReason::Panicked, key: None, detail };
-                self.settle(&claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, &loaded, &claimed));
+                self.settle_stuck(&claimed, &loaded, stuck);
                 return None;
             }
         };
@@ -244,7 +247,7 @@ impl Worker {
         detail: String,
     ) -> Option<Box<Drive>> {
         let stuck = Stuck { reason: StuckReason::Undecodable, key: None, detail };
-        self.settle(claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, loaded, claimed));
+        self.settle_stuck(claimed, loaded, stuck);
         None
     }
 
@@ -271,22 +274,31 @@ impl Worker {
         None
     }
 
-    fn end_stuck(&self, stuck: Stuck, loaded: &Loaded, claimed: &Claimed) -> End {
-        let (id, told) = (claimed.row.id.clone(), stuck.clone());
-        tracing::warn!(run = %id, %stuck, "a run is stuck");
-        self.tell(|| Event::Stuck { run: id, reason: told.reason, detail: told.detail });
-        End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() }
+    /// A person is needed, unless one has asked to cancel: that was acknowledged, and a stuck run would not hear it.
+    fn settle_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, stuck: Stuck) {
+        if let Some(asked) = find_cancel(&loaded.inbox) {
+            return self.settle_cancelled(claimed, loaded, asked);
+        }
+        let (run, told) = (claimed.row.id.clone(), stuck.clone());
+        tracing::warn!(%run, %stuck, "a run is stuck");
+        let event = Event::Stuck { run, reason: told.reason, detail: told.detail };
+        let end = End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() };
+        self.settle(claimed, Vec::new(), Vec::new(), end, Some(event));
     }
 
     /// A stuck run is woken only to be cancelled: its function is not called.
-    fn cancel_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) {
-        let asked =
-            loaded.inbox.iter().find(|r| LetterKind::from_code(r.letter.kind) == Some(LetterKind::Cancel));
-        let Some(asked) = asked else {
-            // Woken for nothing: left as it was, out of the way of claims.
-            let wake_at = crate::time::Timestamp::NEVER;
-            return self.settle(claimed, Vec::new(), Vec::new(), End::GivenBack { wake_at });
-        };
+    fn wake_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) {
+        match find_cancel(&loaded.inbox) {
+            Some(asked) => self.settle_cancelled(claimed, loaded, asked),
+            None => {
+                // Woken for nothing: left as it was, out of the way of claims.
+                let end = End::GivenBack { wake_at: crate::time::Timestamp::NEVER };
+                self.settle(claimed, Vec::new(), Vec::new(), end, None);
+            }
+        }
+    }
+
+    fn settle_cancelled(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, asked: &Received) {
         let at = self.clock.now();
         let next = loaded.entries.last().map_or(0, |entry| entry.seq + 1);
         let entry = |offset: u64, kind: Kind| Entry {
@@ -303,11 +315,20 @@ impl Worker {
         };
         let entries = vec![entry(0, Kind::CancelAsked), entry(1, Kind::Cancelled)];
         let end = End::Finished { status: Status::Cancelled, inbox_n: inbox_n(claimed, loaded), at };
-        self.settle(claimed, entries, vec![asked.n], end);
+        let event = Event::Cancelled { run: claimed.row.id.clone() };
+        self.settle(claimed, entries, vec![asked.n], end, Some(event));
     }
 
-    /// Ends a load that has no driver. A message that comes at the same time gives the run back instead.
-    fn settle(self: &Arc<Self>, claimed: &Claimed, entries: Vec<Entry>, takes: Vec<u64>, end: End) {
+    /// Ends a load that has no driver, and tells `event` once that is durable. A message that comes at the same time
+    /// gives the run back instead.
+    fn settle(
+        self: &Arc<Self>,
+        claimed: &Claimed,
+        entries: Vec<Entry>,
+        takes: Vec<u64>,
+        end: End,
+        event: Option<Event>,
+    ) {
         let turn = Turn {
             run: claimed.row.run,
             load: claimed.load,
@@ -316,8 +337,8 @@ impl Worker {
             takes,
             end: Some(end),
         };
-        let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone() });
-        self.store.commit(self.fence, turn, &(receipt as Arc<dyn crate::store::Receipt>));
+        let receipt = SettleReceipt { worker: self.clone(), claimed: claimed.clone(), event };
+        self.store.commit(self.fence, turn, &(Arc::new(receipt) as Arc<dyn crate::store::Receipt>));
     }
 
     /// Tells all residents that the engine leaves.
@@ -344,12 +365,17 @@ fn inbox_n(claimed: &Claimed, loaded: &Loaded) -> u64 {
 struct SettleReceipt {
     worker: Arc<Worker>,
     claimed: Claimed,
+    event: Option<Event>,
 }
 
 impl crate::store::Receipt for SettleReceipt {
     fn settled(&self, settled: Settled) {
         match settled {
-            Settled::Durable { .. } => {}
+            Settled::Durable { .. } => {
+                if let Some(event) = &self.event {
+                    self.worker.tell(|| event.clone());
+                }
+            }
             // A message came: the run is given back and will be loaded with it.
             Settled::Moved { .. } => {
                 let (worker, claimed) = (self.worker.clone(), self.claimed.clone());
@@ -358,7 +384,7 @@ impl crate::store::Receipt for SettleReceipt {
                     let (run, load) = (claimed.row.run, claimed.load);
                     let turn =
                         Turn { run, load, entries: Vec::new(), marks: Vec::new(), takes: Vec::new(), end };
-                    let receipt = Arc::new(SettleReceipt { worker: worker.clone(), claimed });
+                    let receipt = Arc::new(SettleReceipt { worker: worker.clone(), claimed, event: None });
                     worker.store.commit(worker.fence, turn, &(receipt as Arc<dyn crate::store::Receipt>));
                 });
             }

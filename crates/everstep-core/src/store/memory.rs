@@ -283,7 +283,7 @@ impl Content {
         let before = self.run(run).row.clone();
         self.change(run, Change::Claimed);
         self.own(run, fence.worker);
-        let next = self.run(run).entries.len() as u64;
+        let next = self.run(run).entries.last().map_or(0, |entry| entry.seq + 1);
         let load = self.loads.open(run, next, fence.worker);
         Claimed { row: RunRow { owner: Some(fence.worker), ..before }, load }
     }

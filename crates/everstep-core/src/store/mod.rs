@@ -15,7 +15,15 @@ mod filter;
 mod loads;
 mod memory;
 
-use std::{any::Any, future::Future, pin::Pin, sync::Arc};
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 pub use bell::{Bell, Ended, Listener};
 pub use error::StoreError;
@@ -376,8 +384,21 @@ pub struct Transact {
     pub key: Arc<str>,
     /// When.
     pub at: Timestamp,
+    /// Nobody wants it any more. The store looks right before it runs the job, and answers a withdrawn one with
+    /// [`Transact::withdrawn`] instead; one that it has begun goes on to its end.
+    pub withdrawn: Arc<AtomicBool>,
     /// What the store's own extension trait made; no other store can run it.
     pub job: Box<dyn Any + Send>,
+}
+
+impl Transact {
+    /// The answer to a job that was withdrawn; `None` while it is wanted.
+    pub fn withdrawn(&self) -> Option<Transacted> {
+        self.withdrawn.load(Ordering::Acquire).then(|| {
+            let message = format!("transaction `{}` was withdrawn before it began", self.key);
+            Transacted::RolledBack(Error::engine(crate::ErrorKind::Timeout, crate::Code::TIMEOUT, message))
+        })
+    }
 }
 
 impl std::fmt::Debug for Transact {

@@ -2,12 +2,14 @@
 //! the same each time.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::future::Future;
+pub mod wrapped;
+
+use std::{future::Future, time::Duration};
 
 use everstep_core::{
     Ctx, Engine, EngineError, Event, Result, Settings, Simulation, Workflow,
     journal::Entry,
-    store::{Inspect, Memory},
+    store::{Inspect, Memory, StartedRow, Store},
 };
 
 /// An engine on `memory`, on virtual time, with one workflow `w`.
@@ -16,8 +18,26 @@ where
     F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<String>> + Send + 'static,
 {
-    let settings = Settings { build: Some("test".to_string()), ..Settings::default() };
-    Engine::builder(memory.clone())
+    engine_with(memory, world, settings(), workflow).await
+}
+
+/// The settings of [`engine`].
+pub fn settings() -> Settings {
+    Settings { build: Some("test".to_string()), ..Settings::default() }
+}
+
+/// As [`engine`], on any store, with other settings.
+pub async fn engine_with<F, Fut>(
+    store: &(impl Store + Clone),
+    world: &Simulation,
+    settings: Settings,
+    workflow: F,
+) -> Engine
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    Engine::builder(store.clone())
         .register(W, workflow)
         .settings(settings)
         .simulated(world)
@@ -132,4 +152,22 @@ where
 pub async fn journal(memory: &Memory) -> Vec<Entry> {
     let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
     memory.load(row.run).await.expect("memory reads").entries
+}
+
+/// The run's started rows as committed.
+pub async fn started(memory: &Memory) -> Vec<StartedRow> {
+    let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
+    memory.load(row.run).await.expect("memory reads").started
+}
+
+/// Virtual time passes.
+#[allow(clippy::disallowed_methods, reason = "tests take virtual time")]
+pub async fn nap(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// What `work` answers within an hour of virtual time.
+#[allow(clippy::disallowed_methods, reason = "tests take virtual time")]
+pub async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), work).await.expect("it comes within an hour")
 }
