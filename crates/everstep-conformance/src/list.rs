@@ -230,6 +230,7 @@ payload {
 transact {
     rows_and_record_come_together "One commit has both; the record is a letter.";
     a_step_asked_for_again_is_answered_with_its_record "A lost answer does not make it happen twice.";
+    a_withdrawn_step_does_not_run "Who gave a step up before it began has no change of it to fear.";
     a_record_outlives_its_worker "The next owner finds it.";
     a_step_that_fails_leaves_nothing "Neither rows nor record.";
     a_step_that_panics_leaves_nothing "Neither rows nor record, and the store goes on.";

@@ -1,6 +1,6 @@
 //! A run in a worker's memory: sends turns and hears what became of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use everstep_core::store::{
     Answer, End, Fence, LoadId, Receipt, RunId, Settled, StoreError, Transact, Transacted, Turn,
@@ -19,6 +19,8 @@ pub(crate) struct Load {
     fence: Fence,
     pub(crate) run: RunId,
     pub(crate) load: LoadId,
+    /// Whether its transactional steps are withdrawn.
+    pub(crate) withdrawn: Arc<AtomicBool>,
     receipt: Arc<dyn Receipt>,
     settled: mpsc::UnboundedReceiver<Settled>,
 }
@@ -65,7 +67,8 @@ impl Load {
     pub(crate) fn new(worker: &Worker, run: RunId, load: LoadId) -> Load {
         let (send, settled) = mpsc::unbounded_channel();
         let receipt = Arc::new(Slip(send));
-        Load { desk: worker.desk.clone(), fence: worker.fence, run, load, receipt, settled }
+        let (desk, fence) = (worker.desk.clone(), worker.fence);
+        Load { desk, fence, run, load, withdrawn: Arc::default(), receipt, settled }
     }
 
     /// A turn without anything in it.
@@ -109,7 +112,8 @@ impl Load {
     }
 
     pub(crate) fn transact_job(&self, key: &str, job: Box<dyn std::any::Any + Send>) -> Answer<Transacted> {
-        let step = Transact { run: self.run, load: self.load, key: key.into(), at: at(5), job };
+        let (run, load, withdrawn) = (self.run, self.load, self.withdrawn.clone());
+        let step = Transact { run, load, key: key.into(), at: at(5), withdrawn, job };
         self.desk.store.transact(self.fence, step)
     }
 }

@@ -4,22 +4,26 @@ use std::{
     any::Any,
     future::Future,
     panic::Location,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     BoxFuture,
     body::{Body, Data, Outcome, Repeat, StepCtx},
     driver::{run::RunCore, table::Sort},
     error::{Code, Error, Result, panic_message},
-    name::limit_error,
     op::{Op, Timer},
     scope::{Claim, Scope},
     step::{Made, Step, record},
-    store::{Transact, Transacted},
+    store::{Answer, StoreError, Transact, Transacted},
     time::Timestamp,
 };
 
@@ -131,12 +135,15 @@ impl Ctx {
             name,
             Box::new(move |_| {
                 let body = body.again();
-                let work = tokio::task::spawn_blocking(move || record(body()?, bytes_max));
+                // Aborted when the step is over: a closure that still waits for its thread never begins.
+                let work =
+                    AbortOnDropHandle::new(tokio::task::spawn_blocking(move || record(body()?, bytes_max)));
                 Box::pin(async move {
                     match work.await {
                         Ok(made) => made,
                         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-                        Err(_) => Err("the runtime is shutting down".into()),
+                        // The runtime is shutting down: the attempt has not failed, it has no end.
+                        Err(_) => std::future::pending().await,
                     }
                 })
             }),
@@ -157,14 +164,14 @@ impl Ctx {
     }
 
     /// The seam of the store crates' `Transaction` traits: `job` is the store's own kind of job, made anew for each
-    /// attempt.
+    /// attempt; it makes its record with the [`Recorder`].
     #[doc(hidden)]
     #[track_caller]
     pub fn transaction_on<T: Data>(
         &self,
         store: &'static str,
         name: &str,
-        job: impl Fn() -> Box<dyn Any + Send> + Send + 'static,
+        job: impl Fn(Recorder) -> Box<dyn Any + Send> + Send + 'static,
     ) -> Step<'static, T> {
         let core = self.core.clone();
         let site = Location::caller();
@@ -172,27 +179,20 @@ impl Ctx {
             Ok(claimed) => claimed,
             Err(error) => return Step::refused(error),
         };
-        let key = claim.key.clone();
+        let (key, withdrawn) = (claim.key.clone(), Arc::new(AtomicBool::new(false)));
+        let recorder = Recorder { bytes_max: self.payload_bytes_max() };
+        let withdraw = withdrawn.clone();
         let make = Box::new(move |_: StepCtx| {
             let runs_on = core.worker.store.name();
-            let answer = (runs_on == store).then(|| {
-                let step = Transact {
-                    run: core.claimed.row.run,
-                    load: core.claimed.load,
-                    key: key.clone(),
-                    at: core.worker.clock.now(),
-                    job: job(),
-                };
-                core.worker.store.transact(core.worker.fence, step)
-            });
+            let job = (runs_on == store).then(|| Job::begin(&core, &key, &withdraw, job(recorder)));
             Box::pin(async move {
-                let answer = answer.ok_or_else(|| {
+                let job = job.ok_or_else(|| {
                     Error::misuse(
                         Code::WRONG_STORE,
                         format!("a `{store}` transaction on an engine that runs on `{runs_on}`: use the `Transaction` trait of that store"),
                     )
                 })?;
-                match answer.await {
+                match job.await {
                     Ok(Transacted::Committed { n, body }) => {
                         let value: T = serde_json::from_slice(&body.bytes)?;
                         Ok(Made { value, payload: body, letter: Some(n) })
@@ -203,13 +203,7 @@ impl Ctx {
                 }
             }) as BoxFuture<'static, Result<Made<T>>>
         });
-        Step::new(self.core.clone(), claim, op, now, make)
-    }
-
-    /// Encodes what a transaction's body returned, and checks that it comes back and is within the limit.
-    #[doc(hidden)]
-    pub fn recorded<T: Data>(value: T, bytes_max: usize) -> Result<crate::journal::Payload> {
-        record(value, bytes_max).map(|made| made.payload)
+        Step::new(self.core.clone(), claim, op, now, make).of_jobs(withdrawn)
     }
 
     /// A name space for a branch that runs beside others: its steps and free values are its own. Takes no entry of its own: what is recorded are the steps in it, as `left/double`.
@@ -245,10 +239,11 @@ impl Ctx {
         let site = Location::caller();
         let claimed = self.claim(Sort::Scope, name, site);
         let core = self.core.clone();
+        // Closed when the future is dropped, polled or not.
+        let open = claimed.map(|(claim, op, _)| (claim, OpenScope { core: core.clone(), op }));
         Op::new(async move {
-            let (mut claim, op, _) = claimed?;
+            let (mut claim, _open) = open?;
             claim.polled();
-            let _open = OpenScope { core: core.clone(), op };
             let inner = Ctx { core, scope: Scope::under(&claim.key) };
             body(inner).await.into_result()
         })
@@ -333,7 +328,8 @@ impl Ctx {
     }
 
     fn timer(&self, name: &'static str, wait: Duration, site: &'static Location<'static>) -> Timer {
-        let allowed = self.core.check_place(&format!("`{}`", &name[1..])).and_then(|()| self.check_room());
+        let allowed =
+            self.core.check_place(&format!("`{}`", &name[1..])).and_then(|()| self.core.check_room());
         if let Err(error) = allowed {
             panic!("{error}");
         }
@@ -350,23 +346,11 @@ impl Ctx {
         site: &'static Location<'static>,
     ) -> Result<(Claim, usize, Timestamp)> {
         self.core.check_place(&format!("{} `{name}`", sort.word()))?;
-        self.check_room()?;
+        self.core.check_room()?;
         let claim = self.scope.claim(sort.word(), name)?;
         let op = self.core.open(&claim.key, sort, site);
         let now = self.core.state().now;
         Ok((claim, op, now))
-    }
-
-    /// Whether the journal has room for one more; what ends the run always finds room.
-    fn check_room(&self) -> Result<()> {
-        let (limit, entries) = (self.core.worker.settings.entries_max, self.core.entries());
-        if entries < limit {
-            return Ok(());
-        }
-        let message = format!(
-            "a run's journal has at most {limit} entries, and this one has {entries}: split the work into several runs"
-        );
-        Err(limit_error(Code::TOO_MANY_ENTRIES, message))
     }
 
     /// The run's time: of the last thing that reached it. The same on every replay, never running backwards, and at
@@ -432,6 +416,71 @@ impl Ctx {
     /// The run's id, as its caller chose it.
     pub fn id(&self) -> &str {
         self.core.id()
+    }
+}
+
+/// Makes the record of what a transaction's body returned.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Recorder {
+    bytes_max: usize,
+}
+
+impl Recorder {
+    /// Encodes `value`, and checks that it comes back and is not too large.
+    pub fn record<T: Data>(self, value: T) -> Result<crate::journal::Payload> {
+        record(value, self.bytes_max).map(|made| made.payload)
+    }
+}
+
+/// A transactional step's job at the store. Dropped before its answer, it is withdrawn, and the driver hears whether
+/// that came too late.
+struct Job {
+    core: Arc<RunCore>,
+    key: Arc<str>,
+    withdrawn: Arc<AtomicBool>,
+    answer: Option<Answer<Transacted>>,
+}
+
+impl Job {
+    fn begin(
+        core: &Arc<RunCore>,
+        key: &Arc<str>,
+        withdrawn: &Arc<AtomicBool>,
+        job: Box<dyn Any + Send>,
+    ) -> Job {
+        let (core, key, withdrawn) = (core.clone(), key.clone(), withdrawn.clone());
+        let step = Transact {
+            run: core.claimed.row.run,
+            load: core.claimed.load,
+            key: key.clone(),
+            at: core.worker.clock.now(),
+            withdrawn: withdrawn.clone(),
+            job,
+        };
+        let answer = Some(core.worker.store.transact(core.worker.fence, step));
+        Job { core, key, withdrawn, answer }
+    }
+}
+
+impl Future for Job {
+    type Output = Result<Transacted, StoreError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer.as_mut().expect("not polled after it was ready");
+        let answered = answer.as_mut().poll(cx);
+        if answered.is_ready() {
+            self.answer = None;
+        }
+        answered
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            self.withdrawn.store(true, Ordering::Release);
+            self.core.leave_job(self.key.clone(), answer);
+        }
     }
 }
 

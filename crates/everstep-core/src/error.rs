@@ -484,6 +484,21 @@ impl Failure {
         }
     }
 
+    /// Itself, if its record has at most `bytes_max` bytes; else an error that says so and how it began.
+    pub(crate) fn within(self, bytes_max: usize) -> Failure {
+        const SHOWN: usize = 200;
+        let bytes = crate::journal::encode(&self).bytes.len();
+        // Our own errors about limits are short enough, and say more.
+        if bytes <= bytes_max || self.kind == ErrorKind::Limit {
+            return self;
+        }
+        let begins: String = self.message.chars().take(SHOWN).collect();
+        let message =
+            format!("an error has at most {bytes_max} bytes; this one has {bytes}, and begins: {begins}");
+        let terminal = self.terminal;
+        Failure { terminal, ..Failure::of(ErrorKind::Limit, Code::TOO_LARGE, message) }
+    }
+
     fn downcast<E: DeserializeOwned>(&self, wanted: &str) -> Option<E> {
         let (tag, json) = self.typed.as_ref()?;
         (tag == wanted).then(|| serde_json::from_str(json).ok())?

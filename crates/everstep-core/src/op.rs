@@ -67,7 +67,7 @@ impl Future for Timer {
         assert_here(&self.core);
         self.claim.polled();
         let deadline = Some(self.deadline);
-        match self.core.poll(self.op, cx.waker(), |_| Wants { marks: false, deadline }) {
+        match self.core.poll(self.op, cx.waker(), || Wants { deadline, ..Wants::default() }) {
             Told::Take(_) => {
                 self.close();
                 Poll::Ready(())

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use common::{W, engine, plain, run_once, settle, virtual_time};
+use common::{W, engine, engine_with, plain, run_once, run_once_with, settings, settle, virtual_time};
 use everstep_core::{
-    BoxFuture, Ctx, ErrorKind, Event, Result, Simulation, StuckReason, join, seconds, store::Memory,
+    BoxFuture, Ctx, ErrorKind, Event, NotDurable, Result, Settings, Simulation, StuckReason, join, seconds,
+    store::Memory,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -89,10 +90,28 @@ fn every_foreign_wait_is_reported_with_the_line_before_it() {
     for (workflow, what) in
         [(channel, "a channel"), (timer, "a timer"), (task, "a task"), (blocking, "a thread")]
     {
-        let (outcome, _, events) = run_once(1, workflow);
+        let (outcome, _, events) = run_once_with(warned(), 1, workflow);
         assert_eq!(outcome.as_deref(), Ok("fed"));
         assert_eq!(reported(&events), [here(&format!("last before {what}"))]);
     }
+}
+
+/// As in production: such a wait is reported, and the run goes on.
+fn warned() -> Settings {
+    Settings { not_durable: Some(NotDurable::Warn), ..settings() }
+}
+
+/// Tests are there to find such code.
+#[test]
+fn in_a_simulation_a_foreign_wait_makes_the_run_stuck() {
+    let (outcome, _, events) = run_once(1, async |ctx: Ctx, _| {
+        let (done, ()) = join!(ctx.step("beside", || slow(1000)), nap(5));
+        done?;
+        Ok("never".to_string())
+    });
+    let report = outcome.expect_err("stuck");
+    assert!(report.contains("waits for nothing durable") && report.contains("foreign.rs"), "{report}");
+    assert_eq!(reported(&events).len(), 1);
 }
 
 #[test]
@@ -101,7 +120,7 @@ fn a_message_from_outside_is_reported() {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let (send, receive) = oneshot::channel::<String>();
         let receive = Arc::new(Mutex::new(Some(receive)));
-        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+        let engine = engine_with(&memory, &world, warned(), move |ctx: Ctx, _| {
             let receive = receive.lock().expect("unpoisoned").take();
             async move {
                 let receive = receive.ok_or("called once")?;
@@ -275,7 +294,7 @@ fn own_channels_and_bodies_are_not_reported() {
         },
     ];
     for workflow in workflows {
-        let (outcome, _, events) = run_once(1, workflow);
+        let (outcome, _, events) = run_once_with(warned(), 1, workflow);
         assert_eq!(outcome.as_deref(), Ok("1225"));
         assert_eq!(reported(&events), Vec::<String>::new());
     }
@@ -284,7 +303,7 @@ fn own_channels_and_bodies_are_not_reported() {
 /// A body that wakes the function past its step, through something they share.
 #[test]
 fn a_body_that_wakes_the_function_is_reported() {
-    let (outcome, _, events) = run_once(1, async |ctx: Ctx, _| {
+    let (outcome, _, events) = run_once_with(warned(), 1, async |ctx: Ctx, _| {
         let notify = tokio::sync::Notify::new();
         let (done, ()) = join!(
             ctx.step("rings", async || {

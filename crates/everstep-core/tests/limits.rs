@@ -311,6 +311,20 @@ where
     })
 }
 
+/// What is open will have its entries too.
+#[test]
+fn parallel_steps_keep_the_limit() {
+    let (outcome, entries, _) = with_few_entries(async |ctx: Ctx, _| {
+        let all: Vec<_> = (0..100u64).map(|n| ctx.step("one", async move || Ok(n))).collect();
+        let all = futures_util::future::join_all(all).await;
+        let refused = all.iter().filter_map(|one| one.as_ref().err());
+        assert!(refused.clone().all(|error| error.code() == Code::TOO_MANY_ENTRIES));
+        Ok(refused.count() as u64)
+    });
+    assert_eq!(outcome.ok(), Some(100 - (FEW - 1)));
+    assert_eq!(entries as u64, FEW + 1, "the outcome always has room");
+}
+
 /// The start and what it does: the outcome always has room.
 #[test]
 fn a_journal_has_a_limit() {

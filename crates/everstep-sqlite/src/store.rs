@@ -119,8 +119,8 @@ impl Store for Sqlite {
         self.call(move |batch| claim::claim(batch, fence, &claim, turn), |_, _| ())
     }
 
-    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
-        self.call(move |batch| claim::reopen(batch, fence, run), |_, _| ())
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.call(move |batch| claim::reload(batch, fence, run), |_, _| ())
     }
 
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
@@ -388,7 +388,14 @@ mod tests {
         job: impl FnMut(&crate::Tx<'_>) -> everstep_core::Result<Payload> + Send + 'static,
     ) -> Transact {
         let job = Box::new(crate::SqliteJob(Box::new(job)));
-        Transact { run: held.row.run, load: held.load, key: "k".into(), at: Timestamp(1), job }
+        Transact {
+            run: held.row.run,
+            load: held.load,
+            key: "k".into(),
+            at: Timestamp(1),
+            withdrawn: Arc::default(),
+            job,
+        }
     }
 
     fn io_error(_: &mut Batch<'_>) -> Result<(), Fault> {

@@ -62,10 +62,9 @@ impl Transaction for Ctx {
         R: Outcome<T>,
         T: Data,
     {
-        let bytes_max = self.payload_bytes_max();
-        self.transaction_on("sqlite", name, move || {
+        self.transaction_on("sqlite", name, move |recorder| {
             let body = body.again();
-            Box::new(SqliteJob(Box::new(move |tx| Ctx::recorded(body.again()(tx).into_result()?, bytes_max))))
+            Box::new(SqliteJob(Box::new(move |tx| recorder.record(body.again()(tx).into_result()?))))
         })
     }
 }

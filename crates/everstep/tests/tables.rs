@@ -39,12 +39,14 @@ fn the_page_of_settings_shows_the_defaults() {
         lease,
         grace,
         resident_runs_max,
+        running_steps_max,
         entries_max,
         payload_bytes_max,
         retry,
         began_after,
         takeovers_max,
         build,
+        not_durable,
     } = Settings::default();
     let retry = if retry.attempts() == Retry::none().attempts() { "none: one attempt" } else { "?" };
     let rows = [
@@ -58,6 +60,11 @@ fn the_page_of_settings_shows_the_defaults() {
             "resident_runs_max",
             grouped(resident_runs_max as u64),
             "runs in memory at once; others wait in the store",
+        ),
+        (
+            "running_steps_max",
+            grouped(running_steps_max as u64),
+            "step bodies that run at once; others begin when one has ended",
         ),
         (
             "entries_max",
@@ -84,6 +91,11 @@ fn the_page_of_settings_shows_the_defaults() {
             "build",
             build.unwrap_or_else(|| "from the executable".to_string()),
             "the name of this code, which runs record",
+        ),
+        (
+            "not_durable",
+            not_durable.map_or("a warning; in a simulation stuck", |_| "?").to_string(),
+            "what an await on something that is not durable is",
         ),
     ];
     let mut table = "| Setting | Default | What it bounds |\n|---|---|---|\n".to_string();

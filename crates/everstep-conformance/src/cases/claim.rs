@@ -210,7 +210,7 @@ pub(crate) async fn an_owned_run_can_be_taken_again(desk: Desk) {
     let (_, mut first) = worker.claims_one().await;
     assert_eq!(first.adds(1..3).await, Heard::Next(3));
     let again =
-        desk.store.reopen(worker.fence, first.run).await.expect("it answers").expect("it is this worker's");
+        desk.store.reload(worker.fence, first.run).await.expect("it answers").expect("it is this worker's");
     assert_eq!((again.row.run, again.row.status), (first.run, Status::Running));
     assert_eq!(again.row.owner, Some(worker.fence.worker));
     assert_eq!(first.adds(3..4).await, Heard::Refused, "the load before is over");
@@ -222,11 +222,11 @@ pub(crate) async fn an_owned_run_can_be_taken_again(desk: Desk) {
 pub(crate) async fn only_the_owner_takes_a_run_again(desk: Desk) {
     let (worker, other) = (desk.worker().await, desk.worker().await);
     let free = desk.start_pending("a").await;
-    assert!(desk.store.reopen(worker.fence, free).await.expect("it answers").is_none());
+    assert!(desk.store.reload(worker.fence, free).await.expect("it answers").is_none());
     let (_, mut load) = worker.claims_one().await;
-    assert!(desk.store.reopen(other.fence, load.run).await.expect("it answers").is_none());
+    assert!(desk.store.reload(other.fence, load.run).await.expect("it answers").is_none());
     assert_eq!(load.adds(1..2).await, Heard::Next(2), "its load goes on");
-    assert!(desk.store.reopen(worker.fence, RunId(99)).await.expect("it answers").is_none());
+    assert!(desk.store.reload(worker.fence, RunId(99)).await.expect("it answers").is_none());
     desk.store.leave(worker.fence).await.expect("it leaves");
-    assert!(matches!(desk.store.reopen(worker.fence, load.run).await, Err(StoreError::Fenced(_))));
+    assert!(matches!(desk.store.reload(worker.fence, load.run).await, Err(StoreError::Fenced(_))));
 }

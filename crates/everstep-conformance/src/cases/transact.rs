@@ -1,5 +1,7 @@
 //! Transactional steps: the user's rows and the record, together or not at all.
 
+use std::sync::atomic::Ordering;
+
 use everstep_core::{
     Status,
     journal::Payload,
@@ -52,6 +54,15 @@ pub(crate) async fn a_step_asked_for_again_is_answered_with_its_record(desk: Des
     assert_eq!(told(&load, "pay", &[writes("x")]).await, "committed 1: 1");
     assert_eq!(told(&load, "pay", &[writes("y"), writes("z")]).await, "committed 1: 1");
     assert_eq!(told(&load, "pay", &[fails()]).await, "committed 1: 1", "its job does not run");
+    assert_eq!((desk.rows().await, desk.letters(load.run).await), (vec!["x".to_string()], vec![1]));
+}
+
+pub(crate) async fn a_withdrawn_step_does_not_run(desk: Desk) {
+    let load = desk.worker().await.start("a").await;
+    assert_eq!(told(&load, "pay", &[writes("x")]).await, "committed 1: 1");
+    load.withdrawn.store(true, Ordering::Release);
+    assert!(told(&load, "late", &[writes("y")]).await.starts_with("rolled back: "));
+    assert_eq!(told(&load, "pay", &[writes("z")]).await, "committed 1: 1", "what is committed stays so");
     assert_eq!((desk.rows().await, desk.letters(load.run).await), (vec!["x".to_string()], vec![1]));
 }
 

@@ -13,15 +13,16 @@ use std::{
 
 use super::{
     stack::{self, Frame},
-    table::{Arrived, Candidate, Sort, Stage, Table},
+    table::{Arrived, Candidate, Row, Sort, Stage, Table},
     wake::{BodyWaker, Root},
 };
 use crate::{
     digest::{Fingerprint, Incarnation},
-    engine::Worker,
+    engine::{Event, Worker},
     error::{Code, Error},
     journal::Payload,
-    store::{Claimed, Receipt, Settled, StoreError},
+    name::limit_error,
+    store::{Answer, Claimed, Receipt, Settled, StoreError, Transacted},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -65,6 +66,8 @@ pub(crate) struct State {
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
     pub(crate) stuck: Option<Stuck>,
+    /// Jobs at the store whose transactional step was dropped: the step's key, and what the store will say.
+    pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
 }
 
 /// Who claimed a key: the sort of operation, its slot while it is open, its line.
@@ -80,19 +83,22 @@ pub(crate) enum Told {
         waker: Arc<BodyWaker>,
     },
     Poll(Arc<BodyWaker>),
-    /// Drop the body, if there is one: its time ran out.
+    /// Its time ran out: drop the body, if there is one. An attempt may be in doubt besides.
     Expire {
         attempt: u32,
         total: bool,
+        doubt: Option<u32>,
     },
     Take(Arrived),
 }
 
 /// How a step wants to be driven; told at its first poll.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wants {
     pub(crate) marks: bool,
+    pub(crate) transacts: bool,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) input: Option<Box<Payload>>,
 }
 
 impl RunCore {
@@ -116,6 +122,7 @@ impl RunCore {
                 ended: false,
                 last_failure: None,
                 stuck: None,
+                jobs: Vec::new(),
             }),
             settled: AtomicU64::new(0),
             entries: AtomicU64::new(1),
@@ -160,9 +167,15 @@ impl RunCore {
         self.troubled.load(Ordering::Acquire)
     }
 
-    /// Keeps count of the journal, for its limit.
+    /// Keeps count of the journal as the function knows it, for its limit: recorded entries count when they are
+    /// delivered, so that the limit is met on replay where it was met before.
     pub(crate) fn count_entry(&self, seq: u64) {
         self.entries.store(seq + 1, Ordering::Relaxed);
+    }
+
+    /// An entry was added.
+    pub(crate) fn count_new_entry(&self, seq: u64) {
+        self.count_entry(seq);
         if seq + 1 == ENTRIES_WARN {
             tracing::warn!(run = %self.id(), "the journal has {ENTRIES_WARN} entries: every replay reads them all");
         }
@@ -171,6 +184,21 @@ impl RunCore {
     /// How many entries there are.
     pub(crate) fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Whether the journal has room for one operation more: what is open will have its entries too.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        let limit = self.worker.settings.entries_max;
+        let given = self.entries() + self.state().table.open();
+        if given < limit {
+            return Ok(());
+        }
+        Err(limit_error(
+            Code::TOO_MANY_ENTRIES,
+            format!(
+                "a run's journal has at most {limit} entries, and this one, with what is open, has {given}: split the work into several runs"
+            ),
+        ))
     }
 
     /// A message reached the run: its driver reads the inbox.
@@ -239,7 +267,7 @@ impl RunCore {
     }
 
     /// A poll of an operation. `wants` is asked at the first one.
-    pub(crate) fn poll(&self, op: usize, waker: &Waker, wants: impl FnOnce(Timestamp) -> Wants) -> Told {
+    pub(crate) fn poll(&self, op: usize, waker: &Waker, wants: impl FnOnce() -> Wants) -> Told {
         let state = &mut *self.state();
         let table = &mut state.table;
         let granted = table.granted == Some(op);
@@ -249,8 +277,12 @@ impl RunCore {
         }
         match slot.stage {
             Stage::Claimed => {
-                let wants = wants(state.now);
-                slot.marks = wants.marks;
+                let wants = wants();
+                (slot.marks, slot.transacts, slot.input) = (wants.marks, wants.transacts, wants.input);
+                if wants.transacts {
+                    // What it has committed is in the inbox; if nothing is, nothing was.
+                    slot.doubt = None;
+                }
                 if let Some(deadline) = wants.deadline {
                     slot.deadline = deadline;
                     table.deadlines.insert((deadline, op));
@@ -269,50 +301,82 @@ impl RunCore {
                 Told::Wait
             }
             _ if slot.expired.is_some() => {
-                let (attempt, total) = (slot.failed + 1, slot.expired.take() == Some(true));
-                table.idle(op);
-                Told::Expire { attempt, total }
+                let total = slot.expired.take() == Some(true);
+                Told::Expire { attempt: slot.attempt(), total, doubt: slot.doubt.take() }
             }
-            Stage::Start => {
-                let body = Arc::new(BodyWaker::default());
-                slot.body = Some(body.clone());
-                slot.stage = Stage::Running { since: Timestamp(i64::MIN) };
-                let told = Told::Start { attempt: slot.failed + 1, doubt: slot.doubt.take(), waker: body };
-                table.running += 1;
-                told
-            }
+            Stage::Start { entries } => self.begin(table, op, entries),
             Stage::Running { .. } => Told::Poll(slot.body.clone().expect("a running step has a body")),
             Stage::Registered | Stage::Marked | Stage::Idle => Told::Wait,
         }
     }
 
-    /// The attempt that begins now is out of time at `at`.
-    pub(crate) fn attempt_ends(&self, op: usize, at: Timestamp) {
-        let table = &mut self.state().table;
+    /// The driver let a step start, `entries` entries ago or now.
+    fn begin(&self, table: &mut Table, op: usize, entries: u64) -> Told {
+        // What was added since may not be durable, and a body is outside: the driver looks again.
+        if entries != self.entries() || self.stopping().is_some() || !self.worker.may_start() {
+            table.register(op);
+            return Told::Wait;
+        }
+        let body = Arc::new(BodyWaker::default());
+        table.set_stage(op, Stage::Running { since: self.worker.clock.now() });
         let slot = table.get(op);
-        slot.retry_at = at;
-        table.deadlines.insert((at, op));
+        slot.body = Some(body.clone());
+        let (attempt, doubt) = (slot.attempt(), slot.doubt.take());
+        if let (Some(row), None) = (&mut slot.row, doubt) {
+            row.began = true;
+        }
+        let (run, key) = (self.id(), &slot.key);
+        self.worker.tell(|| match doubt {
+            None => Event::StepStarted { run: run.clone(), key: key.clone(), attempt },
+            Some(attempt) => Event::InDoubt { run: run.clone(), key: key.clone(), attempt },
+        });
+        Told::Start { attempt, doubt, waker: body }
     }
 
-    /// An attempt ended without returning: the step is polled again as if it had been found in doubt.
-    pub(crate) fn doubt(&self, op: usize, attempt: u32) {
+    /// The attempt that begins now is out of time at `at`.
+    pub(crate) fn attempt_ends(&self, op: usize, at: Timestamp) {
+        self.state().table.set_retry_at(op, Some(at));
+    }
+
+    /// The step is started again, behind whatever was recorded meanwhile: to look into an attempt in doubt, or to
+    /// make the attempt.
+    pub(crate) fn start_again(&self, op: usize, doubt: Option<u32>) {
         let table = &mut self.state().table;
-        table.idle(op);
-        let slot = table.get(op);
-        slot.stage = Stage::Start;
-        slot.doubt = Some(attempt);
-        let waker = slot.waker.clone();
-        let _wake = stack::enter(Frame::Wake);
-        if let Some(waker) = waker {
-            waker.wake();
+        table.set_retry_at(op, None);
+        table.rest(op, Stage::Idle);
+        table.get(op).doubt = doubt;
+        table.register(op);
+    }
+
+    /// The attempt in doubt certainly did not happen.
+    pub(crate) fn did_not_happen(&self, op: usize) {
+        if let Some(Row { began, .. }) = &mut self.state().table.get(op).row {
+            *began = false;
         }
     }
 
     /// Something happened to an operation: it waits for its entry.
     pub(crate) fn happened(&self, candidate: Candidate) {
         let table = &mut self.state().table;
-        table.idle(candidate.op);
+        table.rest(candidate.op, Stage::Idle);
+        table.get(candidate.op).happened = true;
         table.candidates.push_back(Box::new(candidate));
+    }
+
+    /// A step needs a person.
+    pub(crate) fn asks(&self, op: usize, stuck: Stuck) {
+        let table = &mut self.state().table;
+        table.rest(op, Stage::Idle);
+        table.get(op).happened = true;
+        table.asking.push_back((op, stuck));
+    }
+
+    /// A transactional step is dropped while the store has its job: the driver hears what became of it.
+    pub(crate) fn leave_job(&self, key: Arc<str>, answer: Answer<Transacted>) {
+        let mut state = self.state();
+        if !state.ended {
+            state.jobs.push((key, answer));
+        }
     }
 
     /// What a step found out needs a person: the operation stays pending and the driver drops the function.
@@ -327,14 +391,11 @@ impl RunCore {
             // The function is being dropped as a whole: the driver has counted what is open.
             return;
         }
-        let slot = state.table.close(op);
+        let key = state.table.close(op, state.now);
         if let Some(claims) = &mut state.claims
-            && let Some(claim) = claims.get_mut(&slot.key)
+            && let Some(claim) = claims.get_mut(&key)
         {
             claim.1 = None;
-        }
-        if matches!(slot.stage, Stage::Running { .. }) && slot.marked {
-            state.table.abandoned.push((slot.key, slot.failed + 1));
         }
     }
 }
@@ -370,14 +431,8 @@ impl RunCore {
     }
 }
 
-/// Payloads that are equal as JSON values; a recorded one that is no JSON equals nothing.
-pub(crate) fn same_input(recorded: Option<&Payload>, given: Option<&Payload>) -> bool {
+/// Payloads that are equal as JSON values; one that is no JSON equals only itself.
+pub(crate) fn same_input(recorded: &Payload, given: &Payload) -> bool {
     let digest = |payload: &Payload| crate::digest::Digest::of_json(&payload.bytes).ok();
-    match (recorded, given) {
-        (None, None) => true,
-        (Some(recorded), Some(given)) => {
-            recorded == given || digest(recorded).is_some_and(|d| digest(given) == Some(d))
-        }
-        _ => false,
-    }
+    recorded == given || digest(recorded).is_some_and(|d| digest(given) == Some(d))
 }

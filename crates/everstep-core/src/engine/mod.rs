@@ -25,7 +25,7 @@ use crate::{
     entropy::Entropy,
     error::{Code, EngineError, Error, ErrorKind},
     name::check_name,
-    settings::Settings,
+    settings::{NotDurable, Settings},
     step::record,
     store::{Store, StoreError, WorkerInfo},
 };
@@ -311,8 +311,11 @@ impl<S> Builder<S> {
     ///
     /// # Errors
     /// A setting that cannot work, a workflow registered twice, a store that fails.
-    pub async fn start(self) -> Result<Engine, EngineError> {
+    pub async fn start(mut self) -> Result<Engine, EngineError> {
         let (clock, entropy) = self.world;
+        // Tests are there to find such code.
+        let not_durable = if self.simulated { NotDurable::Fail } else { NotDurable::Warn };
+        self.settings.not_durable.get_or_insert(not_durable);
         check(&self.settings)?;
         let mut runners = HashMap::new();
         for (name, runner) in self.runners {
@@ -361,7 +364,8 @@ fn check(settings: &Settings) -> Result<(), EngineError> {
             settings.lease
         )));
     }
-    if settings.resident_runs_max == 0 || settings.entries_max == 0 || settings.payload_bytes_max == 0 {
+    let limits = [settings.resident_runs_max, settings.running_steps_max, settings.payload_bytes_max];
+    if limits.contains(&0) || settings.entries_max == 0 {
         return Err(bad_setting("a limit of 0 lets nothing run".to_string()));
     }
     Ok(())

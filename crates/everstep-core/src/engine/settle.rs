@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{event::Event, worker::Worker};
 use crate::{
+    driver::find_cancel,
     journal::{Entry, Kind, encode},
     status::Status,
-    store::{Claimed, End, LetterKind, Loaded, Receipt, Settled, StoreError, Turn},
+    store::{Claimed, End, Loaded, Receipt, Received, Settled, StoreError, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -40,12 +41,16 @@ impl Worker {
         None
     }
 
-    /// A claimed run that needs a person before it can be driven.
-    pub(super) fn settle_stuck(self: &Arc<Self>, claimed: &Claimed, inbox_n: u64, stuck: Stuck) {
+    /// A claimed run that needs a person before it can be driven; unless one has asked to cancel: that was acknowledged,
+    /// and a stuck run would not hear it.
+    pub(super) fn settle_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, stuck: Stuck) {
+        if let Some(asked) = find_cancel(&loaded.inbox) {
+            return self.settle_cancelled(claimed, loaded, asked);
+        }
         tracing::warn!(run = %claimed.row.id, %stuck, "a run is stuck");
         let event =
             Event::Stuck { run: claimed.row.id.clone(), reason: stuck.reason, detail: stuck.detail.clone() };
-        let end = End::Stuck { stuck, inbox_n, at: self.clock.now() };
+        let end = End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() };
         self.settle(claimed, Vec::new(), Vec::new(), (end, Some(event)));
     }
 
@@ -56,7 +61,7 @@ impl Worker {
             StoreError::Damaged(what) => {
                 let stuck =
                     Stuck { reason: StuckReason::JournalDamaged, key: None, detail: what.to_string() };
-                self.settle_stuck(claimed, claimed.row.inbox_n, stuck);
+                self.settle_stuck(claimed, &Loaded::nothing(), stuck);
             }
             _ => {
                 let end = End::GivenBack { wake_at: self.clock.now().after(LOOK_AGAIN) };
@@ -66,15 +71,19 @@ impl Worker {
     }
 
     /// A stuck run is woken only to be cancelled: its function is not called.
-    pub(super) fn cancel_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) {
-        let asked =
-            loaded.inbox.iter().find(|r| LetterKind::from_code(r.letter.kind) == Some(LetterKind::Cancel));
-        let Some(asked) = asked else {
-            // Woken for nothing that this binary knows: left as it was. Not for ever, or a message that comes at this
-            // very moment would never be seen.
-            let end = End::GivenBack { wake_at: self.clock.now().after(LEAVE_STUCK) };
-            return self.settle(claimed, Vec::new(), Vec::new(), (end, None));
-        };
+    pub(super) fn wake_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) {
+        match find_cancel(&loaded.inbox) {
+            Some(asked) => self.settle_cancelled(claimed, loaded, asked),
+            None => {
+                // Woken for nothing that this binary knows: left as it was. Not for ever, or a message that comes at
+                // this very moment would never be seen.
+                let end = End::GivenBack { wake_at: self.clock.now().after(LEAVE_STUCK) };
+                self.settle(claimed, Vec::new(), Vec::new(), (end, None));
+            }
+        }
+    }
+
+    fn settle_cancelled(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, asked: &Received) {
         let at = self.clock.now();
         let next = loaded.entries.last().map_or(0, |entry| entry.seq + 1);
         let entry = |offset: u64, kind: Kind| Entry {
@@ -112,7 +121,7 @@ impl Worker {
 }
 
 /// Messages ever received, as far as this load knows.
-pub(super) fn inbox_n(claimed: &Claimed, loaded: &Loaded) -> u64 {
+fn inbox_n(claimed: &Claimed, loaded: &Loaded) -> u64 {
     loaded.inbox.last().map_or(claimed.row.inbox_n, |r| r.n.max(claimed.row.inbox_n))
 }
 

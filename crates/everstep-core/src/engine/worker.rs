@@ -10,10 +10,10 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::task::TaskTracker;
 
-use super::{event::Event, residents::Residents, settle::inbox_n, wakes::Wakes};
+use super::{event::Event, residents::Residents, wakes::Wakes};
 use crate::{
     BoxFuture, Ctx,
     clock::Clock,
@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     /// Of drivers whose turns were settled.
     pub(crate) wakes: Wakes,
     pub(crate) tasks: TaskTracker,
+    /// Places for running steps.
+    pub(crate) steps: Arc<Semaphore>,
     /// Room for runs in memory has become free.
     pub(crate) room: Notify,
     /// The engine's loops end.
@@ -75,6 +77,7 @@ impl Worker {
         Worker {
             store,
             fence,
+            steps: Arc::new(Semaphore::new(settings.running_steps_max.min(Semaphore::MAX_PERMITS))),
             settings,
             clock,
             build,
@@ -160,7 +163,11 @@ impl Worker {
         match exit {
             Ok(Exit::Over) => self.residents.accepted(core.claimed.row.run),
             Ok(Exit::Dropped(error)) => self.take_again(&core.claimed, error),
-            Err(panic) => self.settle_stuck(&core.claimed, core.claimed.row.inbox_n, panicked(&*panic)),
+            Err(panic) => {
+                let stuck = panicked(&*panic);
+                drop(panic);
+                self.read_and_settle(&core.claimed, stuck).await;
+            }
         }
     }
 
@@ -178,11 +185,11 @@ impl Worker {
     /// The driver of a run, or `None` if it was settled without one.
     fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<(Arc<RunCore>, Box<Drive>)> {
         if claimed.row.status == Status::Stuck {
-            self.cancel_stuck(&claimed, &loaded);
+            self.wake_stuck(&claimed, &loaded);
             return None;
         }
         if let Some(stuck) = self.unfit(&claimed, &loaded) {
-            self.settle_stuck(&claimed, inbox_n(&claimed, &loaded), stuck);
+            self.settle_stuck(&claimed, &loaded, stuck);
             return None;
         }
         let first = &loaded.entries[0];
@@ -205,7 +212,7 @@ impl Worker {
                 let detail =
                     format!("the workflow panicked at its call: {}", crate::error::panic_message(&*panic));
                 let stuck = Stuck { reason: StuckReason::Panicked, key: None, detail };
-                self.settle_stuck(&claimed, inbox_n(&claimed, &loaded), stuck);
+                self.settle_stuck(&claimed, &loaded, stuck);
                 return None;
             }
         };
@@ -222,7 +229,7 @@ impl Worker {
         detail: String,
     ) -> Option<(Arc<RunCore>, Box<Drive>)> {
         let stuck = Stuck { reason: StuckReason::Undecodable, key: None, detail };
-        self.settle_stuck(claimed, inbox_n(claimed, loaded), stuck);
+        self.settle_stuck(claimed, loaded, stuck);
         None
     }
 
@@ -245,7 +252,7 @@ impl Worker {
         self.spawn(async move {
             let pause = worker.clock.sleep(REFUSED_PAUSE * refusals);
             tokio::select! { biased; () = worker.stopped.cancelled() => return, () = pause => {} }
-            let again = match worker.store.reopen(worker.fence, run).await {
+            let again = match worker.store.reload(worker.fence, run).await {
                 Ok(Some(again)) => again,
                 Ok(None) => return,
                 Err(error) => return tracing::error!(run = run.0, %error, "a run could not be taken again"),
@@ -253,11 +260,17 @@ impl Worker {
             if refusals == REFUSALS_MAX {
                 let detail = format!("its turns are refused, {refusals} times in a row: {error}");
                 let stuck = Stuck { reason: StuckReason::JournalDamaged, key: None, detail };
-                return worker.settle_stuck(&again, again.row.inbox_n, stuck);
+                return worker.read_and_settle(&again, stuck).await;
             }
             worker.residents.reserve_one();
             worker.load(again);
         });
+    }
+
+    /// For a run that is not in memory any more: a cancel may wait in its inbox.
+    async fn read_and_settle(self: &Arc<Self>, claimed: &Claimed, stuck: Stuck) {
+        let read = self.store.load(claimed.row.run).await;
+        self.settle_stuck(claimed, &read.unwrap_or_else(|_| Loaded::nothing()), stuck);
     }
 
     /// Tells all residents that the engine leaves.

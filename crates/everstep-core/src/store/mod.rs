@@ -23,7 +23,15 @@ mod filter;
 mod loads;
 mod memory;
 
-use std::{any::Any, future::Future, pin::Pin, sync::Arc};
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 pub use bell::{Bell, Ended, Listener};
 pub use error::StoreError;
@@ -187,6 +195,13 @@ pub struct Loaded {
     pub inbox: Vec<Received>,
     /// The attempts that were started and of which no outcome is known, by key.
     pub started: Vec<StartedRow>,
+}
+
+impl Loaded {
+    /// Of a run that was not read.
+    pub(crate) fn nothing() -> Loaded {
+        Loaded { entries: Vec::new(), inbox: Vec::new(), started: Vec::new() }
+    }
 }
 
 /// The name of a message, made by its sender: sent twice, it is one.
@@ -449,8 +464,21 @@ pub struct Transact {
     pub key: Arc<str>,
     /// When.
     pub at: Timestamp,
+    /// Nobody wants it any more. The store looks right before it runs the job, and answers a withdrawn one with
+    /// [`Transact::withdrawn`] instead; one that it has begun goes on to its end.
+    pub withdrawn: Arc<AtomicBool>,
     /// What the store's own extension trait made; another store answers [`StoreError::Unusable`].
     pub job: Box<dyn Any + Send>,
+}
+
+impl Transact {
+    /// The answer to a job that was withdrawn; `None` while it is wanted.
+    pub fn withdrawn(&self) -> Option<Transacted> {
+        self.withdrawn.load(Ordering::Acquire).then(|| {
+            let message = format!("transaction `{}` was withdrawn before it began", self.key);
+            Transacted::RolledBack(Error::engine(crate::ErrorKind::Timeout, crate::Code::TIMEOUT, message))
+        })
+    }
 }
 
 impl std::fmt::Debug for Transact {
@@ -536,7 +564,7 @@ pub trait Store: Inspect + Any {
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>>;
     /// Opens a new load of a run that this worker owns, after a turn of the last one was refused for good; `None` if the
     /// run is not this worker's any more. Whatever load of it is still open ends here.
-    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>>;
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>>;
     /// When the next free run of these workflows becomes due.
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>>;
     /// Runs of this worker that were posted to since they were last asked for. The record of a transactional step is no

@@ -81,7 +81,7 @@ fn claim_one(batch: &mut Batch<'_>, fence: Fence, workflow: i64, mut row: RunRow
 }
 
 /// Takes a run again that this worker owns.
-pub(crate) fn reopen(batch: &mut Batch<'_>, fence: Fence, run: RunId) -> Result<Option<Claimed>, Fault> {
+pub(crate) fn reload(batch: &mut Batch<'_>, fence: Fence, run: RunId) -> Result<Option<Claimed>, Fault> {
     batch.check(fence)?;
     let sql = format!("SELECT {} FROM everstep_run WHERE id = ?1 AND owner = ?2", row::RUN);
     let (conn, texts) = (batch.conn, batch.texts);

@@ -33,6 +33,10 @@ impl Job {
         if let Some(recorded) = self.recorded(batch)? {
             return Ok(recorded);
         }
+        // The last look before it is run: from here on it goes on to its end.
+        if let Some(withdrawn) = self.step.withdrawn() {
+            return Ok(withdrawn);
+        }
         let Some(job) = self.step.job.downcast_mut::<SqliteJob>() else {
             return Err(StoreError::Unusable(
                 "this transaction was made for another store than SQLite".into(),

@@ -51,6 +51,20 @@ async fn an_error_and_a_panic_undo_only_their_own() {
     assert_eq!(desk.number("SELECT sum(cents) FROM account"), 13);
 }
 
+/// Its step ran out of time while it waited for the writer: it is left alone.
+#[tokio::test]
+async fn a_job_that_was_withdrawn_in_the_queue_does_not_run() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let outside = desk.outside();
+    outside.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    let late = run.transact("pay", sql("UPDATE account SET cents = cents - 4 WHERE id = 1"));
+    run.withdrawn.store(true, std::sync::atomic::Ordering::Release);
+    outside.execute_batch("ROLLBACK").expect("ends");
+    assert!(told(late.await).contains("withdrawn before it began"));
+    assert_eq!(desk.number("SELECT cents FROM account"), 10);
+}
+
 /// `OR ROLLBACK` ends the whole transaction, with everybody else's work in it.
 #[tokio::test]
 async fn a_job_that_ends_the_transaction_takes_nobody_with_it() {

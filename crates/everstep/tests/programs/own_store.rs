@@ -87,8 +87,8 @@ impl<S: Store> Store for Counting<S> {
         self.inner.claim(fence, claim)
     }
 
-    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
-        self.inner.reopen(fence, run)
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.inner.reload(fence, run)
     }
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
         self.inner.next_due(workflows)

@@ -59,7 +59,7 @@ impl Content {
         Ok(Claimed { row, load })
     }
 
-    pub(super) fn reopen(
+    pub(super) fn reload(
         &mut self,
         opening: OpeningId,
         fence: Fence,

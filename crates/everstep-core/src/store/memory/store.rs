@@ -56,8 +56,8 @@ impl Store for Memory {
         self.write(|content| content.claim(self.0.number, fence, &claim))
     }
 
-    fn reopen(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
-        self.write(|content| content.reopen(self.0.number, fence, run))
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.write(|content| content.reload(self.0.number, fence, run))
     }
 
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {

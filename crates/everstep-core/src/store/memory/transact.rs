@@ -103,6 +103,9 @@ impl Content {
         if let Some((n, letter)) = run.inbox.iter().find(|(_, letter)| recorded(letter)) {
             return Ok(Transacted::Committed { n: *n, body: letter.body.clone() });
         }
+        if let Some(withdrawn) = step.withdrawn() {
+            return Ok(withdrawn);
+        }
         let Ok(job) = step.job.downcast::<MemoryJob>() else {
             let why = "this transaction was made for another store than the in-memory one";
             return Err(StoreError::Unusable(why.into()));
