@@ -95,12 +95,11 @@ struct Owned {
     crash_seq: i64,
 }
 
-/// Runs of a worker, each with what is wrong with its row, if something is.
-fn owned(
-    batch: &Batch<'_>,
-    worker: WorkerId,
-    limit: usize,
-) -> Result<Vec<(i64, Result<Owned, Fault>)>, Fault> {
+/// A run's id, and what is wrong with its row, if something is.
+type Found = (i64, Result<Owned, Fault>);
+
+/// Runs of a worker.
+fn owned(batch: &Batch<'_>, worker: WorkerId, limit: usize) -> Result<Vec<Found>, Fault> {
     // `wake_at IS NOT NULL` is what lets the partial index answer. Owner 0 is nobody: what is free is not freed.
     let sql = "SELECT id, status, workflow, takeovers, crash_seq FROM everstep_run
                WHERE owner = ?1 AND owner <> 0 AND wake_at IS NOT NULL LIMIT ?2";
@@ -117,7 +116,7 @@ fn read_owned(id: i64, row: &Row<'_>) -> Result<Owned, Fault> {
 }
 
 /// Those whose rows can be used; the others are out of the way.
-fn usable(batch: &mut Batch<'_>, owned: Vec<(i64, Result<Owned, Fault>)>) -> Result<Vec<Owned>, Fault> {
+fn usable(batch: &mut Batch<'_>, owned: Vec<Found>) -> Result<Vec<Owned>, Fault> {
     let mut usable = Vec::new();
     for (id, run) in owned {
         match run {
