@@ -373,6 +373,26 @@ mod tests {
         assert_eq!(settings.await.expect("asks"), (0, true, true));
     }
 
+    /// The end waits for somebody else, but not for ever, and not once per transaction.
+    #[tokio::test]
+    async fn the_end_of_a_store_whose_file_is_held_comes_and_loses_nothing_acknowledged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![run("a")], None).await.expect("starts");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside.execute_batch("BEGIN IMMEDIATE").expect("holds");
+        let waiting: Vec<_> = (0..10_000).map(|n| store.start(vec![run(&format!("b{n}"))], None)).collect();
+        drop(store);
+        for answer in waiting {
+            let answer = answer.await;
+            assert!(matches!(answer, Err(StoreError::Closed(_) | StoreError::Full(_))), "{answer:?}");
+        }
+        outside.execute_batch("ROLLBACK").expect("ends");
+        let store = open(&dir).await;
+        let again = store.start(vec![run("a"), run("b0")], None).await.expect("starts");
+        assert!(matches!(again[..], [Started::Known(..), Started::New(_)]), "{again:?}");
+    }
+
     /// A worker, and the run `a` that it has.
     async fn claimed(store: &Sqlite) -> (Fence, Claimed) {
         let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };

@@ -29,8 +29,8 @@ const LINGER_MAX: Duration = Duration::from_micros(120);
 const YIELD: Duration = Duration::from_micros(150);
 /// For how long after its last commit another process counts as writing.
 const YIELD_FOR: Duration = Duration::from_secs(1);
-/// How long the end of the store waits for somebody else's transaction.
-const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long the end of the store waits for somebody else's transaction, all in all.
+const STOP_WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 /// Payloads of one transaction, a bit more or less: they are in memory twice, and everybody waits for them.
 const BYTES_MAX: usize = 16 << 20;
 /// What a user's transaction counts as.
@@ -66,6 +66,8 @@ pub(crate) struct State {
     company: usize,
     commit_takes: Duration,
     checkpoints: Checkpoints,
+    /// Since the end of the store first had to wait.
+    stopping: Option<Stopwatch>,
     /// What the payloads of the batch fill.
     pages: u64,
 }
@@ -276,12 +278,11 @@ impl Writer<'_> {
     /// Takes the write lock, however long somebody else holds it: he delays us and fails nothing.
     fn begin(&mut self) -> rusqlite::Result<()> {
         let mut wait = Duration::from_micros(100);
-        let mut stopping: Option<Stopwatch> = None;
         loop {
             match self.hot.execute(Hot::Begin, &[]) {
                 Err(error) if is_busy(&error) => {
                     if self.queue.is_stopping()
-                        && stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
+                        && self.state.stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
                     {
                         return Err(error);
                     }

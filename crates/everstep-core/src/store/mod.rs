@@ -560,7 +560,7 @@ pub trait Store: Inspect + Any {
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>>;
     /// Takes due runs, those that are due longest first. Each of the workflows gets its share of the limit (rounded
     /// up); what one does not need goes to the others, and each claim begins with another one, so that no workflow
-    /// waits for ever behind another.
+    /// waits for ever behind another. A run whose row is damaged becomes stuck and keeps nobody from the rest.
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>>;
     /// Opens a new load of a run that this worker owns, after a turn of the last one was refused for good; `None` if the
     /// run is not this worker's any more. Whatever load of it is still open ends here.

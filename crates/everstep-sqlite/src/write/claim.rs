@@ -1,7 +1,7 @@
 //! Runs that a worker takes, and messages for those it has.
 
 use everstep_core::{
-    Change, Timestamp,
+    Change, Status, StuckReason, Timestamp,
     store::{Claim, Claimed, Fence, RunId, RunRow, StoreError},
 };
 use rusqlite::params;
@@ -57,11 +57,14 @@ fn claim_some(
         row::RUN
     );
     let (conn, texts) = (batch.conn, batch.texts);
-    let due = row::all(conn, &sql, params![workflow, due.0, Batch::limit(limit)], |row| {
-        row::run(conn, texts, row)
+    let rows = row::all(conn, &sql, params![workflow, due.0, Batch::limit(limit)], |row| {
+        Ok((row.get(0)?, row::run(conn, texts, row)))
     })?;
-    for row in due {
-        taken.push(claim_one(batch, fence, workflow, row)?);
+    for (run, row) in rows {
+        match row.and_then(|row| claim_one(batch, fence, workflow, row)) {
+            Ok(claimed) => taken.push(claimed),
+            Err(fault) => set_aside(batch, run, fault, Some(due))?,
+        }
     }
     Ok(())
 }
@@ -91,6 +94,47 @@ pub(crate) fn reload(batch: &mut Batch<'_>, fence: Fence, run: RunId) -> Result<
     let workflow = batch.names.intern(conn, NameKind::Workflow, &found.workflow)?;
     batch.close_all(run);
     claim_one(batch, fence, workflow, found).map(Some)
+}
+
+/// Takes a run out of everybody's way whose row cannot be used: it needs a person, and the others must go on. Any other
+/// fault is handed back.
+pub(crate) fn set_aside(
+    batch: &mut Batch<'_>,
+    run: i64,
+    fault: Fault,
+    at: Option<Timestamp>,
+) -> Result<(), Fault> {
+    let why = match &fault {
+        Fault::Refuse(error) => error.to_string(),
+        // Not SQLite's: a value that is none of ours.
+        Fault::Sql(error) if error.sqlite_error().is_none() => error.to_string(),
+        _ => return Err(fault),
+    };
+    let detail = format!("its row is damaged: {why}");
+    tracing::error!(run, %detail, "a run is stuck");
+    let (workflow, status) = batch
+        .conn
+        .prepare_cached("SELECT workflow, status FROM everstep_run WHERE id = ?1")?
+        .query_row([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let status = u8::try_from(status).ok().and_then(Status::from_code);
+    let to = status.filter(|status| status.is_over()).unwrap_or(Status::Stuck);
+    batch
+        .conn
+        .prepare_cached("UPDATE everstep_run SET owner = 0, wake_at = NULL, status = ?2 WHERE id = ?1")?
+        .execute(params![run, to.code()])?;
+    if to == Status::Stuck {
+        batch
+            .conn
+            .prepare_cached(
+                "INSERT INTO everstep_stuck (run, reason, key, detail, at)
+                 SELECT id, ?2, NULL, ?3, ifnull(?4, created_at) FROM everstep_run WHERE id = ?1
+                 ON CONFLICT (run) DO UPDATE
+                 SET reason = excluded.reason, key = excluded.key, detail = excluded.detail, at = excluded.at",
+            )?
+            .execute(params![run, StuckReason::JournalDamaged.code(), detail, at.map(|at| at.0)])?;
+    }
+    batch.count(workflow, status, to);
+    Ok(())
 }
 
 /// A row that breaks the table of statuses.
