@@ -16,7 +16,8 @@ use std::{
 
 use common::{W, engine, engine_with, finish, journal, nap, plain, settings, soon, told, virtual_time};
 use everstep_core::{
-    Ctx, Doubt, ErrorKind, Event, Result, Retry, Settings, Simulation, Status, StuckReason, join, seconds,
+    Ctx, Doubt, ErrorKind, Event, NotDurable, Result, Retry, Settings, Simulation, Status, StuckReason, join,
+    seconds,
     store::{Inspect, Memory, StoreError},
 };
 use futures_util::FutureExt;
@@ -383,5 +384,186 @@ fn inputs_and_errors_of_steps_have_a_limit() {
         assert!(said.contains("at most 1000 bytes") && said.contains("yyyy"), "{said}");
         let largest = journal(&memory).await.iter().map(|e| e.body.bytes.len()).max();
         assert!(largest < Some(1000), "{largest:?}");
+    });
+}
+
+/// More steps want to run than may: the others begin when one has ended, in every run, and none is forgotten.
+#[test]
+fn running_steps_have_a_bound() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (running, most) = (Counter::default(), Counter::default());
+        let (now, noted) = (running.clone(), most.clone());
+        let few = Settings { running_steps_max: 3, ..settings() };
+        let engine = engine_with(&memory, &world, few, move |ctx: Ctx, n| {
+            let (now, noted) = (now.clone(), noted.clone());
+            async move {
+                let steps: Vec<_> = (0..n)
+                    .map(|i| {
+                        let step = ctx.step("s", async || {
+                            noted.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                            nap(10).await;
+                            now.fetch_sub(1, Ordering::SeqCst);
+                            Ok(1u64)
+                        });
+                        step.on_doubt(if i % 2 == 0 { Doubt::Ask } else { Doubt::Retry })
+                    })
+                    .collect();
+                let sum: u64 = futures_util::future::try_join_all(steps).await?.iter().sum();
+                Ok(sum.to_string())
+            }
+        })
+        .await;
+        let mut runs = Vec::new();
+        for n in 1..8 {
+            runs.push((n, engine.start(W, format!("r{n}"), n).await.expect("it starts")));
+        }
+        for (n, run) in runs {
+            assert_eq!(plain(soon(run.result()).await), Ok(n.to_string()));
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+    });
+}
+
+/// The run that is next in line goes before it gets its place: the place is not lost.
+#[test]
+fn a_place_goes_on_to_the_next_when_nobody_takes_it() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let one = Settings { running_steps_max: 1, ..settings() };
+        let engine = engine_with(&memory, &world, one, async |ctx: Ctx, n| {
+            let step = ctx.step("s", async || {
+                nap(1000).await;
+                Ok(1u64)
+            });
+            let done = ctx.timeout(if n == 1 { seconds(1) } else { seconds(100) }, step).await?;
+            Ok(format!("{done:?}"))
+        })
+        .await;
+        let mut runs = Vec::new();
+        for n in 0..4 {
+            runs.push(engine.start(W, format!("r{n}"), n).await.expect("it starts"));
+            nap(10).await;
+        }
+        engine.cancel("r2", "").await.expect("acknowledged");
+        let mut outcomes = Vec::new();
+        for run in runs {
+            outcomes.push(plain(soon(run.result()).await).map_err(|e| e.contains("Cancelled")));
+        }
+        assert_eq!(outcomes[0], Ok("Some(1)".into()));
+        assert_eq!((&outcomes[2], &outcomes[3]), (&Err(true), &Ok("Some(1)".into())), "{outcomes:?}");
+    });
+}
+
+/// A place is held no longer than the run is in memory, even if somebody keeps its `Ctx`.
+#[test]
+fn a_kept_ctx_keeps_no_place() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let one = Settings { running_steps_max: 1, ..settings() };
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = kept.clone();
+        let engine = engine_with(&memory, &world, one, move |ctx: Ctx, n| {
+            keep.lock().expect("unpoisoned").push(ctx.clone());
+            async move {
+                let step = ctx.step("s", async || if n == 0 { std::future::pending().await } else { Ok(n) });
+                Ok(step.await?.to_string())
+            }
+        })
+        .await;
+        engine.start(W, "r0", 0).await.expect("it starts");
+        nap(10).await;
+        let next = engine.start(W, "r1", 1).await.expect("it starts");
+        nap(10).await;
+        engine.cancel("r0", "").await.expect("acknowledged");
+        assert_eq!(plain(soon(next.result()).await).as_deref(), Ok("1"));
+        assert_eq!(kept.lock().expect("unpoisoned").len(), 2);
+    });
+}
+
+/// An await on something that is not durable: an error where tests look for it, a warning where it was asked for.
+#[test]
+fn an_await_on_something_not_durable_is_an_error_in_tests() {
+    virtual_time(async {
+        for not_durable in [None, Some(NotDurable::Warn)] {
+            let (memory, world) = (Memory::default(), Simulation::new(1));
+            let settings = Settings { not_durable, ..settings() };
+            let engine = engine_with(&memory, &world, settings, async |ctx: Ctx, _| {
+                let (send, receive) = tokio::sync::oneshot::channel();
+                ctx.step("a", async || Ok(0u64)).await?;
+                tokio::spawn(async move {
+                    nap(100).await;
+                    let _ = send.send(5u64);
+                });
+                let (said, ()) = join!(receive, ctx.sleep(seconds(1)));
+                Ok(said?.to_string())
+            })
+            .await;
+            let mut events = engine.events();
+            let run = engine.start(W, "r", 7).await.expect("it starts");
+            match plain(soon(run.result()).await) {
+                Ok(outcome) => assert_eq!((outcome.as_str(), not_durable.is_some()), ("5", true)),
+                Err(stuck) => {
+                    assert!(not_durable.is_none() && stuck.contains("endings.rs:"), "{stuck}");
+                    let reason = run.stuck().await.expect("readable").map(|stuck| stuck.reason);
+                    assert_eq!(reason, Some(StuckReason::WaitsForNothing));
+                }
+            }
+            assert!(std::iter::from_fn(|| events.try_next()).any(|e| matches!(e, Event::NotDurable { .. })));
+        }
+    });
+}
+
+/// Its thread comes free after the step is over: the closure never begins.
+#[test]
+fn a_blocking_step_that_is_over_does_not_begin() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    let begun = Counter::default();
+    let counted = begun.clone();
+    runtime.block_on(async move {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let blocker = tokio::task::spawn_blocking(move || busy.recv());
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let counted = counted.clone();
+            async move {
+                let step = ctx.step_blocking("late", move || Ok(counted.fetch_add(1, Ordering::SeqCst)));
+                let code =
+                    step.attempt_timeout(Duration::from_millis(1)).await.expect_err("no thread").code();
+                Ok(code.to_string())
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        assert_eq!(plain(run.result().await).as_deref(), Ok("EV0002"));
+        free.send(()).expect("it listens");
+        let _ = blocker.await;
+        // One thread, in order: whatever had queued up before this has run.
+        tokio::task::spawn_blocking(|| ()).await.expect("it runs");
+    });
+    assert_eq!(begun.load(Ordering::SeqCst), 0);
+}
+
+/// A scope that is made and dropped without being awaited is not open any more.
+#[test]
+fn a_scope_that_was_never_polled_leaves_nothing() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let old = async |ctx: Ctx, _| Ok(ctx.step("create", async || Ok(1u64)).await?.to_string());
+        finish(&memory, &world, old).await.0.expect("it runs");
+        memory.truncate("r", 2);
+        let newer = Settings { build: Some("newer".into()), ..settings() };
+        let engine = engine_with(&memory, &world, newer, async |ctx: Ctx, _| {
+            drop(ctx.scope("dropped", async |ctx| ctx.step("x", async || Ok(1u64)).await));
+            Ok(ctx.step("make", async || Ok(1u64)).await?.to_string())
+        })
+        .await;
+        let report =
+            plain(soon(engine.get(W, "r").await.expect("found").result()).await).expect_err("diverged");
+        assert!(report.contains("asks for step `make`") && !report.contains("`dropped`"), "{report}");
     });
 }

@@ -13,10 +13,10 @@ use common::{
     wrapped::{Wrapped, transaction},
 };
 use everstep_core::{
-    Client, Ctx, Doubt, ErrorKind, Result, Simulation, Status, StuckReason,
+    Client, Ctx, Doubt, ErrorKind, Settings, Simulation,
     journal::{Answer, Kind},
     seconds, select,
-    store::{Inspect, Memory},
+    store::Memory,
 };
 
 type Counter = Arc<AtomicU64>;
@@ -259,14 +259,18 @@ fn a_dropped_transaction_that_committed_is_recorded() {
     });
 }
 
+/// The limit of the settings holds for what a transaction returns.
 #[test]
-fn a_stuck_run_is_left_as_it_was_by_letters_that_do_not_help() {
+fn what_a_transaction_returns_has_a_limit() {
     virtual_time(async {
-        let (memory, world) = (Memory::default(), Simulation::new(1));
-        let engine = engine(&memory, &world, async |_, _| -> Result<String> { panic!("no") }).await;
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let small = Settings { payload_bytes_max: 10, ..settings() };
+        let engine = engine_with(&store, &world, small, async |ctx: Ctx, _| {
+            let large = transaction(&ctx, "large", || Ok(u64::MAX)).await.expect_err("20 digits");
+            Ok(large.code().to_string())
+        })
+        .await;
         let run = engine.start(W, "r", 7).await.expect("it starts");
-        assert_eq!(soon(run.result()).await.expect_err("stuck").kind(), ErrorKind::Stuck);
-        assert_eq!(run.stuck().await.expect("readable").map(|s| s.reason), Some(StuckReason::Panicked));
-        assert_eq!(memory.run("r".into()).await.expect("reads").expect("there").status, Status::Stuck);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("EV0021"));
     });
 }

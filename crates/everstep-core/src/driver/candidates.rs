@@ -156,12 +156,7 @@ impl Drive {
 
     /// Takes the first letter that is of use now.
     fn take_letter(&mut self) -> bool {
-        let letters = self.inbox.letters();
-        if letters.is_empty() {
-            self.core.state().table.forget_keys();
-            return false;
-        }
-        let useful = letters.iter().find_map(|letter| self.use_of(letter));
+        let useful = self.inbox.letters().iter().find_map(|letter| self.use_of(letter));
         match useful {
             Some(Use::Open(candidate)) => self.record(candidate),
             Some(Use::Dropped(orphan)) => self.record_orphan(orphan),

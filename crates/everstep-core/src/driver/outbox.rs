@@ -108,6 +108,9 @@ impl Drive {
     pub(super) fn take(&mut self, letter: Option<u64>) {
         let Some(n) = letter else { return };
         self.inbox.take(n, self.out.next());
+        if self.inbox.letters().is_empty() {
+            self.core.state().table.forget_keys();
+        }
         self.out.parts.takes.push(n);
     }
 

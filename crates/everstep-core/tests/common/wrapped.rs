@@ -13,7 +13,7 @@ use std::{
 
 use everstep_core::{
     Ctx, Result, Status, Step, Stuck, Timestamp,
-    journal::{Entry, Payload},
+    journal::Entry,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Memory,
         MemoryJob, NewRun, Post, Posted, Receipt, Received, RunId, RunRow, Started, Store, StoreError,
@@ -49,9 +49,9 @@ pub fn transaction(
     name: &str,
     body: impl Fn() -> Result<u64> + Clone + Send + 'static,
 ) -> Step<'static, u64> {
-    ctx.transaction_on("memory", name, move |_| {
+    ctx.transaction_on("memory", name, move |recorder| {
         let body = body.clone();
-        let job = MemoryJob(Box::new(move |_| Ok(Payload::json(body()?.to_string()))));
+        let job = MemoryJob(Box::new(move |_| recorder.record(body()?)));
         Box::new(job) as Box<dyn Any + Send>
     })
 }
