@@ -39,7 +39,7 @@ impl Drive {
         if self.core.stopping().is_some() && running == 0 {
             return self.give_back();
         }
-        if !waiting && self.reading.is_none() && self.unsettled() == 0 {
+        if !waiting && self.reading.is_none() && self.all_durable() {
             return self.end_waits_for_nothing();
         }
         if running > 0 && self.look_for_slow() {
