@@ -82,8 +82,12 @@ fn every_foreign_wait_is_reported_with_the_line_before_it() {
     let blocking: Workflow = |ctx, _| {
         Box::pin(async move {
             let (send, receive) = oneshot::channel();
-            tokio::task::spawn_blocking(move || send.send("fed".to_string()));
-            let (fed, ()) = join!(receive, ctx.sleep(seconds(1))); // last before a thread
+            // The thread sends when the function waits, not before.
+            let (go, waits) = std::sync::mpsc::channel();
+            tokio::task::spawn_blocking(move || waits.recv().map(|()| send.send("fed".to_string())));
+            let pause = ctx.sleep(seconds(1)); // last before a thread
+            let (fed, said, ()) = join!(receive, async { go.send(()) }, pause);
+            said?;
             Ok(fed?)
         })
     };
