@@ -23,12 +23,13 @@ impl Drive {
             return true;
         }
         let mut state = self.core.state();
-        self.out.parts.marks.append(&mut state.table.marks);
-        let (orphan, candidate) = match state.table.orphans.pop_front() {
-            Some(orphan) => (Some(orphan), None),
-            None => (None, state.table.candidates.pop_front()),
-        };
-        let asks = state.table.asking.front().map(|(_, stuck)| stuck.clone());
+        let (mut orphan, mut asks) = (None, None);
+        if let Some(aside) = state.table.has_aside() {
+            self.out.parts.marks.append(&mut aside.marks);
+            orphan = aside.orphans.pop_front();
+            asks = aside.asking.front().map(|(_, stuck)| stuck.clone());
+        }
+        let candidate = orphan.is_none().then(|| state.table.candidates.pop_front()).flatten();
         drop(state);
         match (orphan, candidate, asks) {
             (Some(orphan), ..) => self.record_orphan(orphan),
@@ -42,8 +43,8 @@ impl Drive {
 
     /// Whether something has happened that is no entry yet and that no letter told.
     pub(super) fn has_happened(&self) -> bool {
-        let table = &self.core.state().table;
-        !(table.orphans.is_empty() && table.candidates.is_empty())
+        let table = &mut self.core.state().table;
+        !table.candidates.is_empty() || table.has_aside().is_some_and(|aside| !aside.orphans.is_empty())
     }
 
     pub(super) fn record_orphan(&mut self, orphan: Orphan) {
@@ -174,7 +175,8 @@ impl Drive {
         }
         let table = &mut self.core.state().table;
         let Some(op) = table.by_key(&letter.name) else {
-            let step = (kind == LetterKind::Recorded).then(|| table.left.remove(&letter.name)).flatten()?;
+            let step =
+                (kind == LetterKind::Recorded).then(|| table.aside().left.remove(&letter.name)).flatten()?;
             return Some(Use::Dropped(Orphan { step, what: Happened::Known(letter.body.clone()), takes }));
         };
         let slot = table.get(op);

@@ -89,8 +89,12 @@ impl Drive {
             replay = VecDeque::new();
         }
         let mut state = core.state();
-        state.claims = (!live).then(HashMap::new);
-        state.table.rows = loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect();
+        if !live {
+            state.table.aside().claims = Some(HashMap::new());
+        }
+        if !loaded.started.is_empty() {
+            state.table.aside().rows = loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect();
+        }
         drop(state);
         let mut drive = Drive {
             waker: Waker::from(core.root.clone()),
@@ -165,7 +169,9 @@ impl Drive {
         if !self.live {
             self.live = true;
             self.replay = VecDeque::new();
-            self.core.state().claims = None;
+            if let Some(aside) = self.core.state().table.has_aside() {
+                aside.claims = None;
+            }
         }
         if self.next_candidate() || self.fire() || self.start() {
             return Next::Again;
@@ -191,7 +197,7 @@ impl Drive {
         };
         let mut state = self.core.state();
         state.table.granted = None;
-        let stuck = state.stuck.take();
+        let stuck = state.stuck.take().map(|stuck| *stuck);
         let foreign = self.core.root.take_foreign().then_some(state.last_call);
         drop(state);
         let stuck = stuck.or(foreign.and_then(|last_call| self.report_foreign(last_call)));
@@ -274,8 +280,9 @@ impl Drive {
 
     /// Starts registered work, when every earlier entry is durable, this worker may, and there is room.
     fn start(&mut self) -> bool {
-        let state = self.core.state();
-        let has_work = !(state.table.startable.is_empty() && state.table.marking.is_empty());
+        let mut state = self.core.state();
+        let marking = state.table.has_aside().is_some_and(|aside| !aside.marking.is_empty());
+        let has_work = marking || !state.table.startable.is_empty();
         drop(state);
         if !has_work {
             self.room = Room::default();
@@ -298,10 +305,11 @@ impl Drive {
     fn ready_to_begin(&mut self) -> Vec<usize> {
         let mut state = self.core.state();
         let (now, table) = (state.now, &mut state.table);
-        let mut ready: Vec<usize> = std::mem::take(&mut table.marking).into_iter().collect();
-        while let Some(&op) = table.startable.first() {
+        let marked = table.has_aside().map(|aside| std::mem::take(&mut aside.marking));
+        let mut ready: Vec<usize> = marked.into_iter().flatten().collect();
+        while let Some(&op) = table.startable.front() {
             let Some(permit) = self.room.take(&self.core.worker.steps) else { break };
-            table.startable.pop_first();
+            table.startable.pop_front();
             let slot = table.get(op);
             slot.permit = Some(permit);
             if !slot.wants_row(self.suspect) {
@@ -312,7 +320,7 @@ impl Drive {
             slot.row = Some(Row { attempt, began: false });
             self.out.parts.marks.push(Mark::Started(StartedRow { key, attempt, at: now, abandoned: false }));
             table.set_stage(op, Stage::Marked);
-            table.marking.insert(op);
+            table.aside().marking.insert(op);
         }
         ready
     }

@@ -40,7 +40,7 @@ impl Table {
         let slot = self.slots[op].take().expect("closed once");
         self.deadlines.remove(&(slot.deadline, op));
         self.deadlines.remove(&(slot.retry_at, op));
-        if let Some(index) = &mut self.by_key {
+        if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
             index.remove(&slot.key);
         }
         if self.granted == Some(op) {
@@ -58,12 +58,14 @@ impl Table {
     fn leave(&mut self, op: usize, slot: Slot, stage: Stage, now: Timestamp) {
         let happened = slot.happened.then(|| self.forget(op)).flatten();
         let ended = matches!(stage, Stage::Delivered { .. }) || happened.is_some();
-        self.marks.extend(self.mark_of(&slot, ended, now));
+        if let Some(mark) = self.mark_of(&slot, ended, now) {
+            self.aside().marks.push(mark);
+        }
         let step = Dropped { attempt: slot.attempt(), key: slot.key, site: slot.site, input: slot.input };
         match happened {
-            Some((what, takes)) => self.orphans.push_back(Orphan { step, what, takes }),
+            Some((what, takes)) => self.aside().orphans.push_back(Orphan { step, what, takes }),
             None if slot.transacts && !ended && !matches!(stage, Stage::Claimed) => {
-                self.left.insert(step.key.clone(), step);
+                self.aside().left.insert(step.key.clone(), step);
             }
             None => {}
         }
@@ -71,19 +73,24 @@ impl Table {
 
     /// Takes back what happened to an operation; what asks a person has not ended.
     fn forget(&mut self, op: usize) -> Option<(Happened, Option<u64>)> {
-        self.asking.retain(|(asks, _)| *asks != op);
+        if let Some(aside) = self.has_aside() {
+            aside.asking.retain(|(asks, _)| *asks != op);
+        }
         let at = self.candidates.iter().position(|candidate| candidate.op == op)?;
         let candidate = self.candidates.remove(at).expect("just found");
         Some((candidate.what, candidate.takes))
     }
 
     /// A row whose attempt ended, or never began, goes; one whose attempt was cut off says so.
-    fn mark_of(&self, slot: &Slot, ended: bool, now: Timestamp) -> Option<Mark> {
+    fn mark_of(&mut self, slot: &Slot, ended: bool, now: Timestamp) -> Option<Mark> {
         let row = slot.row?;
         if ended || !row.began {
             return Some(Mark::Cleared(slot.key.clone()));
         }
-        let before = self.rows.get(&slot.key).filter(|before| before.attempt == row.attempt);
+        let before = self
+            .has_aside()
+            .and_then(|aside| aside.rows.get(&slot.key))
+            .filter(|before| before.attempt == row.attempt);
         if before.is_some_and(|before| before.abandoned) {
             return None;
         }

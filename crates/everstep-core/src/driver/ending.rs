@@ -34,7 +34,7 @@ impl Drive {
         // A `Ctx` that was kept elsewhere keeps the run's memory, but no place among the running steps.
         self.room = Room::default();
         let mut state = self.core.state();
-        let left = (std::mem::take(&mut state.table), std::mem::take(&mut state.jobs));
+        let left = std::mem::take(&mut state.table);
         drop(state);
         drop(left);
     }
@@ -43,7 +43,9 @@ impl Drive {
     fn end(&mut self, end: End) -> Next {
         let mut parts = std::mem::take(&mut self.out.parts);
         let mut state = self.core.state();
-        parts.marks.append(&mut state.table.marks);
+        if let Some(aside) = state.table.has_aside() {
+            parts.marks.append(&mut aside.marks);
+        }
         // Rows of bodies that were about to begin tell of nothing.
         let unbegun = state.table.iter().filter(|(_, slot)| slot.row.is_some_and(|row| !row.began));
         parts.marks.extend(unbegun.map(|(_, slot)| Mark::Cleared(slot.key.clone())));
@@ -63,7 +65,7 @@ impl Drive {
         }
         self.hear_jobs(&mut Context::from_waker(Waker::noop()));
         loop {
-            let orphan = self.core.state().table.orphans.pop_front();
+            let orphan = self.core.state().table.has_aside().and_then(|aside| aside.orphans.pop_front());
             let Some(orphan) = orphan else { break };
             self.record_orphan(orphan);
         }
@@ -90,8 +92,8 @@ impl Drive {
     /// An entry that was never delivered and that nobody claimed; losers of a race were claimed.
     fn unclaimed_rest(&mut self) -> Option<crate::journal::Entry> {
         let rest = std::mem::take(&mut self.replay);
-        let state = self.core.state();
-        let claims = state.claims.as_ref()?;
+        let mut state = self.core.state();
+        let claims = state.table.claims()?;
         rest.into_iter().find(|entry| entry.key.as_ref().is_some_and(|key| !claims.contains_key(key)))
     }
 

@@ -89,7 +89,12 @@ impl Drive {
         self.next_seq += 1;
         (self.suspect, self.leaving) = (false, 0);
         self.core.count_new_entry(seq);
-        self.out.parts.entries.push(Entry {
+        let entries = &mut self.out.parts.entries;
+        if entries.capacity() == 0 {
+            // Most turns have one entry: room for four would be the largest thing a step makes.
+            entries.reserve_exact(1);
+        }
+        entries.push(Entry {
             seq,
             kind: draft.kind.code(),
             key: draft.key,

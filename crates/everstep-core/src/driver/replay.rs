@@ -43,7 +43,7 @@ impl Drive {
     }
 
     fn deliver_keyed(&mut self, kind: Kind, key: Arc<str>, entry: Entry) -> Next {
-        let claim = self.core.state().claims.as_ref().and_then(|claims| claims.get(&key).copied());
+        let claim = self.core.state().table.claims().and_then(|claims| claims.get(&key).copied());
         let Some((sort, op, site)) = claim else {
             return self.diverged(&entry, "the code has not asked for it");
         };

@@ -2,7 +2,6 @@
 //! driver. One allocation for all of them.
 
 use std::{
-    collections::HashMap,
     panic::Location,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -59,19 +58,12 @@ pub(crate) struct State {
     pub(crate) now: Timestamp,
     /// The last durable call: named when something else wakes the function.
     pub(crate) last_call: Option<&'static Location<'static>>,
-    /// While recorded entries are to come: what was claimed, open or not.
-    pub(crate) claims: Option<HashMap<Arc<str>, Claimant>>,
     pub(crate) ended: bool,
     /// The entry of the failure that was handed to the function last, if nothing was handed to it since.
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
-    pub(crate) stuck: Option<Stuck>,
-    /// Jobs at the store whose transactional step was dropped: the step's key, and what the store will say.
-    pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
+    pub(crate) stuck: Option<Box<Stuck>>,
 }
-
-/// Who claimed a key: the sort of operation, its slot while it is open, its line.
-type Claimant = (Sort, Option<usize>, &'static Location<'static>);
 
 /// What an operation is told when it is polled.
 pub(crate) enum Told {
@@ -118,11 +110,9 @@ impl RunCore {
                 fingerprint: Fingerprint::default(),
                 now: at,
                 last_call: None,
-                claims: None,
                 ended: false,
                 last_failure: None,
                 stuck: None,
-                jobs: Vec::new(),
             }),
             settled: AtomicU64::new(0),
             entries: AtomicU64::new(1),
@@ -260,7 +250,7 @@ impl RunCore {
         state.fingerprint.add(sort as u8 + 1, key, u64::from(site.line()) << 20 | u64::from(site.column()));
         state.last_call = Some(site);
         let op = state.table.claim(key.clone(), sort, site);
-        if let Some(claims) = &mut state.claims {
+        if let Some(claims) = state.table.claims() {
             claims.insert(key.clone(), (sort, Some(op), site));
         }
         op
@@ -368,20 +358,20 @@ impl RunCore {
         let table = &mut self.state().table;
         table.rest(op, Stage::Idle);
         table.get(op).happened = true;
-        table.asking.push_back((op, stuck));
+        table.aside().asking.push_back((op, stuck));
     }
 
     /// A transactional step is dropped while the store has its job: the driver hears what became of it.
     pub(crate) fn leave_job(&self, key: Arc<str>, answer: Answer<Transacted>) {
         let mut state = self.state();
         if !state.ended {
-            state.jobs.push((key, answer));
+            state.table.aside().jobs.push((key, answer));
         }
     }
 
     /// What a step found out needs a person: the operation stays pending and the driver drops the function.
     pub(crate) fn be_stuck(&self, reason: StuckReason, key: &Arc<str>, detail: String) {
-        self.state().stuck.get_or_insert(Stuck { reason, key: Some(key.clone()), detail });
+        self.state().stuck.get_or_insert_with(|| Box::new(Stuck { reason, key: Some(key.clone()), detail }));
     }
 
     /// The operation is over.
@@ -392,9 +382,7 @@ impl RunCore {
             return;
         }
         let key = state.table.close(op, state.now);
-        if let Some(claims) = &mut state.claims
-            && let Some(claim) = claims.get_mut(&key)
-        {
+        if let Some(claim) = state.table.claims().and_then(|claims| claims.get_mut(&key)) {
             claim.1 = None;
         }
     }

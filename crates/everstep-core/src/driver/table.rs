@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     journal::{Failure, Kind, Payload},
-    store::{Mark, StartedRow},
+    store::{Answer, Mark, StartedRow, Transacted},
     stuck::Stuck,
     time::Timestamp,
 };
@@ -190,19 +190,31 @@ pub(crate) struct Table {
     pub(crate) granted: Option<usize>,
     /// How many are delivered and not taken.
     pub(crate) untaken: usize,
-    /// Work to start, in the order of claims.
-    pub(crate) startable: BTreeSet<usize>,
-    /// Work whose started row is on its way.
-    pub(crate) marking: BTreeSet<usize>,
+    /// Work to start, by number, which is nearly always the order of claims; a queue, because a set of one makes and
+    /// frees a node for each step.
+    pub(crate) startable: VecDeque<usize>,
     /// Boxed: a queue keeps its room, and a candidate may hold an error.
     pub(crate) candidates: VecDeque<Box<Candidate>>,
-    /// Steps that need a person. Heard last: what has happened besides is recorded first.
-    pub(crate) asking: VecDeque<(usize, Stuck)>,
     pub(crate) deadlines: BTreeSet<(Timestamp, usize)>,
     /// How many bodies there are.
     pub(crate) running: usize,
     /// Of how many operations something will come.
     awaited: usize,
+    aside: Option<Box<Aside>>,
+}
+
+/// Who claimed a key: the sort of operation, its slot while it is open, its line.
+pub(crate) type Claimant = (Sort, Option<usize>, &'static Location<'static>);
+
+/// What most runs never need: a hundred thousand of them wait in memory, and each byte counts.
+#[derive(Default)]
+pub(crate) struct Aside {
+    /// While recorded entries are to come: what was claimed, open or not.
+    pub(crate) claims: Option<HashMap<Arc<str>, Claimant>>,
+    /// Work whose started row is on its way.
+    pub(crate) marking: BTreeSet<usize>,
+    /// Steps that need a person. Heard last: what has happened besides is recorded first.
+    pub(crate) asking: VecDeque<(usize, Stuck)>,
     /// Operations by key: kept only while letters wait for them.
     pub(super) by_key: Option<HashMap<Arc<str>, usize>>,
     /// Started rows of earlier loads.
@@ -213,11 +225,28 @@ pub(crate) struct Table {
     pub(crate) left: HashMap<Arc<str>, Dropped>,
     /// Outcomes of steps that were dropped: recorded, delivered to nobody.
     pub(crate) orphans: VecDeque<Orphan>,
+    /// Jobs at the store whose step was dropped: its key, and what the store will say.
+    pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
 }
 
 impl Table {
+    /// What most runs never need, made when it is needed.
+    pub(crate) fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// The same, if there is any of it.
+    pub(crate) fn has_aside(&mut self) -> Option<&mut Aside> {
+        self.aside.as_deref_mut()
+    }
+
+    /// What was claimed, while recorded entries are to come.
+    pub(crate) fn claims(&mut self) -> Option<&mut HashMap<Arc<str>, Claimant>> {
+        self.has_aside()?.claims.as_mut()
+    }
+
     pub(crate) fn claim(&mut self, key: Arc<str>, sort: Sort, site: &'static Location<'static>) -> usize {
-        let left = (sort == Sort::Step).then(|| self.rows.get(&key)).flatten();
+        let left = self.aside.as_ref().filter(|_| sort == Sort::Step).and_then(|aside| aside.rows.get(&key));
         let slot = Slot {
             row: left.map(|row| Row { attempt: row.attempt, began: true }),
             // Whoever opens the step again may repeat what that attempt did.
@@ -241,9 +270,9 @@ impl Table {
             warned: false,
             permit: None,
         };
-        let key = self.by_key.is_some().then(|| slot.key.clone());
+        let key = slot.key.clone();
         let op = self.place(slot);
-        if let (Some(index), Some(key)) = (&mut self.by_key, key) {
+        if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
             index.insert(key, op);
         }
         op
@@ -281,15 +310,17 @@ impl Table {
 
     /// The open operation of this key. The first to ask pays for an index, until [`Table::forget_keys`].
     pub(crate) fn by_key(&mut self, key: &str) -> Option<usize> {
-        if self.by_key.is_none() {
-            self.by_key = Some(self.iter().map(|(op, slot)| (slot.key.clone(), op)).collect());
+        if self.aside().by_key.is_none() {
+            self.aside().by_key = Some(self.iter().map(|(op, slot)| (slot.key.clone(), op)).collect());
         }
-        self.by_key.as_ref()?.get(key).copied()
+        self.aside().by_key.as_ref()?.get(key).copied()
     }
 
     /// No letter waits for an operation.
     pub(crate) fn forget_keys(&mut self) {
-        self.by_key = None;
+        if let Some(aside) = self.has_aside() {
+            aside.by_key = None;
+        }
     }
 
     /// Whether something will come of an operation that is open, without the function being polled before.
@@ -319,16 +350,20 @@ impl Table {
     pub(crate) fn register(&mut self, op: usize) {
         let work = self.get(op).sort == Sort::Step;
         self.set_stage(op, if work { Stage::Registered } else { Stage::Idle });
-        if work {
-            self.startable.insert(op);
+        if let (true, Err(at)) = (work, self.startable.binary_search(&op)) {
+            self.startable.insert(at, op);
         }
     }
 
     /// Nothing more happens to it before the driver says so.
     pub(crate) fn rest(&mut self, op: usize, stage: Stage) {
         self.set_stage(op, stage);
-        self.startable.remove(&op);
-        self.marking.remove(&op);
+        if let Ok(at) = self.startable.binary_search(&op) {
+            self.startable.remove(at);
+        }
+        if let Some(aside) = self.has_aside() {
+            aside.marking.remove(&op);
+        }
     }
 
     /// It has until `at`, or pauses until then; whatever its `retry_at` was before no longer counts.

@@ -32,8 +32,10 @@ impl Drive {
         if heard || self.room.poll_free(&self.core.worker.steps, cx) {
             return Next::Again;
         }
-        let state = self.core.state();
-        let (running, waiting) = (state.table.running, state.table.is_waiting() || !state.jobs.is_empty());
+        let mut state = self.core.state();
+        let has_jobs = state.table.has_aside().is_some_and(|aside| !aside.jobs.is_empty());
+        let (running, waiting) = (state.table.running, has_jobs || state.table.is_waiting());
+        let held_back = !state.table.startable.is_empty();
         let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| *at);
         drop(state);
         if self.core.stopping().is_some() && running == 0 {
@@ -47,7 +49,8 @@ impl Drive {
         }
         let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
         let slow = if running > 0 { self.slow_check } else { Timestamp::NEVER };
-        self.set_timer(due.min(slow).min(self.held_back()), cx)
+        let look_again = if held_back { self.held_back() } else { Timestamp::NEVER };
+        self.set_timer(due.min(slow).min(look_again), cx)
     }
 
     /// Whether so much is on its way that timers wait; the next receipt wakes the run.
@@ -77,7 +80,11 @@ impl Drive {
 
     /// What became of the jobs of transactional steps that were dropped: what was committed is recorded.
     pub(super) fn hear_jobs(&mut self, cx: &mut Context<'_>) -> bool {
-        let jobs = std::mem::take(&mut self.core.state().jobs);
+        let jobs = self.core.state().table.has_aside().map(|aside| std::mem::take(&mut aside.jobs));
+        let jobs = jobs.unwrap_or_default();
+        if jobs.is_empty() {
+            return false;
+        }
         let (mut open, mut heard) = (Vec::new(), false);
         for (key, mut answer) in jobs {
             let Poll::Ready(said) = answer.as_mut().poll(cx) else {
@@ -85,14 +92,15 @@ impl Drive {
                 continue;
             };
             heard = true;
-            let table = &mut self.core.state().table;
+            let mut state = self.core.state();
+            let aside = state.table.aside();
             // Perhaps its letter came first.
-            let step = table.left.remove(&key);
+            let step = aside.left.remove(&key);
             if let (Some(step), Ok(Transacted::Committed { n, body })) = (step, said) {
-                table.orphans.push_back(Orphan { step, what: Happened::Known(body), takes: Some(n) });
+                aside.orphans.push_back(Orphan { step, what: Happened::Known(body), takes: Some(n) });
             }
         }
-        self.core.state().jobs.append(&mut open);
+        self.core.state().table.aside().jobs.append(&mut open);
         heard
     }
 
