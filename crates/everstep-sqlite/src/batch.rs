@@ -2,7 +2,7 @@
 
 use everstep_core::{
     Status,
-    store::{Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+    store::{Admitted, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
 };
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -103,7 +103,7 @@ impl<'a> Batch<'a> {
 
     /// What is remembered of an open load of `run` that this worker holds.
     pub(crate) fn held(&self, load: LoadId, run: RunId, fence: Fence) -> Result<Held, StoreError> {
-        if self.closed.contains(&load) {
+        if !self.closed.is_empty() && self.closed.contains(&load) {
             return Err(StoreError::Refused(format!("load {} of run {} has ended", load.0, run.0).into()));
         }
         let held = *self.loads.get(load, run)?;
@@ -121,11 +121,8 @@ impl<'a> Batch<'a> {
         run: RunId,
         seqs: impl IntoIterator<Item = u64>,
     ) -> Result<u64, StoreError> {
-        let before = self.loads.next(load);
-        let next = self.loads.admit(load, run, seqs)?;
-        if let Some(before) = before {
-            self.admitted.push((load, before));
-        }
+        let Admitted { before, next } = self.loads.admit(load, run, seqs)?;
+        self.admitted.push((load, before));
         Ok(next)
     }
 

@@ -45,11 +45,11 @@ impl<X> Loads<X> {
     pub fn get(&self, load: LoadId, run: RunId) -> Result<&X, StoreError> {
         match self.open.get(&load) {
             Some(open) if open.run == run => Ok(&open.extra),
-            _ => Err(refused(format!("load {} of run {} has ended", load.0, run.0))),
+            _ => Err(ended(load, run)),
         }
     }
 
-    /// Lets the entries of these numbers pass, and answers the number of the next one.
+    /// Lets the entries of these numbers pass, and answers the number of the next one; before and after.
     ///
     /// # Errors
     /// [`StoreError::Refused`], and none passes, if the load has ended, or if any of them is not the next.
@@ -58,10 +58,11 @@ impl<X> Loads<X> {
         load: LoadId,
         run: RunId,
         seqs: impl IntoIterator<Item = u64>,
-    ) -> Result<u64, StoreError> {
-        self.get(load, run)?;
-        let open = self.open.get_mut(&load).expect("just seen");
-        let mut next = open.next;
+    ) -> Result<Admitted, StoreError> {
+        let Some(open) = self.open.get_mut(&load).filter(|open| open.run == run) else {
+            return Err(ended(load, run));
+        };
+        let (before, mut next) = (open.next, open.next);
         for seq in seqs {
             if seq != next {
                 return Err(refused(format!("run {}: entry {seq} where {next} is next", run.0)));
@@ -69,7 +70,7 @@ impl<X> Loads<X> {
             next += 1;
         }
         open.next = next;
-        Ok(next)
+        Ok(Admitted { before, next })
     }
 
     /// Takes back what [`Loads::admit`] let pass, when its transaction was rolled back and will be repeated.
@@ -77,11 +78,6 @@ impl<X> Loads<X> {
         if let Some(open) = self.open.get_mut(&load) {
             open.next = next;
         }
-    }
-
-    /// The number of the next entry of an open load.
-    pub fn next(&self, load: LoadId) -> Option<u64> {
-        self.open.get(&load).map(|open| open.next)
     }
 
     /// Ends a load: nothing of it passes any more.
@@ -105,6 +101,19 @@ impl<X> Loads<X> {
     }
 }
 
+/// What [`Loads::admit`] let pass: the number that was next before, and the one that is next now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// For [`Loads::rewind`].
+    pub before: u64,
+    /// The number of the next entry.
+    pub next: u64,
+}
+
+fn ended(load: LoadId, run: RunId) -> StoreError {
+    refused(format!("load {} of run {} has ended", load.0, run.0))
+}
+
 fn refused(why: String) -> StoreError {
     StoreError::Refused(why.into())
 }
@@ -118,15 +127,15 @@ mod tests {
         let mut loads = Loads::default();
         let (run, other) = (RunId(1), RunId(2));
         let load = loads.open(run, 3, ());
-        assert_eq!(loads.admit(load, run, 3..5).ok(), Some(5));
+        assert_eq!(loads.admit(load, run, 3..5).map(|a| a.next).ok(), Some(5));
         assert!(loads.admit(load, run, [4]).is_err(), "written twice");
         assert!(loads.admit(load, run, [6]).is_err(), "a gap before it");
         assert!(loads.admit(load, run, [5, 7]).is_err(), "a gap inside");
         assert!(loads.admit(load, run, [5, u64::MAX]).is_err(), "a gap to the end of numbers");
         assert!(loads.admit(load, other, [5]).is_err(), "another run");
-        assert_eq!(loads.admit(load, run, []).ok(), Some(5));
+        assert_eq!(loads.admit(load, run, []).map(|a| a.next).ok(), Some(5));
         loads.rewind(load, 3);
-        assert_eq!(loads.admit(load, run, [3]).ok(), Some(4));
+        assert_eq!(loads.admit(load, run, [3]).map(|a| a.next).ok(), Some(4));
         loads.close(load);
         assert!(loads.admit(load, run, [4]).is_err(), "ended");
         assert_ne!(loads.open(run, 4, ()), load);

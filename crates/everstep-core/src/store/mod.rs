@@ -36,7 +36,7 @@ use std::{
 pub use bell::{Bell, Ended, Listener};
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
-pub use loads::{LoadId, Loads};
+pub use loads::{Admitted, LoadId, Loads};
 pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
 
 use crate::{

@@ -30,13 +30,12 @@ impl Content {
         if let Some(error) = &self.failing {
             return Err(error.clone());
         }
-        let before = self.loads.next(turn.load);
-        let next = self.loads.admit(turn.load, turn.run, turn.entries.iter().map(|entry| entry.seq))?;
+        let admitted = self.loads.admit(turn.load, turn.run, turn.entries.iter().map(|entry| entry.seq))?;
         let run = self.run(turn.run)?;
         let status = turn.end.as_ref().map(|end| status_after(run, end)).transpose()?;
         let inbox_n = run.row.inbox_n;
         if turn.end.as_ref().and_then(End::inbox_n).is_some_and(|expected| expected != inbox_n) {
-            before.into_iter().for_each(|before| self.loads.rewind(turn.load, before));
+            self.loads.rewind(turn.load, admitted.before);
             return Ok(Settled::Moved { inbox_n });
         }
         run.add_turn(turn);
@@ -45,7 +44,7 @@ impl Content {
             self.loads.close(turn.load);
             self.end(turn.run, end, status, turn.entries.last())?;
         }
-        Ok(Settled::Durable { next })
+        Ok(Settled::Durable { next: admitted.next })
     }
 
     fn end(&mut self, id: RunId, end: &End, status: Status, last: Option<&Entry>) -> Result<(), StoreError> {
