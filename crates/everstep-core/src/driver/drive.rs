@@ -242,8 +242,8 @@ impl Drive {
         let slot = table.get(op);
         slot.arrived = Some(Box::new(arrived));
         slot.expired = None;
-        let (waker, deadline) = (slot.waker.clone(), (slot.deadline, op));
-        table.deadlines.remove(&deadline);
+        let (waker, deadline) = (slot.waker.clone(), slot.deadline);
+        table.deadlines.remove(deadline, op);
         table.untaken += 1;
         if table.untaken == 1 {
             table.granted = Some(op);
@@ -256,11 +256,11 @@ impl Drive {
     fn fire(&mut self) -> bool {
         let mut state = self.core.state();
         let table = &mut state.table;
-        let Some(&(at, op)) = table.deadlines.first() else { return false };
+        let Some((at, op)) = table.deadlines.first() else { return false };
         if at > self.core.worker.clock.now() || self.is_ahead_of_the_disk() {
             return false;
         }
-        table.deadlines.pop_first();
+        table.deadlines.remove(at, op);
         let slot = table.get(op);
         match (slot.sort, slot.stage) {
             (Sort::Timer, _) => {

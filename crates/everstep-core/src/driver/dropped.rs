@@ -38,8 +38,8 @@ impl Table {
         }
         self.rest(op, Stage::Claimed);
         let slot = self.slots[op].take().expect("closed once");
-        self.deadlines.remove(&(slot.deadline, op));
-        self.deadlines.remove(&(slot.retry_at, op));
+        self.deadlines.remove(slot.deadline, op);
+        self.deadlines.remove(slot.retry_at, op);
         if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
             index.remove(&slot.key);
         }

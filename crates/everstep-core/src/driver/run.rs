@@ -275,7 +275,7 @@ impl RunCore {
                 }
                 if let Some(deadline) = wants.deadline {
                     slot.deadline = deadline;
-                    table.deadlines.insert((deadline, op));
+                    table.deadlines.insert(deadline, op);
                 }
                 table.register(op);
                 Told::Wait

@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     dropped::{Dropped, Orphan},
+    due::Due,
     wake::BodyWaker,
 };
 use crate::{
@@ -195,7 +196,7 @@ pub(crate) struct Table {
     pub(crate) startable: VecDeque<usize>,
     /// Boxed: a queue keeps its room, and a candidate may hold an error.
     pub(crate) candidates: VecDeque<Box<Candidate>>,
-    pub(crate) deadlines: BTreeSet<(Timestamp, usize)>,
+    pub(crate) deadlines: Due,
     /// How many bodies there are.
     pub(crate) running: usize,
     /// Of how many operations something will come.
@@ -370,7 +371,9 @@ impl Table {
     pub(crate) fn set_retry_at(&mut self, op: usize, at: Option<Timestamp>) {
         let slot = self.get(op);
         let before = std::mem::replace(&mut slot.retry_at, at.unwrap_or(Timestamp(i64::MIN)));
-        self.deadlines.remove(&(before, op));
-        self.deadlines.extend(at.map(|at| (at, op)));
+        self.deadlines.remove(before, op);
+        if let Some(at) = at {
+            self.deadlines.insert(at, op);
+        }
     }
 }

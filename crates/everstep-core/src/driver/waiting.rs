@@ -36,7 +36,7 @@ impl Drive {
         let has_jobs = state.table.has_aside().is_some_and(|aside| !aside.jobs.is_empty());
         let (running, waiting) = (state.table.running, has_jobs || state.table.is_waiting());
         let held_back = !state.table.startable.is_empty();
-        let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| *at);
+        let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
         drop(state);
         if self.core.stopping().is_some() && running == 0 {
             return self.give_back();

@@ -153,7 +153,7 @@ impl Worker {
 
     /// Everything is boxed: a task keeps room for whatever it ever held, and most runs wait most of the time.
     async fn drive(self: Arc<Self>, taken: Box<(Claimed, Loaded)>) {
-        let Some((core, drive)) = self.prepare(*taken) else {
+        let Some((core, drive)) = self.prepare(unbox(taken)) else {
             self.residents.unreserve(1);
             return;
         };
@@ -164,9 +164,9 @@ impl Worker {
             Ok(Exit::Over) => self.residents.accepted(core.claimed.row.run),
             Ok(Exit::Dropped(error)) => self.take_again(&core.claimed, error),
             Err(panic) => {
-                let stuck = panicked(&*panic);
-                drop(panic);
-                self.read_and_settle(&core.claimed, stuck).await;
+                let (worker, stuck) = (self.clone(), panicked(&*panic));
+                // In a task of its own: this one would keep room for it all the time.
+                self.spawn(async move { worker.read_and_settle(&core.claimed, stuck).await });
             }
         }
     }
@@ -282,6 +282,13 @@ impl Worker {
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(work, &self.runtime);
     }
+}
+
+/// What a box holds. In a function of its own, because a box that is emptied in an async function keeps its memory to the
+/// function's end.
+#[allow(clippy::boxed_local, reason = "to free the box is what it is for")]
+fn unbox<T>(full: Box<T>) -> T {
+    *full
 }
 
 /// The driver itself panicked: a value of the user's did it, in a place where nobody expects one.
