@@ -68,7 +68,7 @@ pub(crate) struct Drive {
     receipt: Arc<dyn Receipt>,
     sent: u64,
     reading: Option<Answer<Vec<Received>>>,
-    events: VecDeque<(u64, Event)>,
+    pub(super) events: VecDeque<(u64, Event)>,
     timer: Option<(Timestamp, Pin<Box<tokio::time::Sleep>>)>,
     slow_check: Timestamp,
     suspect: bool,
@@ -483,7 +483,8 @@ impl Drive {
             return false;
         }
         self.flush();
-        if self.core.settled_turns() < self.sent {
+        // In this order: the store says what is wrong before it counts the turn.
+        if self.core.settled_turns() < self.sent || self.core.is_troubled() {
             return false;
         }
         let mut state = self.core.state();
@@ -607,8 +608,8 @@ impl Drive {
     }
 
     fn tell_what_is_durable(&mut self) {
-        let settled = self.core.settled_turns();
-        while let Some((_, event)) = self.events.pop_front_if(|(turn, _)| *turn <= settled) {
+        let durable = self.core.durable_turns();
+        while let Some((_, event)) = self.events.pop_front_if(|(turn, _)| *turn <= durable) {
             self.core.worker.tell(|| event);
         }
         if self.events.is_empty() && self.events.capacity() > 0 {

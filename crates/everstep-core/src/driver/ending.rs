@@ -132,7 +132,10 @@ impl Drive {
             // The function has returned: a message that comes now comes too late, and stays undelivered.
             Some(End::Finished { inbox_n, .. }) => *inbox_n = moved_to,
             // The message may be what helps: load it anew with it.
-            Some(end @ End::Stuck { .. }) => *end = End::GivenBack { wake_at: Timestamp(0) },
+            Some(end @ End::Stuck { .. }) => {
+                *end = End::GivenBack { wake_at: Timestamp(0) };
+                self.events.retain(|(_, event)| !matches!(event, Event::Stuck { .. }));
+            }
             _ => {}
         }
         self.send(Turn::clone(&turn));

@@ -37,6 +37,7 @@ pub(crate) struct RunCore {
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
     settled: AtomicU64,
+    durable: AtomicU64,
     entries: AtomicU64,
     troubled: AtomicBool,
     nudged: AtomicBool,
@@ -118,6 +119,7 @@ impl RunCore {
                 stuck: None,
             }),
             settled: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             entries: AtomicU64::new(1),
             troubled: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
@@ -146,6 +148,11 @@ impl RunCore {
     /// How many turns the store has answered.
     pub(crate) fn settled_turns(&self) -> u64 {
         self.settled.load(Ordering::Acquire)
+    }
+
+    /// How many turns the store has written. After a refused one it writes none.
+    pub(crate) fn durable_turns(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
     }
 
     pub(crate) fn take_trouble(&self) -> Option<Trouble> {
@@ -349,7 +356,9 @@ fn after_end(what: &str) -> Error {
 impl Receipt for RunCore {
     fn settled(&self, settled: Settled) {
         match settled {
-            Settled::Durable { .. } => {}
+            Settled::Durable { .. } => {
+                self.durable.fetch_add(1, Ordering::AcqRel);
+            }
             Settled::Moved { inbox_n } => self.set_trouble(Trouble::Moved(inbox_n)),
             Settled::Refused(error) => self.set_trouble(Trouble::Refused(error)),
         }
