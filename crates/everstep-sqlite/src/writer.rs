@@ -110,6 +110,8 @@ impl Writer {
                 Tried::Fatal(cause) => {
                     tracing::error!(%cause, "the store is closed: nobody knows what is on the disk. Open it anew");
                     let _ = self.closed.set(cause.clone());
+                    // Whoever waits for the end of a run looks, and hears that nobody will bring it about here.
+                    self.bell.ring_foreign();
                     self.fail_all(&mut ops, &StoreError::Closed(cause));
                 }
             }

@@ -63,7 +63,15 @@ async fn claim(worker: &Arc<Worker>) {
         claimable.mark_unchanged();
         foreign.mark_unchanged();
         let room_is_free = worker.room.notified();
-        let taken = claim_once(worker).await;
+        let taken = match claim_once(worker).await {
+            Ok(taken) => taken,
+            // Nothing will ever be claimed here again, and whoever must know has been told.
+            Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, "no runs could be claimed");
+                Some(0)
+            }
+        };
         if taken == Some(CLAIM_BATCH) {
             continue;
         }
@@ -88,20 +96,17 @@ async fn claim(worker: &Arc<Worker>) {
 }
 
 /// How many runs were taken; `None` if there was no room.
-async fn claim_once(worker: &Arc<Worker>) -> Option<usize> {
+async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
     let limit = worker.reserve(CLAIM_BATCH);
     if limit == 0 {
-        return None;
+        return Ok(None);
     }
     let claim = Claim { workflows: worker.workflows.clone(), due: worker.clock.now(), limit };
-    let claimed = worker.store.claim(worker.fence, claim).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "no runs could be claimed");
-        Vec::new()
-    });
-    let taken = claimed.len();
+    let claimed = worker.store.claim(worker.fence, claim).await;
+    let taken = claimed.as_ref().map_or(0, Vec::len);
     worker.unreserve(limit - taken);
-    claimed.into_iter().for_each(|run| worker.load(run));
-    Some(taken)
+    claimed?.into_iter().for_each(|run| worker.load(run));
+    Ok(Some(taken))
 }
 
 /// Passes messages on to the drivers of the runs they are for.
@@ -112,6 +117,7 @@ async fn nudge(worker: &Arc<Worker>) {
         foreign.mark_unchanged();
         match worker.store.nudged(worker.fence).await {
             Ok(runs) => worker.nudge(runs),
+            Err(StoreError::Closed(_)) => return,
             Err(error) => tracing::warn!(%error, "messages could not be looked for"),
         }
         tokio::select! { biased; _ = inbox.changed() => {}, _ = foreign.changed() => {} }
