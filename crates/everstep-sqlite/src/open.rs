@@ -9,7 +9,7 @@ use std::{
 };
 
 use everstep_core::store::{Bell, Durability, StoreError};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     fault::store_error,
@@ -295,14 +295,20 @@ fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
 
 /// The end of an opening. The last one takes the mark away, if the store was not closed by an error.
 fn close(conn: Connection, lock: &OpenLock, clean: bool) {
+    let mut marked = true;
     if clean && lock.is_last() {
         let _ = conn.busy_timeout(Duration::from_secs(1));
-        if let Err(error) = set_meta(&conn, "open", 0).and_then(|()| checkpoint(&conn, "TRUNCATE")) {
-            tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
+        match set_meta(&conn, "open", 0).and_then(|()| checkpoint(&conn, "TRUNCATE")) {
+            Ok(()) => marked = false,
+            Err(error) => tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost"),
         }
     }
-    // A checkpoint is part of it, when nobody else has the file open.
-    if let Err((_, error)) = conn.close() {
+    // SQLite's own close would write the WAL back and delete it: beside the mark that looks like a lost one, and after
+    // a failed fsync only a new opening may say what is in it.
+    let closed = conn
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, marked)
+        .and_then(|_| conn.close().map_err(|(_, error)| error));
+    if let Err(error) = closed {
         tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
     }
 }
