@@ -11,6 +11,8 @@ const CLAIM_BATCH: usize = 1000;
 const FREE_BATCH: usize = 1000;
 /// Without any wake-up a worker looks for due runs this often: the truth, should a hint be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A store may know of a death at once (`WorkerSeen::gone`): the lease is the bound on silence, not on this.
+const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
 
 /// Spawns all of them; they end with the worker's token.
 pub(super) fn spawn(worker: &Arc<Worker>) {
@@ -143,7 +145,7 @@ async fn take_over(worker: &Arc<Worker>) {
                 }
             }
         }
-        worker.clock.sleep(worker.settings.lease / 4).await;
+        worker.clock.sleep((worker.settings.lease / 4).min(LOOK_FOR_DEAD)).await;
     }
 }
 
