@@ -52,8 +52,8 @@ async fn answer(client: &Client, world: &World, line: &str) -> Result<String, En
         ["answer", id, value] => {
             client.answer(id, Answer::Done { value: value.to_string() }).await.map(|()| "ok".to_string())
         }
-        ["open", gate] => {
-            world.open(gate);
+        ["open", run] => {
+            world.open(run);
             Ok("ok".to_string())
         }
         _ => Ok("no such command".to_string()),

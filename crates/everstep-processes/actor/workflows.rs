@@ -22,7 +22,7 @@ use tokio::sync::watch;
 const CHAIN: Workflow<u64, u64> = Workflow::new("chain");
 /// `n` steps of 4 kB each.
 const BULK: Workflow<u64, u64> = Workflow::new("bulk");
-/// A step that waits for the gate `held`, between two others.
+/// A step that waits for the gate with its run's name, between two others.
 const GATED: Workflow<u64, u64> = Workflow::new("gated");
 /// Counts itself in the user's table, between two steps.
 const COUNTED: Workflow<u64, u64> = Workflow::new("counted");
@@ -68,15 +68,15 @@ impl World {
         Ok(append(&self.0.ledger, &format!("{run} {}", s.key()))?)
     }
 
-    /// Lets everybody pass who waits at this gate, now and later.
-    pub(crate) fn open(&self, gate: &str) {
+    /// Lets the run with this name pass, now or later.
+    pub(crate) fn open(&self, run: &str) {
         self.0.open.send_modify(|open| {
-            open.insert(gate.to_string());
+            open.insert(run.to_string());
         });
     }
 
-    async fn pass(&self, gate: &str) -> Result<()> {
-        self.0.open.subscribe().wait_for(|open| open.contains(gate)).await?;
+    async fn pass(&self, run: &str) -> Result<()> {
+        self.0.open.subscribe().wait_for(|open| open.contains(run)).await?;
         Ok(())
     }
 
@@ -115,7 +115,7 @@ async fn gated(ctx: Ctx, n: u64, world: World) -> Result<u64> {
     ctx.step("before", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
     let held = async |s: StepCtx| {
         world.note(ctx.id(), &s)?;
-        world.pass("held").await
+        world.pass(ctx.id()).await
     };
     ctx.step("held", held).await?;
     ctx.step("after", async |s: StepCtx| world.note(ctx.id(), &s)).await?;

@@ -14,7 +14,7 @@ fn a_killed_process_is_taken_over_at_once() {
     let mut second = stage.worker(DAY_MS);
     second.hears("skips r before");
     second.hears("begins r held 1");
-    second.asks("open held", "ok");
+    second.asks("open r", "ok");
     second.asks("result gated r", "ok 1");
     second.leaves();
     assert_eq!(stage.ledger(), ["r before", "r held", "r held", "r after"]);
@@ -34,7 +34,7 @@ fn a_killed_process_is_taken_over_by_its_neighbour() {
     first.kill();
 
     second.hears("begins r held 1");
-    second.asks("open held", "ok");
+    second.asks("open r", "ok");
     second.asks("result gated r", "ok 1");
     second.leaves();
 }

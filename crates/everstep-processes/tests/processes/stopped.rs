@@ -26,15 +26,15 @@ fn a_stopped_worker_that_goes_on_changes_nothing() {
         matches!(held, Err(TryLockError::WouldBlock)),
         "it is alive and has its lock: the lease alone told"
     );
-    winner.asks("open held", "ok");
+    winner.asks("open r", "ok");
     winner.asks("result gated r", "ok 1");
     let journal = stage.journal("r");
     assert_eq!(journal.len(), 5, "{journal:?}");
 
     // The body it stands in returns, after the run is over.
-    stale.tell("open held");
+    stale.tell("open r");
     stale.signal(Signal::CONT);
-    stale.hears("open held: ok");
+    stale.hears("open r: ok");
     stale.hears("ERROR this worker was fenced");
     // Reading is free, and so is asking; only driving runs is over.
     stale.asks("result gated r", "ok 1");
@@ -43,8 +43,8 @@ fn a_stopped_worker_that_goes_on_changes_nothing() {
         refused.starts_with("EV0123 worker") && refused.contains("another worker has taken over"),
         "{refused}"
     );
-    winner.asks("start gated next 1", "started");
-    winner.asks("result gated next", "ok 1");
+    winner.asks("start chain next 1", "started");
+    winner.asks("result chain next", "ok 1");
     stale.tell("leave");
     stale.hears("left");
 
