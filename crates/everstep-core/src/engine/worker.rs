@@ -272,9 +272,7 @@ impl Worker {
     }
 
     fn end_stuck(&self, stuck: Stuck, loaded: &Loaded, claimed: &Claimed) -> End {
-        let (id, told) = (claimed.row.id.clone(), stuck.clone());
-        tracing::warn!(run = %id, %stuck, "a run is stuck");
-        self.tell(|| Event::Stuck { run: id, reason: told.reason, detail: told.detail });
+        tracing::warn!(run = %claimed.row.id, %stuck, "a run is stuck");
         End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() }
     }
 
@@ -308,6 +306,14 @@ impl Worker {
 
     /// Ends a load that has no driver. A message that comes at the same time gives the run back instead.
     fn settle(self: &Arc<Self>, claimed: &Claimed, entries: Vec<Entry>, takes: Vec<u64>, end: End) {
+        let run = claimed.row.id.clone();
+        let event = match &end {
+            End::Stuck { stuck, .. } => {
+                Some(Event::Stuck { run, reason: stuck.reason, detail: stuck.detail.clone() })
+            }
+            End::Finished { status: Status::Cancelled, .. } => Some(Event::Cancelled { run }),
+            _ => None,
+        };
         let turn = Turn {
             run: claimed.row.run,
             load: claimed.load,
@@ -316,7 +322,7 @@ impl Worker {
             takes,
             end: Some(end),
         };
-        let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone() });
+        let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone(), event });
         self.store.commit(self.fence, turn, &(receipt as Arc<dyn crate::store::Receipt>));
     }
 
@@ -344,12 +350,18 @@ fn inbox_n(claimed: &Claimed, loaded: &Loaded) -> u64 {
 struct SettleReceipt {
     worker: Arc<Worker>,
     claimed: Claimed,
+    /// Told once the end is durable.
+    event: Option<Event>,
 }
 
 impl crate::store::Receipt for SettleReceipt {
     fn settled(&self, settled: Settled) {
         match settled {
-            Settled::Durable { .. } => {}
+            Settled::Durable { .. } => {
+                if let Some(event) = &self.event {
+                    self.worker.tell(|| event.clone());
+                }
+            }
             // A message came: the run is given back and will be loaded with it.
             Settled::Moved { .. } => {
                 let (worker, claimed) = (self.worker.clone(), self.claimed.clone());
@@ -358,7 +370,7 @@ impl crate::store::Receipt for SettleReceipt {
                     let (run, load) = (claimed.row.run, claimed.load);
                     let turn =
                         Turn { run, load, entries: Vec::new(), marks: Vec::new(), takes: Vec::new(), end };
-                    let receipt = Arc::new(SettleReceipt { worker: worker.clone(), claimed });
+                    let receipt = Arc::new(SettleReceipt { worker: worker.clone(), claimed, event: None });
                     worker.store.commit(worker.fence, turn, &(receipt as Arc<dyn crate::store::Receipt>));
                 });
             }
