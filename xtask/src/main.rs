@@ -1,4 +1,4 @@
-//! What CI runs, runnable by hand: `cargo xtask test`, `check`, `doc`.
+//! What CI runs, runnable by hand.
 
 use std::{
     env,
@@ -8,18 +8,25 @@ use std::{
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test    everything that must hold: formatting, lints, all tests, doc tests, examples, the size of the dependency tree
-  check   only formatting and lints
-  help    this text";
+  test       everything that must hold: formatting, lints, all tests, doc tests, examples, the size of the dependency
+             tree; installs the programs that tests use, with apt-get as root
+  check      only formatting and lints
+  bench      our workloads against the raw limit of this disk; what follows goes to everstep-bench
+  help       this text";
 
 /// Different crates that `everstep` may bring along with its default features.
 const CRATES_MAX: usize = 50;
+
+/// Programs that tests use, and Debian's packages with them.
+const PROGRAMS: [(&str, &str); 4] =
+    [("strace", "strace"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("umount", "mount")];
 
 type Step = fn() -> Result<(), String>;
 
 fn main() -> ExitCode {
     let steps: &[(&str, Step)] = match env::args().nth(1).as_deref() {
         Some("test") => &[
+            ("programs", programs),
             ("formatting", formatting),
             ("lints", lints),
             ("tests", tests),
@@ -27,6 +34,7 @@ fn main() -> ExitCode {
             ("documentation", documentation),
             ("dependencies", dependencies),
         ],
+        Some("bench") => &[("benchmarks", bench)],
         Some("check") => &[("formatting", formatting), ("lints", lints)],
         Some("help") | None => {
             println!("{HELP}");
@@ -46,6 +54,40 @@ fn main() -> ExitCode {
     }
     println!("all of {} steps hold", steps.len());
     ExitCode::SUCCESS
+}
+
+/// Installs what tests use and is not there.
+fn programs() -> Result<(), String> {
+    let missing = || PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).collect::<Vec<_>>();
+    if missing().is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing().iter().map(|(_, package)| *package).collect();
+    // Either may fail, without root or without Debian: what counts is what is there afterwards.
+    let _ = run("apt-get", &["update"]);
+    let _ = run("apt-get", &[&["install", "-y", "--no-install-recommends"], &packages[..]].concat());
+    match missing().as_slice() {
+        [] => Ok(()),
+        missing => {
+            let names: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+            let why = "these programs are missing, which tests use, and apt-get could not install them";
+            Err(format!("{why}: {} (Debian: {})", names.join(", "), packages.join(" ")))
+        }
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Not everybody has the system's folders in the path, and root's programs are there.
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.into_iter().any(|folder| folder.join(program).is_file())
+}
+
+fn bench() -> Result<(), String> {
+    let given: Vec<String> = env::args().skip(2).collect();
+    let mut args = vec!["run", "--release", "--package", "everstep-bench", "--locked", "--"];
+    args.extend(given.iter().map(String::as_str));
+    cargo(&args)
 }
 
 fn formatting() -> Result<(), String> {
@@ -99,7 +141,11 @@ fn dependencies() -> Result<(), String> {
 }
 
 fn cargo(args: &[&str]) -> Result<(), String> {
-    println!("$ cargo {}", args.join(" "));
-    let status = Command::new("cargo").args(args).status().map_err(|e| e.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("cargo {} ended with {status}", args.join(" "))) }
+    run("cargo", args)
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    println!("$ {program} {}", args.join(" "));
+    let status = Command::new(program).args(args).status().map_err(|e| format!("{program}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} {} ended with {status}", args.join(" "))) }
 }

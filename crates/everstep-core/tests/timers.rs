@@ -10,7 +10,9 @@ use common::{
 };
 use everstep_core::{
     Client, Ctx, ErrorKind, Result, Retry, Simulation, Status, StepCtx, Timestamp, days, hours,
-    journal::Kind, seconds, store::Memory,
+    journal::Kind,
+    seconds,
+    store::{Inspect, Memory},
 };
 
 const NANOSECOND: Duration = Duration::from_nanos(1);

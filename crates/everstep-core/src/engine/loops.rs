@@ -14,6 +14,9 @@ const LOOK_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Without any wake-up a worker looks for due runs this often: the truth, should a hint be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// A store may know of a death at once (`WorkerSeen::gone`): the lease is the bound on silence, not on this.
+const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
+
 /// Spawns all of them; they end with the worker's token.
 pub(super) fn spawn(worker: &Arc<Worker>) {
     for duty in [Duty::Wake, Duty::Claim, Duty::Nudge, Duty::TakeOver] {
@@ -72,7 +75,15 @@ async fn claim(worker: &Arc<Worker>) {
         claimable.mark_unchanged();
         foreign.mark_unchanged();
         let room_is_free = worker.room.notified();
-        let taken = claim_once(worker).await;
+        let taken = match claim_once(worker).await {
+            Ok(taken) => taken,
+            // Nothing will ever be claimed here again, and whoever must know has been told.
+            Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, "no runs could be claimed");
+                Some(0)
+            }
+        };
         if taken == Some(CLAIM_BATCH) {
             continue;
         }
@@ -97,20 +108,17 @@ async fn claim(worker: &Arc<Worker>) {
 }
 
 /// How many runs were taken; `None` if there was no room.
-async fn claim_once(worker: &Arc<Worker>) -> Option<usize> {
+async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
     let limit = worker.reserve(CLAIM_BATCH);
     if limit == 0 {
-        return None;
+        return Ok(None);
     }
     let claim = Claim { workflows: worker.workflows.clone(), due: worker.clock.now(), limit };
-    let claimed = worker.store.claim(worker.fence, claim).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "no runs could be claimed");
-        Vec::new()
-    });
-    let taken = claimed.len();
+    let claimed = worker.store.claim(worker.fence, claim).await;
+    let taken = claimed.as_ref().map_or(0, Vec::len);
     worker.residents.unreserve(limit - taken);
-    claimed.into_iter().for_each(|run| worker.load(run));
-    Some(taken)
+    claimed?.into_iter().for_each(|run| worker.load(run));
+    Ok(Some(taken))
 }
 
 /// Passes messages on to the drivers of the runs they are for.
@@ -154,7 +162,7 @@ async fn take_over(worker: &Arc<Worker>) {
                 }
             }
         }
-        worker.clock.sleep(worker.settings.lease / 4).await;
+        worker.clock.sleep((worker.settings.lease / 4).min(LOOK_FOR_DEAD)).await;
     }
 }
 

@@ -1,0 +1,157 @@
+//! What the actors run. Each body leaves a line in the ledger: a file that only grows, outside the database.
+
+use std::{
+    collections::HashSet,
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use everstep::{
+    Builder, Ctx, Error, Result, StepCtx, With, Workflow,
+    sqlite::{
+        Transaction as _,
+        rusqlite::{Connection, OpenFlags},
+    },
+};
+use tokio::sync::watch;
+
+/// `n` small steps in a row.
+const CHAIN: Workflow<u64, u64> = Workflow::new("chain");
+/// `n` steps of 4 kB each.
+const BULK: Workflow<u64, u64> = Workflow::new("bulk");
+/// A step that waits for the gate with its run's name, between two others.
+const GATED: Workflow<u64, u64> = Workflow::new("gated");
+/// Counts itself in the user's table, between two steps.
+const COUNTED: Workflow<u64, u64> = Workflow::new("counted");
+/// A step that lasts for `n` beats of its worker.
+const SLOW: Workflow<u64, u64> = Workflow::new("slow");
+/// A step that always asks a person.
+const ASKS: Workflow<u64, u64> = Workflow::new("asks");
+/// All of them.
+pub(crate) const ALL: [Workflow<u64, u64>; 6] = [CHAIN, BULK, GATED, COUNTED, SLOW, ASKS];
+
+pub(crate) fn register(builder: Builder<With<World>>) -> Builder<With<World>> {
+    builder
+        .register(CHAIN, chain)
+        .register(BULK, bulk)
+        .register(GATED, gated)
+        .register(COUNTED, counted)
+        .register(SLOW, slow)
+        .register(ASKS, asks)
+}
+
+/// The world outside the workflows.
+#[derive(Clone, Default)]
+pub(crate) struct World(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    database: PathBuf,
+    ledger: PathBuf,
+    open: watch::Sender<HashSet<String>>,
+}
+
+impl World {
+    pub(crate) fn new(database: &str, ledger: &str) -> World {
+        World(Arc::new(Inner {
+            database: database.into(),
+            ledger: ledger.into(),
+            open: watch::Sender::default(),
+        }))
+    }
+
+    /// A body was here.
+    fn note(&self, run: &str, s: &StepCtx) -> Result<()> {
+        Ok(append(&self.0.ledger, &format!("{run} {}", s.key()))?)
+    }
+
+    /// Lets the run with this name pass, now or later.
+    pub(crate) fn open(&self, run: &str) {
+        self.0.open.send_modify(|open| {
+            open.insert(run.to_string());
+        });
+    }
+
+    async fn pass(&self, run: &str) -> Result<()> {
+        self.0.open.subscribe().wait_for(|open| open.contains(run)).await?;
+        Ok(())
+    }
+
+    /// How often a worker has renewed its lease.
+    fn beats(&self, worker: i64) -> Result<i64> {
+        let connection = Connection::open_with_flags(&self.0.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok(connection
+            .query_row("SELECT beat FROM everstep_worker WHERE id = ?1", [worker], |row| row.get(0))?)
+    }
+}
+
+/// Appends one line, whole, whoever else appends.
+pub(crate) fn append(ledger: &Path, line: &str) -> std::io::Result<()> {
+    OpenOptions::new().create(true).append(true).open(ledger)?.write_all(format!("{line}\n").as_bytes())
+}
+
+async fn chain(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    for _ in 0..n {
+        ctx.step("link", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
+    }
+    Ok(n)
+}
+
+async fn bulk(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    for _ in 0..n {
+        let fill = async |s: StepCtx| {
+            world.note(ctx.id(), &s)?;
+            Ok("x".repeat(4000))
+        };
+        ctx.step("fill", fill).await?;
+    }
+    Ok(n)
+}
+
+async fn gated(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    ctx.step("before", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
+    let held = async |s: StepCtx| {
+        world.note(ctx.id(), &s)?;
+        world.pass(ctx.id()).await
+    };
+    ctx.step("held", held).await?;
+    ctx.step("after", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
+    Ok(n)
+}
+
+async fn counted(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    ctx.step("before", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
+    let id = ctx.id().to_string();
+    let rows =
+        ctx.transaction("count", move |tx| Ok(tx.execute("INSERT INTO counted (run) VALUES (?1)", [&id])?));
+    let rows = rows.await?;
+    ctx.step("after", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
+    Ok(n + rows as u64)
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "time passes in this body until its worker has beaten often enough"
+)]
+async fn slow(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    let last = async |s: StepCtx| {
+        world.note(ctx.id(), &s)?;
+        let until = world.beats(s.fence_number())? + i64::try_from(n)?;
+        while world.beats(s.fence_number())? < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(n)
+    };
+    ctx.step("last", last).await
+}
+
+async fn asks(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    let ask = async |s: StepCtx| {
+        world.note(ctx.id(), &s)?;
+        Err(Error::from("nobody but a person knows"))
+    };
+    Ok(n + ctx.step("ask", ask).then_stuck().await.unwrap_or(0u64))
+}
