@@ -141,6 +141,7 @@ fn every_order_is_every_order() {
 }
 
 /// `join_all`: four branches of a scope each, the same names in each.
+/// faults.md rows 9 and 14: whoever ends first, no step that is recorded runs again, and nothing after a join twice.
 #[test]
 fn joined_scopes_replay_in_every_order() {
     let live = in_every_order(4, |ctx, given, takes| {
@@ -450,6 +451,7 @@ fn tokios_select_replays_whatever_it_draws() {
 }
 
 /// Losers of both kinds of `select!` stop where they stand, and nothing of them begins again on replay.
+/// faults.md row 30.
 #[test]
 fn losers_are_cancelled_once() {
     let (began, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

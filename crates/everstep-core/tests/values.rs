@@ -19,6 +19,7 @@ fn draw(ctx: &Ctx) -> String {
     format!("{} {} {}", ctx.random(), ctx.uuid(), ctx.random())
 }
 
+/// faults.md row 30: seeds and times do not change on replay.
 #[test]
 fn free_values_are_equal_on_every_replay() {
     let out = check_replays(async |ctx: Ctx, _| {

@@ -123,6 +123,7 @@ mod tests {
         }
     }
 
+    /// faults.md row 39: a WAL that readers hold up is bounded again once they leave.
     #[test]
     fn the_wal_begins_anew_as_soon_as_nobody_is_in_the_way() {
         let mut desk = Desk::new();

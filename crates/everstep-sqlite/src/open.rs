@@ -414,6 +414,7 @@ fn lost_wal(path: &Path) -> StoreError {
 mod tests {
     use super::*;
 
+    /// faults.md row 1: the WAL-reset bug.
     #[test]
     fn an_old_sqlite_is_refused() {
         assert!(check_library(3_051_003).is_ok());

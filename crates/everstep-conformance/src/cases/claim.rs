@@ -80,6 +80,7 @@ pub(crate) async fn a_run_is_claimed_once(desk: Desk) {
     assert!(other.claims(claim()).await.is_empty(), "nor by another");
 }
 
+/// faults.md row 22: who loses a race for one run gets another.
 pub(crate) async fn racing_claims_share_the_runs(desk: Desk) {
     let others = [desk.clone(), desk.another().await];
     start_some(&desk, "flow", 40).await;

@@ -186,6 +186,7 @@ pub(crate) async fn letters_are_numbered_densely_from_1(desk: Desk) {
     assert_eq!(told, [(1, 9), (2, 3), (3, 7), (4, 1)]);
 }
 
+/// faults.md row 29: numbers come from the run, not from a sequence.
 pub(crate) async fn racing_letters_are_numbered_densely(desk: Desk) {
     let other = desk.another().await;
     let run = desk.start_pending("a").await;

@@ -58,6 +58,7 @@ pub(crate) async fn a_number_is_written_once(desk: Desk) {
     assert_eq!(desk.loaded(load.run).await.entries[1..], steps(1..3));
 }
 
+/// faults.md row 23: status and journal change together or not at all.
 pub(crate) async fn a_refused_turn_writes_nothing(desk: Desk) {
     let mut load = desk.worker().await.start("a").await;
     desk.post(post("a", 1)).await;
@@ -147,6 +148,7 @@ pub(crate) async fn a_load_that_never_was_is_refused(desk: Desk) {
     assert_eq!(desk.seqs(load.run).await, [0]);
 }
 
+/// faults.md row 11: a late executor cannot write over an outcome.
 pub(crate) async fn after_its_end_everything_of_a_load_is_refused(desk: Desk) {
     let worker = desk.worker().await;
     let ends = [finished(Status::Failed, 0), parked(Some(at(5000)), 0), stuck_end(0), given_back(at(5000))];

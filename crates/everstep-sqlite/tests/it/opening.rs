@@ -68,6 +68,7 @@ fn the_users_tables_and_version_stay_as_they_are() {
     assert_eq!(desk.number("SELECT x FROM mine"), 1);
 }
 
+/// faults.md row 37.
 #[test]
 fn migrations_that_race_make_one_schema() {
     let desk = Desk::new();
@@ -98,6 +99,7 @@ fn crashed(desk: &Desk, suffixes: &[&str]) -> Desk {
     copy
 }
 
+/// faults.md row 40: a deleted WAL is never passed over.
 #[tokio::test]
 async fn a_lost_wal_is_refused_unless_it_is_accepted() {
     let desk = Desk::new();
