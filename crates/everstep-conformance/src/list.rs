@@ -23,6 +23,7 @@ start {
     a_used_id_is_not_adopted "A known run belongs to whoever has it.";
     only_marked_starts_are_claimed "A worker without room starts runs for others.";
     without_a_worker_nothing_is_claimed "A client has no memory for runs.";
+    a_claimed_start_begins_when_it_is_started "Who starts a run and has it at once need not ask when it began.";
     a_start_for_later_waits_for_its_time "A run is not claimed before it is due.";
     a_start_with_a_trace_is_the_same_run "A trace context is carried along and decides nothing.";
     a_run_begins_with_entry_0 "A call with a run that does not is refused whole.";
@@ -46,6 +47,8 @@ claim {
     claims_begin_with_another_workflow_each "Also claims of single runs reach every workflow.";
     a_workflow_named_twice_gives_each_run_once "A workflow that is named twice is one workflow.";
     a_fenced_worker_claims_nothing "A stale worker gets no more runs.";
+    a_run_begins_with_its_first_claim "What its function waits for first counts from when a worker took it, which is kept.";
+    a_run_begins_once "Later claims, letters, cuts and the deaths of its workers do not make it begin anew.";
     an_owned_run_can_be_taken_again "After a refused turn its worker reads a run anew; the load before is over.";
     only_the_owner_takes_a_run_again "A run that is free, over or somebody else's is not taken by name.";
     the_next_due_run_is_told "A worker sleeps until the earliest free run of its workflows.";

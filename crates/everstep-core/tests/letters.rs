@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use std::time::Duration;
 
@@ -224,13 +224,21 @@ fn a_dropped_transaction_that_committed_is_recorded() {
             let (store, world) = (Wrapped::default(), Simulation::new(1));
             let commits = Counter::default();
             let (counted, kept) = (commits.clone(), store.clone());
+            let dying = Arc::new(AtomicBool::new(dies));
             let workflow = move |ctx: Ctx, _| {
-                let (counted, kept) = (counted.clone(), kept.clone());
+                let (counted, kept, dying) = (counted.clone(), kept.clone(), dying.clone());
+                // The store comes to the job; what it does after that is lost with the worker, if that dies.
+                let commit = move || {
+                    kept.release_jobs();
+                    if dying.swap(false, Ordering::SeqCst) {
+                        kept.memory.hold_commits();
+                    }
+                };
                 async move {
                     let body = move || Ok(counted.fetch_add(1, Ordering::SeqCst));
                     select! {
-                        // It wins; the store comes to the job in the very poll that drops it.
-                        _ = async { ctx.sleep(seconds(1)).await; kept.release_jobs(); } => {}
+                        // It wins; the job is committed in the very poll that drops its step.
+                        _ = async { ctx.sleep(seconds(1)).await; commit(); } => {}
                         _ = transaction(&ctx, "tx", body) => {}
                     }
                     ctx.sleep(seconds(10)).await;
@@ -240,10 +248,6 @@ fn a_dropped_transaction_that_committed_is_recorded() {
             store.hold_jobs();
             let first = engine_with(&store, &world, settings(), workflow.clone()).await;
             first.start(W, "r", 7).await.expect("it starts");
-            if dies {
-                nap(1000).await;
-                store.memory.hold_commits();
-            }
             nap(2000).await;
             drop(first);
             let lost = store.memory.release_commits();

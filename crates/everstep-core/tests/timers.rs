@@ -5,10 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{W, check_cuts, check_replays, engine, journal, plain, run_once, settle, told, virtual_time};
+use common::{
+    W, check_cuts, check_replays, engine, finish, journal, plain, run_once, settle, told, virtual_time,
+};
 use everstep_core::{
-    Ctx, ErrorKind, Result, Retry, Simulation, Status, StepCtx, days, hours, journal::Kind, seconds,
-    store::Memory,
+    Client, Ctx, ErrorKind, Result, Retry, Simulation, Status, StepCtx, Timestamp, days, hours,
+    journal::Kind,
+    seconds,
+    store::{Inspect, Memory},
 };
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
@@ -246,4 +250,98 @@ fn a_timer_is_recorded_once_at_its_deadline() {
     assert_eq!(kinds, [Kind::Started, Kind::TimerFired, Kind::Completed]);
     assert!(journal[1].at.since(journal[0].at) >= days(1));
     assert!(journal[1].at.since(journal[0].at) < days(1) + seconds(1));
+}
+
+/// What is the first thing of its run, and lasts: nothing is recorded before it ends.
+const FIRST_WAITS: [Waits; 3] = [WAITS[0], WAITS[1], |ctx, wait| {
+    Box::pin(async move {
+        let never = async || std::future::pending::<Result<()>>().await;
+        assert!(ctx.step("slow", never).timeout(wait).await.is_err());
+        Ok("slept".into())
+    })
+}];
+
+/// The content as a worker leaves it that dies now, with entry 0 as the whole journal of run `r`.
+fn crash(memory: &Memory) -> Memory {
+    let left = memory.fork();
+    left.truncate("r", 1);
+    left
+}
+
+/// When run `r` began, if it recorded that, and when it was over; hours after its start.
+async fn began_and_over(memory: &Memory) -> (Option<f64>, f64) {
+    let entries = journal(memory).await;
+    let after = |at: Timestamp| at.since(entries[0].at).as_secs_f64() / 3600.0;
+    let began = entries.iter().find(|entry| entry.known_kind() == Some(Kind::Began));
+    let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
+    assert!(began.is_none_or(|entry| Some(entry.at) == row.began_at), "to the microsecond");
+    (began.map(|entry| after(entry.at)), after(entries.last().expect("over").at))
+}
+
+/// A worker that came back found entry 0 alone, took the run for one that had waited for a worker until now, and let it
+/// begin at that moment: a sleep of ten hours then took nineteen, and timeouts began anew with every restart.
+#[test]
+fn a_first_wait_is_not_prolonged_by_restarts() {
+    for waits in FIRST_WAITS {
+        for (away, over_at) in [(hours(9), 10.0), (hours(11), 11.0)] {
+            virtual_time(async {
+                let (memory, world) = (Memory::default(), Simulation::new(1));
+                let workflow = move |ctx: Ctx, _| waits(ctx, hours(10));
+                let first = engine(&memory, &world, workflow).await;
+                first.start(W, "r", 7).await.expect("it starts");
+                settle().await;
+                let memory = crash(&memory);
+                tokio::time::advance(away / 2).await;
+                // Comes, and leaves before anything is recorded.
+                let second = engine(&memory, &world, workflow).await;
+                settle().await;
+                drop(second);
+                settle().await;
+                let third = engine(&memory, &world, workflow).await;
+                settle().await;
+                let memory = crash(&memory);
+                drop(third);
+                tokio::time::advance(away / 2).await;
+                assert_eq!(journal(&memory).await.len(), 1);
+                assert_eq!(finish(&memory, &world, workflow).await.0.as_deref(), Ok("slept"));
+                let (began, over) = began_and_over(&memory).await;
+                assert_eq!(began, None);
+                assert!(over >= over_at && over < over_at + 0.01, "over after {over} h, away for {away:?}");
+            });
+        }
+    }
+}
+
+/// A run that a client started five hours before a worker came begins when that worker takes it, also if the worker dies
+/// before the entry that says so is durable.
+#[test]
+fn a_first_wait_of_a_run_that_begins_late_counts_from_then() {
+    for waits in FIRST_WAITS {
+        for deaths in 0..3 {
+            virtual_time(async {
+                let (mut memory, world) = (Memory::default(), Simulation::new(1));
+                let workflow = move |ctx: Ctx, _| waits(ctx, hours(10));
+                Client::simulated(memory.clone(), &world).start(W, "r", 7).await.expect("it starts");
+                tokio::time::advance(hours(5)).await;
+                for _ in 0..deaths {
+                    memory.hold_commits();
+                    let dying = engine(&memory, &world, workflow).await;
+                    settle().await;
+                    memory = crash(&memory);
+                    drop(dying);
+                    tokio::time::advance(hours(4)).await;
+                }
+                let last = engine(&memory, &world, workflow).await;
+                settle().await;
+                assert_eq!(journal(&memory).await.len(), 2, "that it began, and nothing else");
+                drop(last);
+                tokio::time::advance(hours(1)).await;
+                assert_eq!(finish(&memory, &world, workflow).await.0.as_deref(), Ok("slept"));
+                let (began, over) = began_and_over(&memory).await;
+                let began = began.expect("recorded");
+                assert!((5.0..5.01).contains(&began), "began after {began} h, {deaths} deaths");
+                assert!((15.0..15.01).contains(&over), "over after {over} h, {deaths} deaths");
+            });
+        }
+    }
 }

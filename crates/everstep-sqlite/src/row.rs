@@ -19,7 +19,7 @@ use crate::{fault::Fault, names::Texts};
 pub(crate) const RUN: &str = "id, text_id, workflow, status, owner, wake_at, inbox_n, generation,
     CASE WHEN takeovers > 0 AND crash_seq < (SELECT max(seq) FROM everstep_journal WHERE run = everstep_run.id)
          THEN 0 ELSE takeovers END,
-    created_at, finished_at";
+    created_at, began_at, finished_at";
 
 /// The columns of an entry, for [`entry`].
 pub(crate) const ENTRY: &str =
@@ -41,7 +41,8 @@ pub(crate) fn run(conn: &Connection, texts: &Texts, row: &Row<'_>) -> Result<Run
         generation: row.get(7)?,
         takeovers: row.get(8)?,
         created_at: Timestamp(row.get(9)?),
-        finished_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+        began_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+        finished_at: row.get::<_, Option<i64>>(11)?.map(Timestamp),
     })
 }
 

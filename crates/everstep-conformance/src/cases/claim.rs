@@ -10,7 +10,9 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::{Heard, Load},
-    sample::{at, claim, claim_of, given_back, names, parked, post, run_of, steps},
+    sample::{
+        at, claim, claim_of, cut, finished, given_back, names, parked, post, revive, run_of, steps, stuck_end,
+    },
 };
 
 /// Runs `{workflow} 0`, `{workflow} 1`, ..., each due a microsecond after the other.
@@ -202,6 +204,43 @@ pub(crate) async fn a_run_that_waits_for_no_time_is_not_due(desk: Desk) {
     assert_eq!(load.ends(parked(None, 0)).await, Heard::Next(1));
     assert_eq!(desk.store.next_due(names(&["flow"])).await.expect("asks"), None);
     assert!(worker.claims(Claim { due: Timestamp::NEVER, ..claim() }).await.is_empty());
+}
+
+pub(crate) async fn a_run_begins_with_its_first_claim(desk: Desk) {
+    let worker = desk.worker().await;
+    desk.start_pending("a").await;
+    worker.claims(Claim { due: Timestamp(0), ..claim() }).await;
+    assert_eq!(desk.row("a").await.began_at, None, "a claim that does not take it");
+    let claimed = worker.claims(Claim { due: at(50), ..claim() }).await;
+    assert_eq!(claimed[0].row.began_at, Some(at(50)));
+    assert_eq!(desk.row("a").await.began_at, Some(at(50)));
+}
+
+pub(crate) async fn a_run_begins_once(desk: Desk) {
+    let (worker, taker) = (desk.worker().await, desk.another().await.worker().await);
+    let began = Some(at(50));
+    let run = desk.start_pending("a").await;
+    let load = worker.claims(Claim { due: at(50), ..claim() }).await[0].load;
+    let mut load = Load::new(&worker, run, load);
+    assert_eq!(load.ends(parked(None, 0)).await, Heard::Next(1));
+    assert_eq!(desk.row("a").await.began_at, began, "parked");
+    desk.post(post("a", 1)).await;
+    let (claimed, _) = worker.claims_one().await;
+    assert_eq!(claimed.row.began_at, began, "claimed again, with a letter");
+    let again = desk.store.reload(worker.fence, run).await.expect("it answers").expect("it is this worker's");
+    assert_eq!(again.row.began_at, began, "reloaded");
+    taker.takes_over(&worker).await;
+    assert_eq!(desk.row("a").await.began_at, began, "freed");
+    let (claimed, mut load) = taker.claims_one().await;
+    assert_eq!(claimed.row.began_at, began, "taken over");
+    assert_eq!(load.ends(stuck_end(1)).await, Heard::Next(1));
+    desk.post(revive("a", 2)).await;
+    assert!(desk.cut(cut(run, 2, 1)).await.expect("cuts"));
+    assert_eq!(desk.row("a").await.began_at, began, "set going by people");
+    let (claimed, mut load) = taker.claims_one().await;
+    let turn = Turn { entries: steps(1..2), end: finished(Status::Completed, 2), ..load.turn() };
+    assert_eq!(load.commit(turn).await, Heard::Next(2));
+    assert_eq!((claimed.row.began_at, desk.row("a").await.began_at), (began, began), "over");
 }
 
 pub(crate) async fn an_owned_run_can_be_taken_again(desk: Desk) {

@@ -199,6 +199,7 @@ pub(crate) async fn every_time_comes_back_in_rows(desk: Desk) {
         assert_eq!((row.created_at, row.wake_at), (time, Some(time)));
         let claimed = worker.claims(Claim { due: time, ..claim() }).await;
         assert_eq!(claimed.len(), 1, "due at {time:?}");
+        assert_eq!((claimed[0].row.began_at, desk.row(&id).await.began_at), (Some(time), Some(time)));
         let mut load = worker.load(&claimed[0]);
         let end = Some(End::Finished { status: Status::Completed, inbox_n: 0, at: time });
         assert_eq!(load.ends(end).await, Heard::Next(1));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everstep_core::{
     Status,
-    journal::Kind,
+    journal::{Entry, Kind},
     store::{NewRun, Started, StoreError, Turn},
 };
 
@@ -21,7 +21,7 @@ pub(crate) async fn a_new_run_is_pending_with_its_first_entry(desk: Desk) {
     assert_eq!((row.run, &*row.id, &*row.workflow), (run, "a", "flow"));
     assert_eq!((row.status, row.owner, row.wake_at), (Status::Pending, None, Some(at(0))));
     assert_eq!((row.inbox_n, row.generation, row.takeovers), (0, 0, 0));
-    assert_eq!((row.created_at, row.finished_at), (new_run("a").first.at, None));
+    assert_eq!((row.created_at, row.began_at, row.finished_at), (new_run("a").first.at, None, None));
     let loaded = desk.loaded(run).await;
     assert_eq!(loaded.entries, [new_run("a").first]);
     assert!(loaded.inbox.is_empty() && loaded.started.is_empty());
@@ -168,6 +168,15 @@ pub(crate) async fn without_a_worker_nothing_is_claimed(desk: Desk) {
     desk.start(vec![NewRun { claim: true, ..new_run("a") }]).await;
     assert_eq!(desk.row("a").await.owner, None);
     assert_eq!(desk.worker().await.claims_ids(claim()).await, ["a"]);
+}
+
+pub(crate) async fn a_claimed_start_begins_when_it_is_started(desk: Desk) {
+    let worker = desk.worker().await;
+    let first = Entry { at: at(70), ..new_run("a").first };
+    let (_, claimed) = worker.start_all(vec![NewRun { first, due: at(90), ..new_run("a") }]).await;
+    assert_eq!(claimed[0].row.began_at, Some(at(70)));
+    let row = desk.row("a").await;
+    assert_eq!((row.created_at, row.began_at), (at(70), Some(at(70))));
 }
 
 pub(crate) async fn a_start_for_later_waits_for_its_time(desk: Desk) {

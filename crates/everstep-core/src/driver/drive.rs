@@ -118,15 +118,19 @@ impl Drive {
         drive
     }
 
-    /// A run that did not begin when it was started does not live in the past.
+    /// A run that did not begin when it was started does not live in the past. It began when it was first taken into
+    /// memory, by whichever worker: one that comes back must not move the run's time, or what the run waits for first
+    /// would begin anew.
     fn begin(&mut self) {
         let row = &self.core.claimed.row;
         if self.live {
-            let now = self.core.worker.clock.now();
-            let late = now.since(row.created_at) > self.core.worker.settings.began_after;
-            if late {
-                self.append(Draft::new(Kind::Began, Payload::default()));
-            }
+            let late =
+                |began: &Timestamp| began.since(row.created_at) > self.core.worker.settings.began_after;
+            let Some(began) = row.began_at.filter(late) else { return };
+            self.append(Draft::new(Kind::Began, Payload::default()));
+            // Not the present moment: a worker that dies before this is durable leaves the same to the next one.
+            self.out.parts.entries.iter_mut().for_each(|entry| entry.at = began);
+            self.core.state().now = began;
         } else if let Some(began) = self.replay.pop_front_if(|entry| entry.known_kind() == Some(Kind::Began))
         {
             self.core.count_entry(began.seq);

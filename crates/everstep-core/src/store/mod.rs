@@ -162,6 +162,10 @@ pub struct RunRow {
     pub takeovers: u32,
     /// When it was started.
     pub created_at: Timestamp,
+    /// When a worker first took it into memory: the worker's [`Claim::due`] of the first claim, or the time of entry 0 if
+    /// the start itself claimed it. Set once and kept for good, whatever becomes of the run, because what its function
+    /// waits for first counts from then: a worker that comes later must not begin to count anew.
+    pub began_at: Option<Timestamp>,
     /// When it was over.
     pub finished_at: Option<Timestamp>,
 }
@@ -180,7 +184,7 @@ pub struct Claim {
 /// A run that a worker has taken.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// Its row, with its new owner; `status` is the one it had before the claim.
+    /// Its row as the claim leaves it; but `status` is the one it had before.
     pub row: RunRow,
     /// The number of this load: see [`Loads`].
     pub load: LoadId,

@@ -61,7 +61,7 @@ fn claim_some(
         Ok((row.get(0)?, row::run(conn, texts, row)))
     })?;
     for (run, row) in rows {
-        match row.and_then(|row| claim_one(batch, fence, workflow, row)) {
+        match row.and_then(|row| claim_one(batch, fence, workflow, begun(row, due))) {
             Ok(claimed) => taken.push(claimed),
             Err(fault) => set_aside(batch, run, fault, Some(due))?,
         }
@@ -69,12 +69,20 @@ fn claim_some(
     Ok(())
 }
 
+/// A run as its claim at `now` finds it: it begins then, unless it has begun.
+fn begun(row: RunRow, now: Timestamp) -> RunRow {
+    RunRow { began_at: row.began_at.or(Some(now)), ..row }
+}
+
 fn claim_one(batch: &mut Batch<'_>, fence: Fence, workflow: i64, mut row: RunRow) -> Result<Claimed, Fault> {
     let status = row.status.after(Change::Claimed).map_err(|e| illegal(row.run, e))?;
     batch
         .conn
-        .prepare_cached("UPDATE everstep_run SET owner = ?2, status = ?3, wake_at = ?4 WHERE id = ?1")?
-        .execute(params![row.run.0, fence.worker.0, status.code(), i64::MAX])?;
+        .prepare_cached(
+            "UPDATE everstep_run SET owner = ?2, status = ?3, wake_at = ?4, began_at = coalesce(began_at, ?5)
+             WHERE id = ?1",
+        )?
+        .execute(params![row.run.0, fence.worker.0, status.code(), i64::MAX, row.began_at.map(|at| at.0)])?;
     batch.count(workflow, Some(row.status), status);
     let next = row::last_seq(batch.conn, row.run.0)?.map_or(0, |last| unsigned(last) + 1);
     let load = batch.open(row.run, next, Held { worker: fence.worker, status, workflow });

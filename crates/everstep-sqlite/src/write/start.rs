@@ -21,8 +21,8 @@ use crate::{
 
 /// Writes a run's row, if its id is not in use. No look before: the index decides.
 pub(crate) const INSERT_RUN: &str =
-    "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (text_id) DO NOTHING";
+    "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at, began_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (text_id) DO NOTHING";
 
 /// What starts have led to, before their commit.
 #[derive(Default)]
@@ -95,7 +95,10 @@ fn insert_run(
     execute: impl FnOnce(&[&dyn ToSql]) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<bool> {
     let (owner, wake_at) = fence.map_or((0, run.due.0), |fence| (fence.worker.0, i64::MAX));
-    let changed = execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, run.first.at.0])?;
+    let created_at = run.first.at.0;
+    let began_at = fence.map(|_| created_at);
+    let changed =
+        execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, created_at, began_at])?;
     Ok(changed == 1)
 }
 
@@ -113,7 +116,7 @@ fn known(conn: &Connection, texts: &Texts, id: &str) -> Result<Started, Fault> {
     Ok(Started::Known(Box::new(run), Box::new(first)))
 }
 
-/// The row as it was before the claim that is part of the start.
+/// The row after the claim that is part of the start, with the status before it.
 fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
     RunRow {
         run: id,
@@ -126,6 +129,7 @@ fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
         generation: 0,
         takeovers: 0,
         created_at: run.first.at,
+        began_at: Some(run.first.at),
         finished_at: None,
     }
 }

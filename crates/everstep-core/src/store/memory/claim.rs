@@ -30,7 +30,7 @@ impl Content {
             for workflow in &workflows {
                 let limit = share.min(claim.limit - taken.len());
                 for run in self.due_first(workflow, claim.due, limit) {
-                    taken.push(self.take(opening, run, fence)?);
+                    taken.push(self.take(opening, run, fence, Some(claim.due))?);
                 }
             }
         }
@@ -42,14 +42,16 @@ impl Content {
         runs.take_while(|(at, _)| *at <= due).map(|(_, run)| *run).take(limit).collect()
     }
 
-    /// Makes a free run this worker's.
+    /// Makes a run this worker's; it begins at `now`, unless it has begun.
     pub(super) fn take(
         &mut self,
         opening: OpeningId,
         run: RunId,
         fence: Fence,
+        now: Option<Timestamp>,
     ) -> Result<Claimed, StoreError> {
         let entry = self.run(run)?;
+        entry.row.began_at = entry.row.began_at.or(now);
         let row = RunRow { owner: Some(fence.worker), wake_at: None, ..entry.seen_row() };
         entry.row.status = entry.after(Change::Claimed)?;
         let next = entry.entries.last().map_or(0, |last| last.seq + 1);
@@ -72,7 +74,7 @@ impl Content {
         for load in self.loads.of(run) {
             self.loads.close(load);
         }
-        self.take(opening, run, fence).map(Some)
+        self.take(opening, run, fence, None).map(Some)
     }
 
     pub(super) fn next_due(&self, workflows: &[Arc<str>]) -> Option<Timestamp> {

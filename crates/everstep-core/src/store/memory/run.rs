@@ -42,6 +42,7 @@ impl Run {
             generation: 0,
             takeovers: 0,
             created_at: new.first.at,
+            began_at: None,
             finished_at: None,
         };
         Run {

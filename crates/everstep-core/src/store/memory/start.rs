@@ -48,7 +48,7 @@ impl Content {
         self.ids.insert(new.id, run);
         self.rings.changed = true;
         match fence.filter(|_| new.claim) {
-            Some(fence) => claimed.push((self.take(opening, run, fence)?, new.first)),
+            Some(fence) => claimed.push((self.take(opening, run, fence, Some(new.first.at))?, new.first)),
             None => {
                 self.set_due(run, Some(new.due));
                 self.rings.claimable = true;
