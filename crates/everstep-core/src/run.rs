@@ -7,7 +7,6 @@ use std::{
 
 use crate::{
     body::Data,
-    client::Ends,
     error::{Code, EngineError, ErrorKind},
     journal::{Entry, Outcome},
     status::Status,
@@ -250,6 +249,9 @@ impl<O: Data> Run<O> {
         }
     }
 }
+
+/// A type that only says which value a run ends with.
+type Ends<O> = PhantomData<fn() -> O>;
 
 /// What a look at a run found.
 enum Looked<O> {
