@@ -139,6 +139,7 @@ impl Options {
         let readers = Arc::new(Readers::new(&path, closed.clone()));
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
+        let state = State::of(&conn);
         let writer = Writer {
             conn,
             queue: queue.clone(),
@@ -146,7 +147,7 @@ impl Options {
             locks: locks.clone(),
             closed: closed.clone(),
             job_limit: self.transaction_limit,
-            state: State::default(),
+            state,
         };
         let pool = readers.clone();
         let thread = std::thread::Builder::new()

@@ -58,6 +58,13 @@ pub(crate) struct State {
     commit_takes: Duration,
 }
 
+impl State {
+    /// Made before anybody has the handle: what others commit after he has looked is rung for.
+    pub(crate) fn of(conn: &Connection) -> State {
+        State { data_version: data_version(conn).unwrap_or(0), ..State::default() }
+    }
+}
+
 /// What became of one transaction.
 enum Tried {
     Committed,
@@ -72,7 +79,6 @@ enum Tried {
 impl Writer {
     /// Runs until the last handle is gone.
     pub(crate) fn run(mut self) -> Connection {
-        self.state.data_version = self.data_version().unwrap_or(0);
         loop {
             match self.queue.take(LOOK_EVERY, self.linger()) {
                 Taken::Ops(ops) => self.write(ops),
@@ -269,18 +275,18 @@ impl Writer {
     }
 
     fn look_for_others(&mut self) {
-        let Ok(version) = self.data_version() else { return };
+        let Ok(version) = data_version(&self.conn) else { return };
         if version != self.state.data_version {
             self.state.data_version = version;
             self.state.foreign = Some(Stopwatch::start());
             self.bell.ring_foreign();
         }
     }
+}
 
-    /// Changes with commits of others, and only with those, as long as it is read on the one writing connection.
-    fn data_version(&self) -> rusqlite::Result<i64> {
-        self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-    }
+/// Changes with commits of others, and only with those, as long as it is read on the one writing connection.
+fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// Neighbours in time write neighbouring pages (14 % at a thousand runs). Only turns may change places.
