@@ -26,6 +26,9 @@ use crate::{
     stuck::{Stuck, StuckReason},
 };
 
+/// A run that could not be read is left alone for so long.
+const READ_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A registered workflow: decodes its input, runs, encodes its value.
 pub(crate) type Runner = Box<
     dyn Fn(Ctx, &[u8]) -> Result<BoxFuture<'static, Result<Payload, Error>>, serde_json::Error> + Send + Sync,
@@ -155,7 +158,10 @@ impl Worker {
                     Ok(loaded) => worker.drive(Box::new((*claimed, loaded))).await,
                     Err(error) => {
                         worker.unreserve(1);
-                        tracing::error!(run = %claimed.row.id, %error, "a run could not be read");
+                        tracing::error!(run = %claimed.row.id, %error, "a run could not be read; trying again");
+                        // Else it would be this worker's for good, and nobody would drive it.
+                        let wake_at = worker.clock.now().after(READ_AGAIN);
+                        worker.settle(&claimed, Vec::new(), Vec::new(), End::GivenBack { wake_at });
                     }
                 }
             },
