@@ -97,6 +97,7 @@ fn crashed(desk: &Desk, suffixes: &[&str]) -> Desk {
     copy
 }
 
+/// faults.md row 40: a deleted `-wal` is noticed.
 #[tokio::test]
 async fn a_lost_wal_is_refused_unless_it_is_accepted() {
     let desk = Desk::new();
