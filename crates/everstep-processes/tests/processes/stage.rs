@@ -70,7 +70,8 @@ impl Stage {
 
     /// An engine that meets a fault, in strace's words, at the `nth` of these system calls of a thread.
     pub(crate) fn tampered_worker(&self, calls: &str, fault: &str, nth: usize) -> Actor {
-        self.worker_as_it_comes(LEASE_MS, Some((calls, format!("{calls}:{fault}:when={nth}"))))
+        // A lease of a day: no beat comes between the commits that are counted.
+        self.worker_as_it_comes(DAY_MS, Some((calls, format!("{calls}:{fault}:when={nth}"))))
     }
 
     /// The system call that met its fault, with the path it was about.
