@@ -119,14 +119,30 @@ fn effects_file(db: &Path) -> PathBuf {
     db.with_extension("effects.txt")
 }
 
+/// What nobody but the world outside knows after a crash. The step is made again with the same key, by which an outside
+/// service would see that it has done this already.
+fn has_effect(effects: &Path, step: &str) -> bool {
+    let lines = std::fs::read_to_string(effects).unwrap_or_default();
+    lines.lines().any(|line| line.starts_with(&format!("{step}:")))
+}
+
 #[tokio::main]
 async fn run(db: &Path, id: &str, after: Option<String>, in_doubt: Option<String>) -> AnyResult<()> {
+    if !db.exists() {
+        // Deleted by hand: the effects belong to runs that are gone.
+        let _ = std::fs::remove_file(effects_file(db));
+    }
     let (printer, printed) = watch::channel(Vec::new());
     let office = Office(Arc::new(Inner { effects: effects_file(db), in_doubt, printed }));
     let engine = Engine::builder(Sqlite::open(db)?).state(office).register(ONBOARD, onboard).start().await?;
-    let mut events = engine.events();
+    let (mut events, effects) = (engine.events(), effects_file(db));
     let printing = tokio::spawn(async move {
         while let Some(event) = events.next().await {
+            if let Event::StepStarted { key, attempt: 1, .. } = &event
+                && has_effect(&effects, key)
+            {
+                println!("[IN DOUBT] {key}: its effect is there, its record is not");
+            }
             print_event(&event, &printer, after.as_deref());
         }
     });
@@ -167,17 +183,17 @@ fn print_event(event: &Event, printer: &watch::Sender<Vec<String>>, crash_after:
 }
 
 fn reset(db: &Path) -> AnyResult<()> {
-    let name = db.to_string_lossy().into_owned();
-    for file in [
-        name.clone(),
-        format!("{name}-wal"),
-        format!("{name}-shm"),
-        effects_file(db).to_string_lossy().into_owned(),
-    ] {
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+    let name = db.file_name().ok_or("the path of a file is wanted")?.to_string_lossy().into_owned();
+    let folder = db.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The database, its log, and the locks beside it all begin with its name.
+    for file in std::fs::read_dir(folder)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with(&name) {
+            std::fs::remove_file(file.path())?;
         }
+    }
+    if effects_file(db).exists() {
+        std::fs::remove_file(effects_file(db))?;
     }
     println!("{name} and its effects are gone");
     Ok(())

@@ -120,7 +120,11 @@ fn onboarding_repeats_a_step_in_doubt_and_nothing_else() {
 --
 ";
     assert!(told.starts_with(crashed), "{told}");
-    assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{REST}"));
+    let doubts = ["provision_laptop", "provision_access"].into_iter().fold(REST.to_string(), |rest, step| {
+        let run = format!("[RUN] {step}\n");
+        rest.replace(&run, &format!("[IN DOUBT] {step}: its effect is there, its record is not\n{run}"))
+    });
+    assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{doubts}"));
     assert_eq!(
         effects,
         "create_record provision_laptop provision_access provision_laptop provision_access send_welcome_email",
@@ -149,6 +153,28 @@ fn reset_forgets_everything() {
     let run = format!("[RUN] create_record\n[DONE] create_record\n{REST}");
     assert_eq!(told, format!("{run}onboarding.db and its effects are gone\n--\n{run}"));
     assert_eq!(effects.split(' ').count(), 4);
+}
+
+#[test]
+fn a_database_deleted_by_hand_is_a_fresh_start() {
+    let folder = tempfile::tempdir().expect("room");
+    let run = |args: &[&str]| {
+        said(
+            &Command::new(example("onboarding"))
+                .args(args)
+                .current_dir(folder.path())
+                .output()
+                .expect("it runs"),
+        )
+    };
+    run(&["crash", "--in-doubt", "create_record"]);
+    fs::remove_file(folder.path().join("onboarding.db")).expect("there");
+    assert_eq!(
+        run(&["run"]),
+        format!("[RUN] create_record\n[DONE] create_record\n{}", &REST[..REST.len() - 3])
+    );
+    run(&["reset"]);
+    assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 0, "nothing is left");
 }
 
 #[test]

@@ -11,7 +11,7 @@ cargo xtask COMMAND
   test       everything that must hold: formatting, lints, all tests, doc tests, examples, the size of the dependency
              tree; installs the programs that tests use, with apt-get as root
   check      only formatting and lints
-  golden-db  writes the database that later versions must still open and finish
+  bench      our workloads against the raw limit of this disk; what follows goes to everstep-bench
   help       this text";
 
 /// Different crates that `everstep` may bring along with its default features.
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             ("documentation", documentation),
             ("dependencies", dependencies),
         ],
-        Some("golden-db") => &[("golden database", golden_db)],
+        Some("bench") => &[("benchmarks", bench)],
         Some("check") => &[("formatting", formatting), ("lints", lints)],
         Some("help") | None => {
             println!("{HELP}");
@@ -83,8 +83,11 @@ fn is_installed(program: &str) -> bool {
     folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
-fn golden_db() -> Result<(), String> {
-    cargo(&["run", "--package", "everstep", "--example", "golden_db", "--locked"])
+fn bench() -> Result<(), String> {
+    let given: Vec<String> = env::args().skip(2).collect();
+    let mut args = vec!["run", "--release", "--package", "everstep-bench", "--locked", "--"];
+    args.extend(given.iter().map(String::as_str));
+    cargo(&args)
 }
 
 fn formatting() -> Result<(), String> {

@@ -35,3 +35,9 @@ pub fn cpu() -> Duration {
     let at = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(at.tv_sec as u64, at.tv_nsec as u32)
 }
+
+/// A time that all processes of this machine share.
+pub fn monotonic() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(at.tv_sec as u64, at.tv_nsec as u32)
+}

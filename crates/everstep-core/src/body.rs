@@ -1,6 +1,9 @@
 //! What users hand in: step bodies, outcomes, data. Three traits that nobody names; each exists for its message.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -16,7 +19,8 @@ use crate::{
     message = "`{Self}` cannot be kept in the journal",
     label = "this value must survive a crash",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it (owned fields only, and `Send`)",
-    note = "if it is a connection or a handle, make it outside the step: a step's result is data"
+    note = "if it is a connection or a handle, make it outside the step: a step's result is data",
+    note = "if it is `!`, the body never says what it would return: `async || -> Result<()> {{ .. }}`"
 )]
 pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
 #[diagnostic::do_not_recommend]
@@ -98,11 +102,14 @@ pub struct StepCtx(Arc<Attempt>);
 
 #[derive(Debug)]
 struct Attempt {
+    incarnation: Incarnation,
+    generation: u32,
     number: u32,
     key: Arc<str>,
-    idempotency_key: String,
+    /// Made when it is asked for: most bodies ask for neither this nor the seed.
+    idempotency_key: OnceLock<String>,
     fence: WorkerId,
-    seed: u128,
+    seed: OnceLock<u128>,
     draws: Counter,
 }
 
@@ -115,11 +122,13 @@ impl StepCtx {
         fence: WorkerId,
     ) -> Self {
         StepCtx(Arc::new(Attempt {
+            incarnation,
+            generation,
             number,
             key: key.clone(),
-            idempotency_key: idempotency_key(incarnation, generation, key, 0),
+            idempotency_key: OnceLock::new(),
             fence,
-            seed: attempt_seed(incarnation, generation, key, number),
+            seed: OnceLock::new(),
             draws: Counter::default(),
         }))
     }
@@ -137,7 +146,8 @@ impl StepCtx {
     /// A key for the outside service: 32 hexadecimal digits, the same for every attempt of this step, across crashes,
     /// takeovers and `retry`; another for any other step or run. Pass it on, and a repeated effect is seen as one.
     pub fn idempotency_key(&self) -> &str {
-        &self.0.idempotency_key
+        let Attempt { incarnation, generation, key, .. } = &*self.0;
+        self.0.idempotency_key.get_or_init(|| idempotency_key(*incarnation, *generation, key, 0))
     }
 
     /// Grows with every worker that drives the run: a service that remembers the highest it has seen can refuse a
@@ -157,11 +167,17 @@ impl StepCtx {
     }
 
     fn bits(&self) -> u128 {
-        draw(self.0.seed, self.0.draws.next())
+        let Attempt { incarnation, generation, key, number, .. } = &*self.0;
+        let seed = self.0.seed.get_or_init(|| attempt_seed(*incarnation, *generation, key, *number));
+        draw(*seed, self.0.draws.next())
     }
 }
 
-/// What becomes of an attempt that was started and did not return: its effect may or may not have happened.
+/// What becomes of an attempt that was started and did not return: its effect may or may not have happened. Given to
+/// [`Step::on_doubt`](crate::Step::on_doubt), whose example shows it.
+///
+/// In doubt is what a crash, a shutdown, a timeout, a panic or a drop cut off. After a timeout or a panic the attempt
+/// counts as failed under `Retry`, and the step's retries decide; after a crash or a shutdown it is made again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {
@@ -175,7 +191,7 @@ pub enum Doubt {
     Ask,
 }
 
-/// What a [`verify`](crate::Step::verify) says about an attempt in doubt.
+/// What a [`verify`](crate::Step::verify), whose example shows it, says about an attempt in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<T> {
     /// It happened, with this result.

@@ -4,22 +4,26 @@ use std::{
     any::Any,
     future::Future,
     panic::Location,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     BoxFuture,
     body::{Body, Data, Outcome, Repeat, StepCtx},
     driver::{run::RunCore, table::Sort},
     error::{Code, Error, Result, panic_message},
-    name::limit_error,
     op::{Op, Timer},
     scope::{Claim, Scope},
     step::{Made, Step, record},
-    store::{Transact, Transacted},
+    store::{Answer, StoreError, Transact, Transacted},
     time::Timestamp,
 };
 
@@ -47,7 +51,11 @@ impl Ctx {
     /// Runs `body` once and remembers its result for the rest of this run.
     ///
     /// A body that takes a context needs its type: `async |s: StepCtx| ..`. It returns `everstep::Result`; let `?`
-    /// convert other errors: `async || Ok(call().await?)`.
+    /// convert other errors: `async || Ok(call().await?)`. What it returns is owned: a `String`, not a `&str`.
+    ///
+    /// Steps may run side by side (`join!`, `select!`, `FuturesUnordered`); all of them run on the run's own task, so
+    /// they may borrow, and one that computes for long belongs into [`Ctx::step_blocking`]. Of steps in a stream
+    /// collect the steps first: `stream::iter(..).map(|x| ctx.step(..))` held across an await is beyond rustc.
     ///
     /// # What survives a crash
     /// A result that was returned is durable. If the process dies after `body` took effect but before that, `body`
@@ -57,12 +65,23 @@ impl Ctx {
     /// What the body's last attempt failed with, as it is recorded. [`ErrorKind::Misuse`](crate::ErrorKind) for a bad
     /// name, a second operation of that name side by side, or a call from where it cannot be.
     ///
+    ///
+    /// # Cancel safety
+    /// As [`Step`]: dropped in the middle, its attempt is in doubt; dropped after its body returned, the outcome is recorded.
+    ///
     /// ```
-    /// # use everstep_core::{Ctx, Result, Retry};
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, StepCtx, Workflow, store::Memory};
     /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
-    ///     let greeting = ctx.step("greet", async || Ok(format!("hello {name}"))).retry(Retry::exponential(3)).await?;
-    ///     Ok(greeting)
+    ///     let greeting = ctx.step("compose", async || Ok(format!("hello {name}"))).retry(Retry::exponential(3)).await?;
+    ///     ctx.step("send", async |s: StepCtx| Ok(format!("{greeting}, attempt {}", s.attempt()))).await
     /// }
+    /// # const W: Workflow<String, String> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, greet).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", "Ada".to_string()).await?, "hello Ada, attempt 1");
+    /// # engine.shutdown().await
+    /// # }
     /// ```
     #[track_caller]
     pub fn step<'a, T, A, F>(&self, name: &str, body: F) -> Step<'a, T>
@@ -83,7 +102,28 @@ impl Ctx {
     }
 
     /// A step whose body computes or blocks: it runs on the blocking pool, on a thread of its own, and two of them use
-    /// two cores. In all else like [`Ctx::step`]; dropped or out of time, its thread runs on to its end.
+    /// two cores. In all else like [`Ctx::step`].
+    ///
+    /// # Cancel safety
+    /// Dropped or out of time, its thread runs on to its end, and nobody hears what it returns: the attempt is in doubt.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn sum(ctx: Ctx, n: u64) -> Result<u64> {
+    ///     let (low, high) = everstep_core::try_join!(
+    ///         ctx.step_blocking("low", move || Ok((0..n).sum::<u64>())),
+    ///         ctx.step_blocking("high", move || Ok((n..2 * n).sum::<u64>())),
+    ///     )?;
+    ///     Ok(low + high)
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, sum).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 10).await?, 190);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn step_blocking<T, F>(&self, name: &str, body: F) -> Step<'static, T>
     where
@@ -95,12 +135,15 @@ impl Ctx {
             name,
             Box::new(move |_| {
                 let body = body.again();
-                let work = tokio::task::spawn_blocking(move || record(body()?, bytes_max));
+                // Aborted when the step is over: a closure that still waits for its thread never begins.
+                let work =
+                    AbortOnDropHandle::new(tokio::task::spawn_blocking(move || record(body()?, bytes_max)));
                 Box::pin(async move {
                     match work.await {
                         Ok(made) => made,
                         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-                        Err(_) => Err("the runtime is shutting down".into()),
+                        // The runtime is shutting down: the attempt has not failed, it has no end.
+                        Err(_) => std::future::pending().await,
                     }
                 })
             }),
@@ -121,14 +164,14 @@ impl Ctx {
     }
 
     /// The seam of the store crates' `Transaction` traits: `job` is the store's own kind of job, made anew for each
-    /// attempt.
+    /// attempt; it makes its record with the [`Recorder`].
     #[doc(hidden)]
     #[track_caller]
     pub fn transaction_on<T: Data>(
         &self,
         store: &'static str,
         name: &str,
-        job: impl Fn() -> Box<dyn Any + Send> + Send + 'static,
+        job: impl Fn(Recorder) -> Box<dyn Any + Send> + Send + 'static,
     ) -> Step<'static, T> {
         let core = self.core.clone();
         let site = Location::caller();
@@ -136,27 +179,20 @@ impl Ctx {
             Ok(claimed) => claimed,
             Err(error) => return Step::refused(error),
         };
-        let key = claim.key.clone();
+        let (key, withdrawn) = (claim.key.clone(), Arc::new(AtomicBool::new(false)));
+        let recorder = Recorder { bytes_max: self.payload_bytes_max() };
+        let withdraw = withdrawn.clone();
         let make = Box::new(move |_: StepCtx| {
             let runs_on = core.worker.store.name();
-            let answer = (runs_on == store).then(|| {
-                let step = Transact {
-                    run: core.claimed.row.run,
-                    load: core.claimed.load,
-                    key: key.clone(),
-                    at: core.worker.clock.now(),
-                    job: job(),
-                };
-                core.worker.store.transact(core.worker.fence, step)
-            });
+            let job = (runs_on == store).then(|| Job::begin(&core, &key, &withdraw, job(recorder)));
             Box::pin(async move {
-                let answer = answer.ok_or_else(|| {
+                let job = job.ok_or_else(|| {
                     Error::misuse(
                         Code::WRONG_STORE,
                         format!("a `{store}` transaction on an engine that runs on `{runs_on}`: use the `Transaction` trait of that store"),
                     )
                 })?;
-                match answer.await {
+                match job.await {
                     Ok(Transacted::Committed { n, body }) => {
                         let value: T = serde_json::from_slice(&body.bytes)?;
                         Ok(Made { value, payload: body, letter: Some(n) })
@@ -167,30 +203,31 @@ impl Ctx {
                 }
             }) as BoxFuture<'static, Result<Made<T>>>
         });
-        Step::new(self.core.clone(), claim, op, now, make)
+        Step::new(self.core.clone(), claim, op, now, make).of_jobs(withdrawn)
     }
 
-    /// Encodes what a transaction's body returned, and checks that it comes back.
-    #[doc(hidden)]
-    pub fn recorded<T: Data>(value: T) -> Result<crate::journal::Payload> {
-        record(value, crate::settings::PAYLOAD_BYTES_MAX).map(|made| made.payload)
-    }
-
-    /// A name space for a branch that runs beside others: its steps and free values are its own.
+    /// A name space for a branch that runs beside others: its steps and free values are its own. Takes no entry of its own: what is recorded are the steps in it, as `left/double`.
+    ///
+    /// # Errors
+    /// What `body` returns; misuse as in [`Ctx::step`].
     ///
     /// ```
-    /// # use everstep_core::{Ctx, Result};
-    /// async fn both(ctx: Ctx, n: u32) -> Result<u32> {
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn both(ctx: Ctx, n: u64) -> Result<u64> {
     ///     let (a, b) = everstep_core::try_join!(
     ///         ctx.scope("left", async |ctx| ctx.step("double", async || Ok(n * 2)).await),
     ///         ctx.scope("right", async |ctx| ctx.step("double", async || Ok(n * 20)).await),
     ///     )?;
     ///     Ok(a + b)
     /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, both).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 7).await?, 154);
+    /// # engine.shutdown().await
+    /// # }
     /// ```
-    ///
-    /// # Errors
-    /// What `body` returns; misuse as in [`Ctx::step`].
     #[track_caller]
     pub fn scope<'a, T, F, Fut>(&self, name: &str, body: F) -> Op<'a, Result<T>>
     where
@@ -202,31 +239,75 @@ impl Ctx {
         let site = Location::caller();
         let claimed = self.claim(Sort::Scope, name, site);
         let core = self.core.clone();
+        // Closed when the future is dropped, polled or not.
+        let open = claimed.map(|(claim, op, _)| (claim, OpenScope { core: core.clone(), op }));
         Op::new(async move {
-            let (mut claim, op, _) = claimed?;
+            let (mut claim, _open) = open?;
             claim.polled();
-            let _open = OpenScope { core: core.clone(), op };
             let inner = Ctx { core, scope: Scope::under(&claim.key) };
             body(inner).await.into_result()
         })
     }
 
-    /// Waits for `wait`, from [`Ctx::now`] on, across crashes.
+    /// Waits for `wait`, from [`Ctx::now`] at this call on.
+    ///
+    /// # What survives a crash
+    /// The deadline: it follows from what is recorded before the call. Only that the time came is an entry. A clock
+    /// that is wrong makes it early or late by its error, and nothing else.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves nothing.
     ///
     /// # Panics
-    /// In a step body, on another task, or after the end, with advice.
+    /// In a step body, on another task, after the end, or when the journal is full, with advice.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn patient(ctx: Ctx, ms: u64) -> Result<bool> {
+    ///     let before = ctx.now();
+    ///     ctx.sleep(Duration::from_millis(ms)).await;
+    ///     Ok(ctx.now() >= before + Duration::from_millis(ms))
+    /// }
+    /// # const W: Workflow<u64, bool> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, patient).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 20).await?, true);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn sleep(&self, wait: Duration) -> Op<'static, ()> {
         Op::new(self.timer("$sleep", wait, Location::caller()))
     }
 
-    /// `work`, or `None` when the time ran out first; `work` is dropped then.
+    /// `work`, or `None` when the time ran out first; `work` is dropped then. What is ready at once needs no time.
+    ///
+    /// # What survives a crash
+    /// Which of the two came first, and the deadline, as of [`Ctx::sleep`].
     ///
     /// # Errors
     /// Those of `work`.
     ///
     /// # Panics
     /// As [`Ctx::sleep`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn ask(ctx: Ctx, _: u64) -> Result<String> {
+    ///     let answer = ctx.step("ask", || std::future::pending::<Result<String>>());
+    ///     Ok(ctx.timeout(Duration::from_millis(20), answer).await?.unwrap_or("nobody answered".to_string()))
+    /// }
+    /// # const W: Workflow<u64, String> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, ask).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, "nobody answered");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn timeout<'a, T, F>(&self, limit: Duration, work: F) -> Op<'a, Result<Option<T>>>
     where
@@ -247,7 +328,9 @@ impl Ctx {
     }
 
     fn timer(&self, name: &'static str, wait: Duration, site: &'static Location<'static>) -> Timer {
-        if let Err(error) = self.core.check_place(&format!("`{}`", &name[1..])) {
+        let allowed =
+            self.core.check_place(&format!("`{}`", &name[1..])).and_then(|()| self.core.check_room());
+        if let Err(error) = allowed {
             panic!("{error}");
         }
         let claim = self.scope.claim_unnamed(name);
@@ -263,16 +346,7 @@ impl Ctx {
         site: &'static Location<'static>,
     ) -> Result<(Claim, usize, Timestamp)> {
         self.core.check_place(&format!("{} `{name}`", sort.word()))?;
-        let limit = self.core.worker.settings.entries_max;
-        if self.core.entries() >= limit {
-            return Err(limit_error(
-                Code::TOO_MANY_ENTRIES,
-                format!(
-                    "a run's journal has at most {limit} entries, and this one has {}: split the work into several runs",
-                    self.core.entries()
-                ),
-            ));
-        }
+        self.core.check_room()?;
         let claim = self.scope.claim(sort.word(), name)?;
         let op = self.core.open(&claim.key, sort, site);
         let now = self.core.state().now;
@@ -301,6 +375,22 @@ impl Ctx {
     ///
     /// # Panics
     /// As [`Ctx::sleep`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn draw(ctx: Ctx, _: u64) -> Result<bool> {
+    ///     let (a, b) = (ctx.random(), ctx.random());
+    ///     let inner = ctx.scope("inner", async |ctx| Ok(ctx.uuid())).await?;
+    ///     Ok(a != b && ctx.uuid() != inner)
+    /// }
+    /// # const W: Workflow<u64, bool> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, draw).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, true);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn uuid(&self) -> uuid::Uuid {
         uuid::Builder::from_random_bytes(self.draw("`uuid`").to_le_bytes()).into_uuid()
     }
@@ -317,13 +407,80 @@ impl Ctx {
         }
     }
 
-    pub(crate) fn payload_bytes_max(&self) -> usize {
+    /// The limit of [`Settings::payload_bytes_max`](crate::Settings), for what store crates record.
+    #[doc(hidden)]
+    pub fn payload_bytes_max(&self) -> usize {
         self.core.worker.settings.payload_bytes_max
     }
 
     /// The run's id, as its caller chose it.
     pub fn id(&self) -> &str {
         self.core.id()
+    }
+}
+
+/// Makes the record of what a transaction's body returned.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Recorder {
+    bytes_max: usize,
+}
+
+impl Recorder {
+    /// Encodes `value`, and checks that it comes back and is not too large.
+    pub fn record<T: Data>(self, value: T) -> Result<crate::journal::Payload> {
+        record(value, self.bytes_max).map(|made| made.payload)
+    }
+}
+
+/// A transactional step's job at the store. Dropped before its answer, it is withdrawn, and the driver hears whether
+/// that came too late.
+struct Job {
+    core: Arc<RunCore>,
+    key: Arc<str>,
+    withdrawn: Arc<AtomicBool>,
+    answer: Option<Answer<Transacted>>,
+}
+
+impl Job {
+    fn begin(
+        core: &Arc<RunCore>,
+        key: &Arc<str>,
+        withdrawn: &Arc<AtomicBool>,
+        job: Box<dyn Any + Send>,
+    ) -> Job {
+        let (core, key, withdrawn) = (core.clone(), key.clone(), withdrawn.clone());
+        let step = Transact {
+            run: core.claimed.row.run,
+            load: core.claimed.load,
+            key: key.clone(),
+            at: core.worker.clock.now(),
+            withdrawn: withdrawn.clone(),
+            job,
+        };
+        let answer = Some(core.worker.store.transact(core.worker.fence, step));
+        Job { core, key, withdrawn, answer }
+    }
+}
+
+impl Future for Job {
+    type Output = Result<Transacted, StoreError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer.as_mut().expect("not polled after it was ready");
+        let answered = answer.as_mut().poll(cx);
+        if answered.is_ready() {
+            self.answer = None;
+        }
+        answered
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            self.withdrawn.store(true, Ordering::Release);
+            self.core.leave_job(self.key.clone(), answer);
+        }
     }
 }
 

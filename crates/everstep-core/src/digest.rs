@@ -2,10 +2,10 @@
 //! One fixed function, XXH3-128 (Yann Collet's published specification): none of these is a secret, all must stay
 //! the same for as long as a run lives.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128_with_seed};
 
 macro_rules! hex_number { ($($(#[$doc:meta])* $name:ident;)+) => { $(
@@ -37,42 +37,65 @@ hex_number! {
     Digest;
 }
 
+/// Values nested deeper do not come back: serde_json reads no deeper either.
+const DEPTH_MAX: usize = 128;
+
 impl Digest {
     /// The digest of JSON text.
     ///
     /// # Errors
-    /// The parser's words, if it is no JSON.
+    /// The parser's words, if it is no JSON, or nested deeper than serde_json reads.
     pub fn of_json(json: &[u8]) -> Result<Digest, String> {
         let mut hash = Xxh3::new();
-        feed(&mut hash, &serde_json::from_slice(json).map_err(|e| e.to_string())?);
+        let value: &RawValue = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        feed(&mut hash, value, DEPTH_MAX)?;
         Ok(Digest(hash.digest128()))
     }
 }
 
 /// Feeds `value` in a form in which equal values are equal and different ones differ: each part carries its type
-/// and length.
-fn feed(hash: &mut Xxh3, value: &Value) {
-    match value {
-        Value::Null => hash.update(b"n"),
-        Value::Bool(b) => hash.update(if *b { b"t" } else { b"f" }),
-        // 1 and 1.0 differ: to serde they are different numbers, and an i64 does not decode from 1.0.
-        Value::Number(n) => feed_text(hash, b"d", &n.to_string()),
-        Value::String(s) => feed_text(hash, b"s", s),
-        Value::Array(items) => {
+/// and length. Read piece by piece, because a parsed value would have rounded large integers.
+fn feed(hash: &mut Xxh3, value: &RawValue, depth: usize) -> Result<(), String> {
+    let depth = depth.checked_sub(1).ok_or_else(|| format!("it is nested deeper than {DEPTH_MAX} levels"))?;
+    let text = value.get();
+    match text.as_bytes()[0] {
+        b'n' => hash.update(b"n"),
+        b't' => hash.update(b"t"),
+        b'f' => hash.update(b"f"),
+        b'"' => feed_text(hash, b"s", &parsed::<String>(text)?),
+        b'[' => {
+            let items: Vec<&RawValue> = parsed(text)?;
             hash.update(b"a");
             hash.update(&(items.len() as u64).to_le_bytes());
-            items.iter().for_each(|item| feed(hash, item));
+            items.into_iter().try_for_each(|item| feed(hash, item, depth))?;
         }
-        Value::Object(map) => {
+        b'{' => {
+            let map: BTreeMap<String, &RawValue> = parsed(text)?;
             hash.update(b"o");
             hash.update(&(map.len() as u64).to_le_bytes());
-            let mut keys: Vec<_> = map.iter().collect();
-            keys.sort_unstable_by_key(|(key, _)| *key);
-            for (key, item) in keys {
-                feed_text(hash, b"k", key);
-                feed(hash, item);
+            for (key, item) in map {
+                feed_text(hash, b"k", &key);
+                feed(hash, item, depth)?;
             }
         }
+        _ => feed_text(hash, b"d", &number(text)),
+    }
+    Ok(())
+}
+
+fn parsed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
+}
+
+/// 1 and 1.0 differ: to serde they are different numbers, and an i64 does not decode from 1.0. What no machine number
+/// holds whole is compared by its digits.
+fn number(text: &str) -> Cow<'_, str> {
+    let is_float = text.contains(['.', 'e', 'E']);
+    match parsed::<serde_json::Number>(text) {
+        Ok(number) if is_float || number.is_i64() || number.is_u64() || text == "-0" => {
+            number.to_string().into()
+        }
+        _ => text.into(),
     }
 }
 
@@ -157,10 +180,18 @@ mod tests {
             (r#"["a","b"]"#, r#"["ab",""]"#),
             (r#"{"a":"b"}"#, r#"["a","b"]"#),
             ("[[1],2]", "[1,[2]]"),
+            ("100000000000000000000", "100000000000000000001"),
+            ("1e999", "1e998"),
+            ("0", "-0"),
         ] {
             assert_ne!(digest(a), digest(b), "{a} and {b}");
         }
+        assert_eq!(digest("1e2"), digest("100.0"));
+        assert_eq!(digest(r#""\u0041""#), digest(r#""A""#));
         assert!(Digest::of_json(b"{").is_err());
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(Digest::of_json(deep(127).as_bytes()).is_ok());
+        assert!(Digest::of_json(deep(100_000).as_bytes()).is_err());
     }
 
     #[test]

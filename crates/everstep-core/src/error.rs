@@ -2,7 +2,14 @@
 //! [`EngineError`] lives outside: what a verb of `Engine`, `Client` or `Run` fails with. A type that `?` makes from
 //! anything cannot itself be a `std::error::Error` (coherence), hence two.
 
-use std::{any::Any, error::Error as StdError, fmt, panic::Location, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    error::Error as StdError,
+    fmt,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -138,11 +145,11 @@ impl Error {
         self.terminal
     }
 
-    /// Whether it is an `E`: of an error just raised always known, of a recorded one if its step was
-    /// [`typed`](crate::Step::typed) with that type.
+    /// Whether it is an `E`, or has one among its sources: of an error just raised always known, of a recorded one if
+    /// its step was [`typed`](crate::Step::typed) with that type.
     pub fn is<E: StdError + 'static>(&self) -> bool {
         match &self.what {
-            What::Raised(error, _) => error.is::<E>(),
+            What::Raised(error, _) => chain(&**error).any(|error| error.is::<E>()),
             What::Recorded(record) => {
                 record.failure.typed.as_ref().is_some_and(|(tag, _)| tag == type_tag::<E>())
             }
@@ -150,6 +157,36 @@ impl Error {
     }
 
     /// The typed error of a step that asked for it with [`typed`](crate::Step::typed): equal live and after replay.
+    /// Only of a recorded error; of one just raised [`Error::is`] tells the type.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, Result, Workflow, store::Memory};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Debug, Serialize, Deserialize)]
+    /// struct Declined { missing: u64 }
+    /// # impl std::fmt::Display for Declined {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+    /// # }
+    /// impl std::error::Error for Declined {}
+    ///
+    /// async fn charge(cents: u64) -> Result<u64, Declined> {
+    ///     Err(Declined { missing: cents })
+    /// }
+    ///
+    /// async fn pay(ctx: Ctx, cents: u64) -> Result<u64> {
+    ///     match ctx.step("charge", async || Ok(charge(cents).await?)).typed::<Declined>().await {
+    ///         Ok(charged) => Ok(charged),
+    ///         Err(error) => error.downcast::<Declined>().map(|declined| declined.missing).ok_or(error),
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), everstep_core::EngineError> {
+    /// # const PAY: Workflow<u64, u64> = Workflow::new("pay");
+    /// # let engine = Engine::builder(Memory::default()).register(PAY, pay).start().await?;
+    /// assert_eq!(engine.run(PAY, "order-1", 7).await?, 7);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
         self.failure()?.downcast(type_tag::<E>())
     }
@@ -165,6 +202,14 @@ impl Error {
         match &self.what {
             What::Raised(_, at) => at.to_string(),
             What::Recorded(record) => record.failure.raised_at.clone(),
+        }
+    }
+
+    /// The messages of its sources, nearest first: equal live and after replay.
+    pub fn causes(&self) -> Vec<String> {
+        match &self.what {
+            What::Raised(error, _) => sources(&**error),
+            What::Recorded(record) => record.failure.causes.clone(),
         }
     }
 
@@ -209,19 +254,35 @@ impl Error {
             What::Recorded(record) => {
                 Failure { terminal: self.terminal, cause: self.entry, ..record.failure.clone() }
             }
-            What::Raised(error, at) => Failure {
-                causes: sources(&**error),
-                raised_at: at.to_string(),
-                terminal: self.terminal,
-                typed: typed.and_then(|typed| typed.encode(&**error)),
-                ..Failure::of(ErrorKind::Raised, Code::RAISED, error.to_string())
-            },
+            What::Raised(error, at) => {
+                // The texts are the user's code; where this is called, a panic of theirs would take the driver along.
+                let told = catch_unwind(AssertUnwindSafe(|| {
+                    let typed = typed.and_then(|typed| typed.encode(&**error));
+                    (error.to_string(), sources(&**error), typed)
+                }));
+                let plain = |message| Failure {
+                    raised_at: at.to_string(),
+                    terminal: self.terminal,
+                    ..Failure::of(ErrorKind::Raised, Code::RAISED, message)
+                };
+                match told {
+                    Ok((message, causes, typed)) => Failure { causes, typed, ..plain(message) },
+                    Err(panic) => {
+                        plain(format!("an error whose own text panicked: {}", panic_message(&*panic)))
+                    }
+                }
+            }
         }
     }
 }
 
+/// An error and its sources.
+fn chain<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&e| e.source())
+}
+
 fn sources(error: &(dyn StdError + 'static)) -> Vec<String> {
-    std::iter::successors(error.source(), |&e| e.source()).map(ToString::to_string).collect()
+    chain(error).skip(1).map(ToString::to_string).collect()
 }
 
 // The bound takes in everything that can be boxed, above all `anyhow::Error`, which `E: std::error::Error` would
@@ -274,12 +335,24 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} ({} {:?}", self.code(), self.kind())?;
-        match self.raised_at() {
-            at if at.is_empty() => f.write_str(")"),
-            at => write!(f, ", {at})"),
-        }
+        in_full(f, self, (self.code(), self.kind()), &self.raised_at(), &self.causes())
     }
+}
+
+/// What `{:?}` shows: `declined (EV0001 Raised, src/pay.rs:39:43), because of: no funds`.
+fn in_full(
+    f: &mut fmt::Formatter<'_>,
+    message: &dyn fmt::Display,
+    (code, kind): (Code, ErrorKind),
+    raised_at: &str,
+    causes: &[String],
+) -> fmt::Result {
+    write!(f, "{message} ({code} {kind:?}")?;
+    if !raised_at.is_empty() {
+        write!(f, ", {raised_at}")?;
+    }
+    f.write_str(")")?;
+    causes.iter().try_for_each(|cause| write!(f, ", because of: {cause}"))
 }
 
 /// What a verb of `Engine`, `Client` or `Run` fails with: a std error, so it goes into `anyhow` and its like.
@@ -305,6 +378,11 @@ impl EngineError {
     /// The typed error that the run ended with, if a [`typed`](crate::Step::typed) step raised it.
     pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
         self.0.failure.downcast(type_tag::<E>())
+    }
+
+    /// As [`EngineError::downcast`], by the name given to [`typed_as`](crate::Step::typed_as).
+    pub fn downcast_as<E: DeserializeOwned>(&self, tag: &str) -> Option<E> {
+        self.0.failure.downcast(tag)
     }
 
     /// Where user code raised it; empty for errors of the engine.
@@ -358,11 +436,7 @@ impl fmt::Display for EngineError {
 
 impl fmt::Debug for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} ({} {:?}", self.code(), self.kind())?;
-        match self.raised_at() {
-            "" => f.write_str(")"),
-            at => write!(f, ", {at})"),
-        }
+        in_full(f, self, (self.code(), self.kind()), self.raised_at(), &self.0.failure.causes)
     }
 }
 
@@ -410,6 +484,21 @@ impl Failure {
         }
     }
 
+    /// Itself, if its record has at most `bytes_max` bytes; else an error that says so and how it began.
+    pub(crate) fn within(self, bytes_max: usize) -> Failure {
+        const SHOWN: usize = 200;
+        let bytes = crate::journal::encode(&self).bytes.len();
+        // Our own errors about limits are short enough, and say more.
+        if bytes <= bytes_max || self.kind == ErrorKind::Limit {
+            return self;
+        }
+        let begins: String = self.message.chars().take(SHOWN).collect();
+        let message =
+            format!("an error has at most {bytes_max} bytes; this one has {bytes}, and begins: {begins}");
+        let terminal = self.terminal;
+        Failure { terminal, ..Failure::of(ErrorKind::Limit, Code::TOO_LARGE, message) }
+    }
+
     fn downcast<E: DeserializeOwned>(&self, wanted: &str) -> Option<E> {
         let (tag, json) = self.typed.as_ref()?;
         (tag == wanted).then(|| serde_json::from_str(json).ok())?
@@ -445,9 +534,7 @@ impl Typed {
     }
 
     fn encode(&self, error: &(dyn StdError + 'static)) -> Option<(String, String)> {
-        std::iter::successors(Some(error), |&e| e.source())
-            .find_map(self.json)
-            .map(|json| (self.tag.to_string(), json))
+        chain(error).find_map(self.json).map(|json| (self.tag.to_string(), json))
     }
 }
 

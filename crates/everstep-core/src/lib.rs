@@ -37,7 +37,7 @@ pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
 pub use client::{Batch, Client, LIST_LIMIT, List, Start};
 pub use ctx::Ctx;
 #[doc(hidden)]
-pub use ctx::said_by;
+pub use ctx::{Recorder, said_by};
 pub use digest::{Digest, Incarnation};
 pub use engine::{Builder, Engine, Event, Events, NoState, With};
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
@@ -46,8 +46,8 @@ pub use op::Op;
 pub use retry::Retry;
 pub use run::{Run, RunInfo};
 pub use settings::{
-    ENTRIES_MAX, GRACE, LEASE, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX, Settings, TAKEOVERS_MAX, days, hours,
-    minutes, seconds,
+    ENTRIES_MAX, GRACE, LEASE, NotDurable, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX, RUNNING_STEPS_MAX, Settings,
+    TAKEOVERS_MAX, days, hours, minutes, seconds,
 };
 #[cfg(any(test, feature = "testing"))]
 pub use simulation::Simulation;

@@ -17,10 +17,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// Any durable operation but a step. `Output` is exactly `T`: `()` for a sleep, a `Result` where it can fail.
+/// Any durable operation but a step, inside a workflow and outside. `Output` is exactly `T`: `()` for a sleep, a
+/// `Result` where it can fail.
 ///
+/// # Cancel safety
 /// Does nothing before it is polled. Dropped, it takes nothing with it: a timer that fired and was not taken has left
-/// no entry.
+/// no entry. It is `Unpin`: `&mut op` waits on in a `select!` loop.
 #[must_use = "a durable operation does nothing until it is awaited"]
 // The mutex is never locked: it makes `Op` `Sync`, so that a step may borrow a handle while it waits.
 pub struct Op<'a, T>(Mutex<BoxFuture<'a, T>>);
@@ -65,7 +67,7 @@ impl Future for Timer {
         assert_here(&self.core);
         self.claim.polled();
         let deadline = Some(self.deadline);
-        match self.core.poll(self.op, cx.waker(), |_| Wants { marks: false, deadline }) {
+        match self.core.poll(self.op, cx.waker(), || Wants { deadline, ..Wants::default() }) {
             Told::Take(_) => {
                 self.close();
                 Poll::Ready(())

@@ -7,9 +7,8 @@ use std::{
 
 use crate::{
     body::Data,
-    client::Ends,
     error::{Code, EngineError, ErrorKind},
-    journal::{Entry, Failure, Kind, Outcome, Payload, decode},
+    journal::{Entry, Outcome},
     status::Status,
     store::{Ended, Listener, RunId, RunRow, Store},
     stuck::Stuck,
@@ -17,6 +16,25 @@ use crate::{
 };
 
 /// A run, from outside: wait for it, look at it. `Clone`, and good in any process that can open the store.
+///
+/// ```
+/// # use everstep_core::{Ctx, Engine, EngineError, Result, Status, Workflow, store::Memory};
+/// # const GREET: Workflow<String, String> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+/// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+/// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+/// assert_eq!(run.result().await?, "hello Ada");
+/// assert_eq!((run.id(), run.status().await?), ("ada", Status::Completed));
+/// let keys: Vec<_> = run.journal().await?.into_iter().filter_map(|entry| entry.key).collect();
+/// assert_eq!((keys, run.journal_len().await?), (vec!["greet".into()], 3));
+/// assert_eq!(run.stuck().await?, None);
+/// # engine.shutdown().await
+/// # }
+/// ```
 pub struct Run<O> {
     store: Arc<dyn Store>,
     number: RunId,
@@ -129,18 +147,31 @@ impl<O: Data> Run<O> {
     /// that needs a person; the store's.
     pub async fn result(&self) -> Result<O, EngineError> {
         let mut foreign = self.store.bell().foreign();
+        let mut looked_again = false;
         loop {
             // Listen, then look, then wait: nothing rings unheard in between.
             let (mut listener, listening) = self.listen();
             foreign.mark_unchanged();
-            if !listening && let Some(ended) = self.look().await? {
-                return ended;
+            if !listening {
+                match self.look().await? {
+                    Looked::Ended(ended) => return ended,
+                    // Between its two reads a person may have taken the end back; twice in a row it is damage.
+                    Looked::Unreadable if looked_again => return Err(self.no_outcome()),
+                    Looked::Unreadable => {
+                        looked_again = true;
+                        continue;
+                    }
+                    Looked::Open => {}
+                }
             }
             loop {
                 tokio::select! {
                     biased;
                     ended = listener.ended() => match ended {
-                        Some(Ended { outcome: Some(outcome), .. }) => return self.read(outcome),
+                        // A failure that was heard long ago may have been taken back by `retry` since.
+                        Some(Ended { outcome: Some(outcome), .. }) if !matches!(outcome, Outcome::Failed(_)) => {
+                            return self.read(outcome);
+                        }
                         _ => break,
                     },
                     changed = foreign.changed() => {
@@ -165,20 +196,31 @@ impl<O: Data> Run<O> {
         Ok(status.is_over() || status == Status::Stuck)
     }
 
-    async fn look(&self) -> Result<Option<Result<O, EngineError>>, EngineError> {
+    async fn look(&self) -> Result<Looked<O>, EngineError> {
         let row = self.row().await?;
-        match row.status {
+        let ended = match row.status {
             Status::Stuck => {
-                let Some(stuck) = self.store.stuck(self.number).await? else { return Ok(None) };
-                Ok(Some(Err(EngineError::stuck(&self.id, &stuck))))
+                let stuck = self.store.stuck(self.number).await?;
+                stuck.map(|stuck| Err(EngineError::stuck(&self.id, &stuck)))
             }
             status if status.is_over() => {
                 let last = self.store.last(self.number).await?;
-                // Between the two reads a person may have taken the end back: look again.
-                Ok(last.and_then(|last| outcome_of(&last)).map(|outcome| self.read(outcome)))
+                last.and_then(|last| Outcome::told_by(&last)).map(|outcome| self.read(outcome))
             }
-            _ => Ok(None),
-        }
+            _ => return Ok(Looked::Open),
+        };
+        Ok(ended.map_or(Looked::Unreadable, Looked::Ended))
+    }
+
+    fn no_outcome(&self) -> EngineError {
+        EngineError::new(
+            ErrorKind::Store,
+            Code::DAMAGED,
+            format!(
+                "run `{}` is over, and its last entry cannot be read as an outcome: restore the database from a backup",
+                self.id
+            ),
+        )
     }
 
     fn read(&self, outcome: Outcome) -> Result<O, EngineError> {
@@ -208,13 +250,13 @@ impl<O: Data> Run<O> {
     }
 }
 
-/// The outcome that a last entry tells; `None` if it is no outcome, or cannot be read.
-fn outcome_of(entry: &Entry) -> Option<Outcome> {
-    let text = |payload: &Payload| decode::<String>(payload).unwrap_or_default();
-    match entry.known_kind()? {
-        Kind::Completed => Some(Outcome::Completed(entry.body.clone())),
-        Kind::Failed => Some(Outcome::Failed(decode::<Failure>(&entry.body).ok()?)),
-        Kind::Cancelled => Some(Outcome::Cancelled(text(&entry.body))),
-        _ => None,
-    }
+/// A type that only says which value a run ends with.
+type Ends<O> = PhantomData<fn() -> O>;
+
+/// What a look at a run found.
+enum Looked<O> {
+    Ended(Result<O, EngineError>),
+    /// It is over or stuck, and what says how is not there or cannot be read.
+    Unreadable,
+    Open,
 }

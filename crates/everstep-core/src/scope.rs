@@ -1,9 +1,8 @@
 //! Scopes and the claiming of keys: `email`, `email#2`, `left/email`. Pure: no driver, no store.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 use crate::{
     digest::{Incarnation, draw, scope_seed},

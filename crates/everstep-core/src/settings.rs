@@ -10,6 +10,9 @@ pub const LEASE: Duration = Duration::from_secs(10);
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Runs in memory at once.
 pub const RESIDENT_RUNS_MAX: usize = 100_000;
+/// Steps whose bodies run at once on one worker. A body holds its sockets, memory and rows elsewhere; ten thousand is
+/// what a process with default limits of the system may still hold open.
+pub const RUNNING_STEPS_MAX: usize = 10_000;
 /// Entries of one generation of a run.
 pub const ENTRIES_MAX: u64 = 1_000_000;
 /// Bytes of one encoded value.
@@ -26,12 +29,14 @@ pub const TAKEOVERS_MAX: u32 = 5;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a worker may be silent before others take over its runs. It renews three times as often.
+    /// How long a worker may be silent before others take over its runs. It renews every quarter of it.
     pub lease: Duration,
     /// How long `shutdown` waits for running steps.
     pub grace: Duration,
     /// Runs in memory at once; others wait in the store.
     pub resident_runs_max: usize,
+    /// Steps whose bodies run at once; others begin when one of them has ended.
+    pub running_steps_max: usize,
     /// Entries of one generation of a run.
     pub entries_max: u64,
     /// Bytes of one encoded value: an input, a step's result, an outcome.
@@ -45,6 +50,20 @@ pub struct Settings {
     pub takeovers_max: u32,
     /// The name of this code; runs record it. Without it: derived from the running executable.
     pub build: Option<String>,
+    /// What an await on something that is not durable is. Without it: [`NotDurable::Warn`], and in a
+    /// simulation [`NotDurable::Fail`].
+    pub not_durable: Option<NotDurable>,
+}
+
+/// What becomes of a run whose function was woken by something that replay will not have: a channel that another task
+/// sends to, a timer of the runtime. Told as [`Event::NotDurable`](crate::Event::NotDurable) either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotDurable {
+    /// It goes on, with a warning.
+    Warn,
+    /// It is stuck: it waits for something not durable.
+    Fail,
 }
 
 impl Default for Settings {
@@ -53,12 +72,14 @@ impl Default for Settings {
             lease: LEASE,
             grace: GRACE,
             resident_runs_max: RESIDENT_RUNS_MAX,
+            running_steps_max: RUNNING_STEPS_MAX,
             entries_max: ENTRIES_MAX,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             retry: Retry::none(),
             began_after: Duration::from_secs(1),
             takeovers_max: TAKEOVERS_MAX,
             build: None,
+            not_durable: None,
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -17,7 +20,7 @@ use crate::{
     body::{Data, Doubt, Outcome, Repeat, StepCtx, Verdict},
     digest::{attempt_seed, draw},
     driver::{
-        run::{RunCore, Told, Wants, same_input},
+        run::{RunCore, Told, Wants},
         stack::{self, Frame},
         table::{Arrived, Candidate, Happened},
         wake::BodyWaker,
@@ -49,8 +52,24 @@ struct Options<'a, T> {
     then_stuck: bool,
     attempt_timeout: Option<Duration>,
     timeout: Option<Duration>,
-    input: Option<Result<Payload, String>>,
+    input: Option<Result<Box<Payload>, Failure>>,
     verify: Option<Verify<'a, T>>,
+}
+
+impl<T> Options<'_, T> {
+    /// Whether a started row must be durable before each body.
+    fn marks(&self) -> bool {
+        self.doubt != Doubt::Retry || self.verify.is_some()
+    }
+
+    fn wants(&mut self, transacts: bool, claimed_at: Timestamp) -> Wants {
+        Wants {
+            marks: self.marks() && !transacts,
+            transacts,
+            deadline: self.timeout.map(|limit| claimed_at.after(limit)),
+            input: self.input.take_if(|input| input.is_ok()).and_then(Result::ok),
+        }
+    }
 }
 
 /// A step: set its options, then await it (or give it to `join!`, `select!`, `FuturesUnordered`: it is a future).
@@ -63,6 +82,25 @@ struct Options<'a, T> {
 /// # Cancel safety
 /// Dropped before its first poll it has done nothing. Dropped while its body runs, the body is dropped with it, and
 /// its effect may or may not have happened. Dropped after its body has returned, the outcome is still recorded.
+///
+/// ```
+/// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, Workflow, minutes, seconds, store::Memory};
+/// async fn fetch(ctx: Ctx, url: String) -> Result<usize> {
+///     ctx.step("fetch", async || Ok(url.len()))
+///         .retry(Retry::exponential(5))
+///         .attempt_timeout(seconds(30))
+///         .timeout(minutes(10))
+///         .input(&url)
+///         .await
+/// }
+/// # const W: Workflow<String, usize> = Workflow::new("w");
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(W, fetch).start().await?;
+/// assert_eq!(engine.run(W, "run-1", "https://e.st".to_string()).await?, 12);
+/// # engine.shutdown().await
+/// # }
+/// ```
 #[must_use = "a step does nothing until it is awaited"]
 pub struct Step<'a, T>(Mutex<Inner<'a, T>>);
 
@@ -80,6 +118,10 @@ struct Open<'a, T> {
     make: Make<'a, T>,
     options: Options<'a, T>,
     body: Option<Attempting<'a, T>>,
+    /// Of a transactional step: tells the store that nobody wants the job any more, if it has not begun it.
+    withdrawn: Option<Arc<AtomicBool>>,
+    /// The time of the job ran out; the store says whether it was withdrawn or came first.
+    too_late: Option<Error>,
     value: Option<T>,
     /// What put the attempt in doubt that `verify` looks at, if it was no crash.
     in_doubt_by: Option<Error>,
@@ -87,7 +129,7 @@ struct Open<'a, T> {
 
 enum Attempting<'a, T> {
     Body { attempt: u32, future: BoxFuture<'a, Result<Made<T>>> },
-    Verify { attempt: u32, future: BoxFuture<'a, Result<Verdict<T>>> },
+    Verify { attempt: u32, doubt: u32, future: BoxFuture<'a, Result<Verdict<T>>> },
 }
 
 impl<'a, T: Data> Step<'a, T> {
@@ -112,9 +154,28 @@ impl<'a, T: Data> Step<'a, T> {
             input: None,
             verify: None,
         };
-        let open =
-            Open { core, claim, op, claimed_at, make, options, body: None, value: None, in_doubt_by: None };
+        let open = Open {
+            core,
+            claim,
+            op,
+            claimed_at,
+            make,
+            options,
+            body: None,
+            withdrawn: None,
+            too_late: None,
+            value: None,
+            in_doubt_by: None,
+        };
         Step(Mutex::new(Inner::Open(Box::new(open))))
+    }
+
+    /// Its attempts are jobs of the store, which leaves those alone that are withdrawn.
+    pub(crate) fn of_jobs(mut self, withdrawn: Arc<AtomicBool>) -> Self {
+        if let Inner::Open(open) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            open.withdrawn = Some(withdrawn);
+        }
+        self
     }
 
     fn with(mut self, set: impl FnOnce(&mut Options<'a, T>)) -> Self {
@@ -125,30 +186,120 @@ impl<'a, T: Data> Step<'a, T> {
     }
 
     /// How failed attempts are repeated; without it, `Settings::retry`.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, StepCtx, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn flaky(ctx: Ctx, _: u64) -> Result<u32> {
+    ///     let step = ctx.step("flaky", async |s: StepCtx| match s.attempt() {
+    ///         3 => Ok(s.attempt()),
+    ///         n => Err(format!("attempt {n} failed").into()),
+    ///     });
+    ///     step.retry(Retry::fixed(5, Duration::from_millis(1))).await
+    /// }
+    /// # const W: Workflow<u64, u32> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, flaky).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, 3);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn retry(self, retry: Retry) -> Self {
         self.with(|o| o.retry = Some(retry))
     }
 
     /// Bounds one attempt. An attempt that is over it is dropped where it stands and is in doubt; by default it
     /// counts as failed.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, StepCtx, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn slow_once(ctx: Ctx, _: u64) -> Result<String> {
+    ///     let step = ctx.step("slow", async |s: StepCtx| match s.attempt() {
+    ///         1 => std::future::pending().await,
+    ///         _ => Ok("in time".to_string()),
+    ///     });
+    ///     step.attempt_timeout(Duration::from_millis(20)).retry(Retry::fixed(2, Duration::ZERO)).await
+    /// }
+    /// # const W: Workflow<u64, String> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, slow_once).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, "in time");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn attempt_timeout(self, limit: Duration) -> Self {
         self.with(|o| o.attempt_timeout = Some(limit))
     }
 
     /// Bounds all attempts and their pauses together, from the call on, across crashes.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, Workflow, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn hopeless(ctx: Ctx, _: u64) -> Result<bool> {
+    ///     let step = ctx.step("hopeless", async || -> Result<u64> { Err("still not".into()) });
+    ///     let failed = step.retry(Retry::fixed(1000, Duration::from_millis(1))).timeout(Duration::from_millis(20)).await;
+    ///     Ok(failed.is_err_and(|e| e.is_timeout()))
+    /// }
+    /// # const W: Workflow<u64, bool> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, hopeless).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 0).await?, true);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn timeout(self, limit: Duration) -> Self {
         self.with(|o| o.timeout = Some(limit))
     }
 
     /// What becomes of an attempt that was started and did not return.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Doubt, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn pay(ctx: Ctx, cents: u64) -> Result<u64> {
+    ///     // A charge that must not be made twice, and a provider that cannot be asked.
+    ///     ctx.step("charge", async || Ok(cents)).on_doubt(Doubt::Ask).await
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, pay).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 7).await?, 7);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn on_doubt(self, doubt: Doubt) -> Self {
         self.with(|o| o.doubt = doubt)
     }
 
     /// Records `value` for people to see; on replay another value than the recorded one is a divergence.
-    pub fn input<V: Serialize + ?Sized>(self, value: &V) -> Self {
-        let json = serde_json::to_vec(value).map(Payload::json).map_err(|e| e.to_string());
-        self.with(|o| o.input = Some(json))
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn pay(ctx: Ctx, cents: u64) -> Result<u64> {
+    ///     ctx.step("charge", async || Ok(cents)).input(&cents).await
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, pay).start().await?;
+    /// let run = engine.start(W, "run-1", 7).await?;
+    /// run.result().await?;
+    /// let charge = &run.journal().await?[1];
+    /// assert_eq!(charge.input.as_ref().map(|input| &*input.bytes), Some(&b"7"[..]));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn input<V: Serialize + ?Sized>(mut self, value: &V) -> Self {
+        if let Inner::Open(open) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            let bytes_max = open.core.worker.settings.payload_bytes_max;
+            open.options.input = Some(record_input(value, bytes_max).map_err(|e| e.to_failure(None)));
+        }
+        self
     }
 
     /// Keeps errors of type `E` whole, so that [`Error::downcast`] gives them back, live and after replay.
@@ -161,13 +312,56 @@ impl<'a, T: Data> Step<'a, T> {
         self.with(|o| o.typed = Some(Typed::of::<E>(Some(tag))))
     }
 
-    /// When the retries are spent the run becomes stuck and waits for a person, instead of the step failing.
+    /// When the retries are spent the run becomes stuck and waits for a person, instead of the step failing:
+    /// [`Client::retry`](crate::Client::retry), [`Client::answer`](crate::Client::answer) and
+    /// [`Client::cancel`](crate::Client::cancel) lead on.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, journal::Answer, store::Memory};
+    /// async fn pay(ctx: Ctx, cents: u64) -> Result<u64> {
+    ///     ctx.step("charge", async || -> Result<u64> { Err(format!("{cents} refused").into()) }).then_stuck().await
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, pay).start().await?;
+    /// let run = engine.start(W, "run-1", 7).await?;
+    /// assert!(run.result().await.is_err_and(|e| e.to_string().contains("retries spent")));
+    /// engine.answer("run-1", Answer::Done { value: "7".to_string() }).await?;
+    /// assert_eq!(run.result().await?, 7);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn then_stuck(self) -> Self {
         self.with(|o| o.then_stuck = true)
     }
 
     /// Looks whether an attempt in doubt has happened: your code answers [`Verdict::Done`] with the value or
     /// [`Verdict::NotDone`]. Costs one write before each attempt. If it fails itself, the run asks a person.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Verdict, Workflow, store::Memory};
+    /// # use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    /// async fn pay(ctx: Ctx, cents: u64) -> Result<u64> {
+    ///     let charged = AtomicU64::new(0); // stands for the provider
+    ///     ctx.step("charge", async || -> Result<u64> {
+    ///         charged.store(cents, SeqCst);
+    ///         panic!("and the answer is lost")
+    ///     })
+    ///     .verify(async |_| match charged.load(SeqCst) {
+    ///         0 => Ok(Verdict::NotDone),
+    ///         done => Ok(Verdict::Done(done)),
+    ///     })
+    ///     .await
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, pay).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 7).await?, 7);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn verify<F, Fut>(self, look: F) -> Self
     where
         F: FnOnce(StepCtx) -> Fut + Repeat + Send + 'a,
@@ -211,8 +405,16 @@ impl<T> std::fmt::Debug for Step<'_, T> {
 
 impl<T> Drop for Open<'_, T> {
     fn drop(&mut self) {
-        self.body = None;
+        self.drop_body();
         self.core.close(self.op);
+    }
+}
+
+impl<T> Open<'_, T> {
+    /// Whether there was a body. What it drops is still inside it.
+    fn drop_body(&mut self) -> bool {
+        let _body = stack::enter(Frame::Body(self.core.address()));
+        self.body.take().is_some()
     }
 }
 
@@ -222,26 +424,21 @@ impl<T: Data> Open<'_, T> {
             self.core.check_place("awaiting a step")?;
         }
         self.claim.polled();
-        let wants = self.wants();
-        match self.core.poll(self.op, cx.waker(), |_| wants) {
+        let (options, claimed_at) = (&mut self.options, self.claimed_at);
+        let transacts = self.withdrawn.is_some();
+        match self.core.poll(self.op, cx.waker(), || options.wants(transacts, claimed_at)) {
             Told::Wait => Poll::Pending,
             Told::Start { attempt, doubt, waker } => {
                 self.begin(attempt, doubt);
                 self.poll_body(cx, &waker)
             }
             Told::Poll(waker) => self.poll_body(cx, &waker),
-            Told::Expire { attempt, total } => {
-                let running = self.body.take().is_some();
-                self.expired(attempt, total, running);
+            Told::Expire { attempt, total, doubt } => {
+                self.expired(attempt, total, doubt);
                 Poll::Pending
             }
             Told::Take(arrived) => self.take(arrived),
         }
-    }
-
-    fn wants(&self) -> Wants {
-        let marks = self.options.doubt != Doubt::Retry || self.options.verify.is_some();
-        Wants { marks, deadline: self.options.timeout.map(|limit| self.claimed_at.after(limit)) }
     }
 
     fn step_ctx(&self, attempt: u32) -> StepCtx {
@@ -256,31 +453,25 @@ impl<T: Data> Open<'_, T> {
 
     /// Makes the body of an attempt, unless there is something to say before it.
     fn begin(&mut self, attempt: u32, doubt: Option<u32>) {
-        if let Some(error) = self.refusal() {
-            self.failed(attempt, error);
-            return;
-        }
-        if doubt.is_none() {
-            return self.make(attempt);
-        }
-        if let Some(verify) = &self.options.verify {
-            let future = verify(self.step_ctx(attempt));
-            self.body = Some(Attempting::Verify { attempt, future });
-        } else if self.decide_doubt(attempt, "its worker stopped before it returned") {
-            self.make(attempt);
+        match (self.refusal(), doubt) {
+            (Some(error), _) => self.failed(attempt, error),
+            (None, None) => self.make(attempt),
+            (None, Some(doubt)) if self.options.verify.is_some() => self.look(attempt, doubt),
+            (None, Some(doubt)) => {
+                if self.decide_doubt(doubt, "its worker stopped before it returned") {
+                    self.core.start_again(self.op, None);
+                }
+            }
         }
     }
 
     /// What is wrong with the options; told before the body runs.
     fn refusal(&self) -> Option<Error> {
         if let Some(Err(why)) = &self.options.input {
-            return Some(Error::engine(
-                ErrorKind::Misuse,
-                Code::NOT_RECORDABLE,
-                format!("the step's input: {why}"),
-            ));
+            return Some(Error::from_failure(why.clone(), None));
         }
-        if self.wants().marks && self.core.worker.store.durability() < crate::store::Durability::Power {
+        let marks = self.options.marks() && self.withdrawn.is_none();
+        if marks && self.core.worker.store.durability() < crate::store::Durability::Power {
             return Some(Error::misuse(
                 Code::TOO_WEAK,
                 "`Fail`, `Ask` and `verify` need a store at power-safe durability: a lost record would break their promise. Open the store at its default level, or use `Doubt::Retry`",
@@ -289,9 +480,30 @@ impl<T: Data> Open<'_, T> {
         None
     }
 
+    /// Lets `verify` begin to look whether attempt `doubt` has happened.
+    fn look(&mut self, attempt: u32, doubt: u32) {
+        let Some(verify) = &self.options.verify else { return };
+        let ctx = self.step_ctx(attempt);
+        let called = {
+            let _body = stack::enter(Frame::Body(self.core.address()));
+            std::panic::catch_unwind(AssertUnwindSafe(|| verify(ctx)))
+        };
+        match called {
+            Ok(future) => self.body = Some(Attempting::Verify { attempt, doubt, future }),
+            Err(panic) => self.cannot_tell(doubt, &format!("panicked: {}", panic_message(&*panic))),
+        }
+    }
+
+    fn cannot_tell(&mut self, doubt: u32, why: &str) {
+        self.ask(doubt, &format!("and `verify` could not tell: {why}"));
+    }
+
     fn make(&mut self, attempt: u32) {
         if let Some(limit) = self.options.attempt_timeout {
             self.core.attempt_ends(self.op, self.core.worker.clock.now().after(limit));
+        }
+        if let Some(withdrawn) = &self.withdrawn {
+            withdrawn.store(false, Ordering::Release);
         }
         let ctx = self.step_ctx(attempt);
         let made = {
@@ -305,82 +517,69 @@ impl<T: Data> Open<'_, T> {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, waker: &Arc<BodyWaker>) -> Poll<Result<T>> {
-        loop {
-            let Some(body) = &mut self.body else { return Poll::Pending };
-            waker.polled_for(cx.waker());
-            let as_waker = Waker::from(waker.clone());
-            let mut body_cx = Context::from_waker(&as_waker);
-            let entered = stack::enter(Frame::Body(self.core.address()));
-            match body {
-                Attempting::Body { attempt, future } => {
-                    let attempt = *attempt;
-                    let polled =
-                        std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut body_cx)));
-                    drop(entered);
-                    match polled {
-                        Ok(Poll::Pending) => {}
-                        Ok(Poll::Ready(result)) => self.returned(attempt, result),
-                        Err(panic) => self.panicked(attempt, panic_message(&*panic)),
-                    }
-                    return Poll::Pending;
+        let Some(body) = &mut self.body else { return Poll::Pending };
+        waker.polled_for(cx.waker());
+        let as_waker = Waker::from(waker.clone());
+        let mut body_cx = Context::from_waker(&as_waker);
+        let entered = stack::enter(Frame::Body(self.core.address()));
+        match body {
+            Attempting::Body { attempt, future } => {
+                let attempt = *attempt;
+                let polled =
+                    std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut body_cx)));
+                drop(entered);
+                match polled {
+                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(result)) => self.returned(attempt, result),
+                    Err(panic) => self.panicked(attempt, panic_message(&*panic)),
                 }
-                Attempting::Verify { attempt, future } => {
-                    let attempt = *attempt;
-                    let polled =
-                        std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut body_cx)));
-                    drop(entered);
-                    let verdict = match polled {
-                        Ok(Poll::Pending) => return Poll::Pending,
-                        Ok(Poll::Ready(verdict)) => verdict.map_err(|e| e.to_string()),
-                        Err(panic) => Err(format!("panicked: {}", panic_message(&*panic))),
-                    };
-                    if !self.verified(attempt, verdict) {
-                        return Poll::Pending;
+            }
+            Attempting::Verify { attempt, doubt, future } => {
+                let (attempt, doubt) = (*attempt, *doubt);
+                let polled =
+                    std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut body_cx)));
+                drop(entered);
+                match polled {
+                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(Ok(verdict))) => self.verified(attempt, verdict),
+                    Ok(Poll::Ready(Err(why))) => self.cannot_tell(doubt, &why.to_string()),
+                    Err(panic) => {
+                        self.cannot_tell(doubt, &format!("panicked: {}", panic_message(&*panic)));
                     }
                 }
             }
         }
+        Poll::Pending
     }
 
-    /// Whether the attempt is made again now.
-    fn verified(&mut self, attempt: u32, verdict: Result<Verdict<T>, String>) -> bool {
-        self.body = None;
-        match verdict {
-            Ok(Verdict::NotDone) => match self.in_doubt_by.take() {
-                Some(error) => {
-                    self.failed(attempt, error);
-                    false
-                }
-                None => {
-                    self.make(attempt);
-                    true
-                }
-            },
-            Ok(Verdict::Done(value)) => {
+    fn verified(&mut self, attempt: u32, verdict: Verdict<T>) {
+        self.drop_body();
+        match (verdict, self.in_doubt_by.take()) {
+            (Verdict::Done(value), _) => {
                 let result = record(value, self.core.worker.settings.payload_bytes_max);
                 self.returned(attempt, result);
-                false
             }
-            Err(why) => {
-                self.ask(attempt, &format!("and `verify` could not tell: {why}"));
-                false
+            (Verdict::NotDone, Some(error)) => self.failed(attempt, error),
+            (Verdict::NotDone, None) => {
+                self.core.did_not_happen(self.op);
+                self.core.start_again(self.op, None);
             }
         }
     }
 
     fn happened(&mut self, what: Happened, letter: Option<u64>) {
-        self.body = None;
-        let input = self.options.input.as_ref().and_then(|input| input.as_ref().ok()).cloned();
-        self.core.happened(Candidate { op: self.op, what, input, takes: letter });
+        self.drop_body();
+        self.core.happened(Candidate { op: self.op, what, takes: letter });
     }
 
     fn returned(&mut self, attempt: u32, result: Result<Made<T>>) {
-        match result {
-            Ok(Made { value, payload, letter }) => {
+        match (result, self.too_late.take()) {
+            (Ok(Made { value, payload, letter }), _) => {
                 self.value = Some(value);
                 self.happened(Happened::Done(payload), letter);
             }
-            Err(error) => self.failed(attempt, error),
+            (Err(_), Some(timeout)) => self.failed(attempt, timeout),
+            (Err(error), None) => self.failed(attempt, error),
         }
     }
 
@@ -389,7 +588,8 @@ impl<T: Data> Open<'_, T> {
         let seed = attempt_seed(self.core.incarnation, self.core.generation(), &self.claim.key, attempt);
         // Number 0 of the attempt's stream is the body's own; jitter draws far from it.
         let chance = draw(seed, u64::MAX) as u64;
-        let failure = error.to_failure(self.options.typed.as_ref());
+        let bytes_max = self.core.worker.settings.payload_bytes_max;
+        let failure = error.to_failure(self.options.typed.as_ref()).within(bytes_max);
         match retry.decide(attempt, &error, chance) {
             Decision::RetryAfter(pause) => self.happened(Happened::Again { error: failure, pause }, None),
             Decision::Spent if self.options.then_stuck => {
@@ -401,17 +601,12 @@ impl<T: Data> Open<'_, T> {
     }
 
     fn panicked(&mut self, attempt: u32, said: &str) {
-        self.body = None;
+        self.drop_body();
         let error = Error::engine(ErrorKind::Panic, Code::PANIC, format!("panicked: {said}"));
-        if self.verify_first(attempt, &error) {
-            return;
-        }
-        if self.decide_doubt(attempt, &format!("it panicked: {said}")) {
-            self.failed(attempt, error);
-        }
+        self.failed_in_doubt(attempt, attempt, error, &format!("it panicked: {said}"));
     }
 
-    fn expired(&mut self, attempt: u32, total: bool, running: bool) {
+    fn expired(&mut self, attempt: u32, total: bool, doubt: Option<u32>) {
         let what = if total { "the step" } else { "the attempt" };
         let mut error = Error::engine(
             ErrorKind::Timeout,
@@ -421,22 +616,27 @@ impl<T: Data> Open<'_, T> {
         if total {
             error = error.and_stop();
         }
-        if running && self.verify_first(attempt, &error) {
+        if let (Some(withdrawn), Some(_)) = (&self.withdrawn, &self.body) {
+            withdrawn.store(true, Ordering::Release);
+            self.too_late = Some(error);
             return;
         }
-        if !running || self.decide_doubt(attempt, &format!("{what} ran out of time")) {
-            self.failed(attempt, error);
+        let running = self.drop_body().then_some(attempt);
+        match running.or(doubt) {
+            Some(doubt) => self.failed_in_doubt(attempt, doubt, error, &format!("{what} ran out of time")),
+            None => self.failed(attempt, error),
         }
     }
 
-    /// Lets `verify` look before `error` counts.
-    fn verify_first(&mut self, attempt: u32, error: &Error) -> bool {
-        if self.options.verify.is_none() {
-            return false;
+    /// `error` ends the attempt without saying whether attempt `doubt` has happened: that is decided first.
+    fn failed_in_doubt(&mut self, attempt: u32, doubt: u32, error: Error, why: &str) {
+        let transacts = self.withdrawn.is_some();
+        if self.options.verify.is_some() && !transacts {
+            self.in_doubt_by = Some(Error::from_failure(error.to_failure(None), None));
+            self.core.start_again(self.op, Some(doubt));
+        } else if transacts || self.decide_doubt(doubt, why) {
+            self.failed(attempt, error);
         }
-        self.in_doubt_by = Some(Error::from_failure(error.to_failure(None), None));
-        self.core.doubt(self.op, attempt);
-        true
     }
 
     /// What becomes of an attempt in doubt; `true` if the policy leaves it to the retries.
@@ -464,29 +664,12 @@ impl<T: Data> Open<'_, T> {
     }
 
     fn stuck(&mut self, reason: StuckReason, detail: String) {
-        let stuck = Stuck { reason, key: Some(self.claim.key.clone()), detail };
-        self.happened(Happened::Stuck(stuck), None);
+        self.drop_body();
+        self.core.asks(self.op, Stuck { reason, key: Some(self.claim.key.clone()), detail });
     }
 
     /// The outcome was granted: the function gets what decodes from the record.
     fn take(&mut self, arrived: Arrived) -> Poll<Result<T>> {
-        if let Some(recorded) = &arrived.recorded_input
-            && let given = self.options.input.as_ref().and_then(|input| input.as_ref().ok())
-            && given.is_some()
-            && !same_input(recorded.as_ref(), given)
-        {
-            let text = |payload: Option<&Payload>| {
-                payload.map_or("none".to_string(), |p| String::from_utf8_lossy(&p.bytes).into_owned())
-            };
-            let detail = format!(
-                "step `{}` was recorded with the input {}, and is now given {}",
-                self.claim.key,
-                text(recorded.as_ref()),
-                text(given)
-            );
-            self.core.be_stuck(StuckReason::Diverged, &self.claim.key, detail);
-            return Poll::Pending;
-        }
         let answer = match arrived.what {
             Err(failure) => Err(Error::from_failure(failure, Some(arrived.seq))),
             Ok(None) => Ok(self.value.take().expect("a live value stays with its step")),
@@ -531,4 +714,17 @@ pub(crate) fn record<T: Data>(value: T, bytes_max: usize) -> Result<Made<T>> {
     }
     let value = serde_json::from_slice(&bytes).map_err(unrecordable)?;
     Ok(Made { value, payload: Payload::json(bytes), letter: None })
+}
+
+/// The record of a step's input.
+fn record_input<V: Serialize + ?Sized>(value: &V, bytes_max: usize) -> Result<Box<Payload>> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|why| Error::misuse(Code::NOT_RECORDABLE, format!("the step's input: {why}")))?;
+    if bytes.len() > bytes_max {
+        let got = bytes.len();
+        let message =
+            format!("a step's input has at most {bytes_max} bytes; this one has {got}. Give what names it");
+        return Err(limit_error(Code::TOO_LARGE, message));
+    }
+    Ok(Box::new(Payload::json(bytes)))
 }

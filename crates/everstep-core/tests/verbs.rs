@@ -12,10 +12,10 @@ use std::time::Duration;
 use common::{W, engine, finish, journal, plain, told, virtual_time};
 use everstep_core::{
     Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Retry, Settings, Simulation, Status, StepCtx,
-    StuckReason, Verdict, Workflow,
+    StuckReason, Verdict, Workflow, days,
     journal::{Answer, Kind},
     seconds,
-    store::{Inspect, Memory, Store},
+    store::{Inspect, Memory, Store, StoreError},
 };
 
 type Counter = Arc<AtomicU64>;
@@ -422,7 +422,7 @@ fn a_run_whose_worker_died_is_taken_over_by_lease_alone() {
         assert_eq!(run.result().await.expect("taken over"), "7");
         assert!(memory.beat(dead).await.is_err(), "the late worker is fenced");
         let row = memory.run("r".into()).await.expect("reads").expect("there");
-        assert_eq!((row.status, row.takeovers), (Status::Completed, 1));
+        assert_eq!((row.status, row.takeovers), (Status::Completed, 0), "it has made entries since");
         drop(engine);
     });
 }
@@ -534,23 +534,151 @@ fn what_waits_for_the_disk_is_the_next_thing_that_could_be_noticed() {
     });
 }
 
-/// Entries are refused after the first that failed: a gap can never be written.
+/// Entries are refused after the first that failed: a gap can never be written. The run is read anew and goes on.
+/// faults.md rows 13 and 21: the keys are those of an undisturbed run, and no claim is orphaned.
 #[test]
-fn after_a_refused_turn_nothing_of_that_load_is_written() {
+fn after_a_refused_turn_the_run_is_read_anew() {
     virtual_time(async {
-        let (memory, world) = (Memory::default(), Simulation::new(1));
-        let engine = engine(&memory, &world, async |ctx: Ctx, _| {
-            ctx.step("a", async || Ok(0u64)).await?;
+        let (memory, world, bodies) = (Memory::default(), Simulation::new(1), Counter::default());
+        let engine = engine(&memory, &world, counting(&bodies)).await;
+        memory.fail_commits(Some(StoreError::Failed("broken".into())));
+        let run = engine.start(W, "r", 7).await.expect("starts are not refused");
+        nap(100).await;
+        assert_eq!(journal(&memory).await.len(), 1);
+        memory.fail_commits(None);
+        assert_eq!(plain(run.result().await).as_deref(), Ok("done"));
+        assert_eq!((journal(&memory).await.len(), bodies.load(Ordering::SeqCst)), (4, 2));
+    });
+}
+
+#[test]
+fn a_run_whose_turns_are_refused_again_and_again_becomes_stuck() {
+    virtual_time(async {
+        let (memory, world, bodies) = (Memory::default(), Simulation::new(1), Counter::default());
+        let engine = engine(&memory, &world, counting(&bodies)).await;
+        memory.fail_commits(Some(StoreError::Failed("no such column".into())));
+        let run = engine.start(W, "r", 7).await.expect("starts are not refused");
+        while bodies.load(Ordering::SeqCst) < 3 {
+            nap(1).await;
+        }
+        nap(1).await;
+        memory.fail_commits(None);
+        let report = plain(run.result().await).expect_err("stuck");
+        assert!(report.contains("journal damaged") && report.contains("no such column"), "{report}");
+        engine.cancel("r", "").await.expect("asked");
+        nap(10).await;
+        assert_eq!(run.status().await.expect("reads"), Status::Cancelled);
+    });
+}
+
+fn counting(
+    bodies: &Counter,
+) -> impl Fn(Ctx, u64) -> std::pin::Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync + 'static
+{
+    let bodies = bodies.clone();
+    move |ctx: Ctx, _| {
+        let bodies = bodies.clone();
+        Box::pin(async move {
+            ctx.step("a", async || Ok(bodies.fetch_add(1, Ordering::SeqCst))).await?;
             ctx.sleep(seconds(1)).await;
             Ok("done".to_string())
         })
+    }
+}
+
+/// faults.md row 17: a message for a run that is still on its way into memory.
+#[test]
+fn a_run_cancelled_before_its_driver_first_looks_is_cancelled() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, _| {
+            ctx.sleep(days(1)).await;
+            Ok(String::new())
+        })
         .await;
-        memory.fail_commits(Some(everstep_core::store::StoreError::Failed("broken".into())));
-        engine.start(W, "r", 7).await.expect("starts are not refused");
-        nap(100).await;
-        memory.fail_commits(None);
-        nap(5000).await;
-        assert_eq!(journal(&memory).await.len(), 1);
+        for n in 0..20 {
+            let id = n.to_string();
+            // The start and the cancel are durable before any other task of this thread runs.
+            let run = engine.start(W, &id, 7).await.expect("it starts");
+            engine.cancel(&id, "").await.expect("asked");
+            assert!(plain(run.result().await).expect_err("cancelled").contains("EV0007"));
+        }
+    });
+}
+
+#[test]
+fn a_result_that_was_heard_long_ago_may_have_been_taken_back() {
+    virtual_time(async {
+        let (memory, world, broken) = (Memory::default(), Simulation::new(1), Counter::default());
+        let fixed = broken.clone();
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let fixed = fixed.clone();
+            async move {
+                let fixed = ctx.step("a", async || Ok(fixed.load(Ordering::SeqCst))).await?;
+                ctx.step("b", async || if fixed > 0 { Ok(1u64) } else { Err("broken")? }).await?;
+                Ok("done".to_string())
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        while run.status().await.expect("reads") != Status::Failed {
+            nap(1).await;
+        }
+        // Goes on before `b`; a person mends the record of `a` meanwhile.
+        memory.rewrite("r", |entries| entries[1].body.bytes = b"1".to_vec());
+        engine.retry("r").await.expect("it failed");
+        assert_eq!(plain(run.result().await).as_deref(), Ok("done"), "not the failure heard before");
+    });
+}
+
+#[test]
+fn an_outcome_that_cannot_be_read_is_an_error_and_no_wait() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |_, _| Err("no".into())).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        plain(run.result().await).expect_err("it fails");
+        memory.rewrite("r", |entries| entries.last_mut().expect("an outcome").body.bytes = b"{".to_vec());
+        let error = run.result().await.expect_err("unreadable");
+        assert_eq!(error.code(), Code::DAMAGED);
+    });
+}
+
+/// To start a run needs no worker: neither a fence nor a shutdown is in the way of it.
+#[test]
+fn whoever_lost_or_left_its_worker_can_still_start_runs() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let fenced = engine(&memory, &world, async |_, n| Ok(n.to_string())).await;
+        let owner = memory.workers().await.expect("reads")[0].clone();
+        let left = engine(&memory, &world, async |_, n| Ok(n.to_string())).await;
+        let client = Client::clone(&left);
+        left.shutdown().await.expect("it leaves");
+        let taker = engine(&memory, &world, async |_, n| Ok(n.to_string())).await;
+        let by = *memory.workers().await.expect("reads").iter().map(|w| &w.worker).max().expect("the taker");
+        let fence = everstep_core::store::Fence { worker: by };
+        let beat = memory.workers().await.expect("reads")[0].beat;
+        assert!(memory.fence(fence, owner.worker, beat).await.expect("fences"));
+        for (starter, id) in [(&*fenced, "a"), (&client, "b"), (&*fenced, "c")] {
+            let run = starter.start(W, id, 7).await.expect("it starts");
+            assert_eq!(plain(run.result().await).as_deref(), Ok("7"));
+        }
+        fenced.shutdown().await.expect("it has nothing to give back");
+        drop(taker);
+    });
+}
+
+#[test]
+fn an_input_that_does_not_come_back_is_refused_at_the_start() {
+    virtual_time(async {
+        const NUMBERS: Workflow<Vec<f64>, String> = Workflow::new("numbers");
+        let client = Client::simulated(Memory::default(), &Simulation::new(1));
+        let error = client.start(NUMBERS, "r", vec![f64::NAN]).await.expect_err("NaN has no JSON");
+        assert_eq!(error.code(), Code::NOT_RECORDABLE);
+        const BIG: Workflow<u128, String> = Workflow::new("big");
+        client.start(BIG, "b", 10u128.pow(20)).await.expect("it starts");
+        let other = client.start(BIG, "b", 10u128.pow(20) + 1).await.expect_err("another input");
+        assert_eq!(other.code(), Code::CONFLICT);
     });
 }
 

@@ -1,15 +1,15 @@
 //! One transaction of the writer while it is open, and everything in memory that must be undone with it.
 
-use std::collections::{HashMap, HashSet};
-
 use everstep_core::{
     Status,
-    store::{Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+    store::{Admitted, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
 };
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     fault::Fault,
+    hot::Execute,
     names::{Names, Texts},
     row::signed,
 };
@@ -35,6 +35,7 @@ pub(crate) struct Rings {
 /// The open transaction.
 pub(crate) struct Batch<'a> {
     pub(crate) conn: &'a Connection,
+    pub(crate) hot: &'a mut dyn Execute,
     pub(crate) names: &'a mut Names,
     pub(crate) texts: &'a Texts,
     pub(crate) rings: Rings,
@@ -55,6 +56,7 @@ pub(crate) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(crate) fn new(
         conn: &'a Connection,
+        hot: &'a mut dyn Execute,
         names: &'a mut Names,
         texts: &'a Texts,
         loads: &'a mut Loads<Held>,
@@ -62,6 +64,7 @@ impl<'a> Batch<'a> {
     ) -> Batch<'a> {
         Batch {
             conn,
+            hot,
             names,
             texts,
             loads,
@@ -100,7 +103,7 @@ impl<'a> Batch<'a> {
 
     /// What is remembered of an open load of `run` that this worker holds.
     pub(crate) fn held(&self, load: LoadId, run: RunId, fence: Fence) -> Result<Held, StoreError> {
-        if self.closed.contains(&load) {
+        if !self.closed.is_empty() && self.closed.contains(&load) {
             return Err(StoreError::Refused(format!("load {} of run {} has ended", load.0, run.0).into()));
         }
         let held = *self.loads.get(load, run)?;
@@ -116,14 +119,10 @@ impl<'a> Batch<'a> {
         &mut self,
         load: LoadId,
         run: RunId,
-        first: Option<u64>,
-        n: usize,
+        seqs: impl IntoIterator<Item = u64>,
     ) -> Result<u64, StoreError> {
-        let before = self.loads.next(load);
-        let next = self.loads.admit(load, run, first, n)?;
-        if let Some(before) = before {
-            self.admitted.push((load, before));
-        }
+        let Admitted { before, next } = self.loads.admit(load, run, seqs)?;
+        self.admitted.push((load, before));
         Ok(next)
     }
 
@@ -144,6 +143,11 @@ impl<'a> Batch<'a> {
     /// Ends a load.
     pub(crate) fn close(&mut self, load: LoadId) {
         self.closed.insert(load);
+    }
+
+    /// Ends whatever loads of a run are open.
+    pub(crate) fn close_all(&mut self, run: RunId) {
+        self.closed.extend(self.loads.of(run));
     }
 
     /// A run came to `to`, from `from` if it was there before.
@@ -202,6 +206,7 @@ impl<'a> Batch<'a> {
     /// The transaction was rolled back: nothing of it happened.
     pub(crate) fn rolled_back(self) {
         self.names.forget();
+        self.texts.clear();
         for (load, before) in self.admitted.into_iter().rev() {
             self.loads.rewind(load, before);
         }

@@ -6,7 +6,7 @@ use rusqlite::ErrorCode as C;
 /// Why an operation was not applied.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Decided before anything was written: concerns this operation alone.
+    /// Decided by us. Concerns this operation alone if it has written nothing yet.
     Refuse(StoreError),
     /// SQLite said so, perhaps in the middle of it.
     Sql(rusqlite::Error),
@@ -39,10 +39,21 @@ pub(crate) enum Class {
 
 /// Sorts an error of SQLite.
 pub(crate) fn class(error: &rusqlite::Error) -> Class {
+    use rusqlite::ffi::{SQLITE_IOERR_NOMEM, SQLITE_IOERR_SHMSIZE};
+    // No space for `-shm`, no memory: called an I/O error, but nothing of the file was touched.
+    if let Some(SQLITE_IOERR_SHMSIZE | SQLITE_IOERR_NOMEM) = error.sqlite_error().map(|e| e.extended_code) {
+        return Class::Later;
+    }
     match error.sqlite_error_code() {
-        Some(C::DiskFull | C::OutOfMemory | C::CannotOpen | C::DatabaseBusy | C::DatabaseLocked) => {
-            Class::Later
-        }
+        Some(
+            C::DiskFull
+            | C::OutOfMemory
+            | C::CannotOpen
+            | C::DatabaseBusy
+            | C::DatabaseLocked
+            | C::FileLockingProtocolFailed
+            | C::OperationInterrupted,
+        ) => Class::Later,
         // After a failed fsync nobody knows what is on the disk; SQLite itself says "reopen".
         Some(C::SystemIoFailure | C::DatabaseCorrupt | C::NotADatabase | C::ReadOnly) => Class::Fatal,
         _ => Class::Refused,
@@ -76,7 +87,16 @@ mod tests {
     fn errors_are_sorted_by_what_follows() {
         use rusqlite::ffi;
         assert_eq!(of(ffi::SQLITE_FULL), Class::Later);
-        assert_eq!(of(ffi::SQLITE_BUSY_SNAPSHOT), Class::Later);
+        for busy in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_BUSY_RECOVERY] {
+            assert_eq!(of(busy), Class::Later);
+            assert!(is_busy(&rusqlite::Error::SqliteFailure(ffi::Error::new(busy), None)));
+        }
+        for passes in
+            [ffi::SQLITE_PROTOCOL, ffi::SQLITE_INTERRUPT, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_NOMEM]
+        {
+            assert_eq!(of(passes), Class::Later, "{passes}");
+        }
+        assert_eq!(of(ffi::SQLITE_IOERR_WRITE), Class::Fatal);
         assert_eq!(of(ffi::SQLITE_IOERR_FSYNC), Class::Fatal);
         assert_eq!(of(ffi::SQLITE_CORRUPT_INDEX), Class::Fatal);
         assert_eq!(of(ffi::SQLITE_CONSTRAINT_FOREIGNKEY), Class::Refused);

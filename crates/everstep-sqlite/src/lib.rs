@@ -17,15 +17,18 @@ mod tx;
 mod write;
 
 mod batch;
+mod hot;
 mod op;
 mod queue;
 mod writer;
 
+mod checkpoint;
 mod fault;
 mod lockfile;
 mod names;
 mod row;
 mod stopwatch;
+mod wal;
 
 pub use open::{Options, Sqlite};
 pub use rusqlite;

@@ -85,7 +85,8 @@ fn version(conn: &Connection) -> Result<Option<i64>, StoreError> {
         .map_err(store_error)
 }
 
-fn check_tables(conn: &Connection) -> Result<(), StoreError> {
+/// Whether all names that are reserved for us are ours.
+pub(crate) fn check_tables(conn: &Connection) -> Result<(), StoreError> {
     if let Some(newer_one) = version(conn)?.filter(|version| *version > VERSION) {
         return Err(newer(newer_one));
     }

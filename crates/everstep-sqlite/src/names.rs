@@ -1,12 +1,10 @@
 //! Texts that hot rows carry as small integers: workflows, call sites, builds. Rows of `everstep_name` are never
 //! changed or deleted, so an id may be remembered for as long as the store is open, once it is committed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use everstep_core::journal::Site;
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// What a name names; the numbers are stored.
@@ -26,6 +24,8 @@ pub(crate) struct Names {
     /// Learnt in the open transaction: forgotten if it is rolled back.
     fresh: Vec<(NameKind, Arc<str>)>,
     fresh_here: Vec<usize>,
+    /// The build that was asked for last: nearly always there is but one.
+    build: Option<(Arc<str>, i64)>,
 }
 
 impl Names {
@@ -61,6 +61,18 @@ impl Names {
         Ok(found)
     }
 
+    /// The id of a build.
+    pub(crate) fn build(&mut self, conn: &Connection, text: &Arc<str>) -> rusqlite::Result<i64> {
+        if let Some((last, id)) = &self.build
+            && Arc::ptr_eq(last, text)
+        {
+            return Ok(*id);
+        }
+        let id = self.intern(conn, NameKind::Build, text)?;
+        self.build = Some((text.clone(), id));
+        Ok(id)
+    }
+
     /// The id of a call site.
     pub(crate) fn site(&mut self, conn: &Connection, site: &Site) -> rusqlite::Result<i64> {
         match site {
@@ -89,6 +101,7 @@ impl Names {
         for (kind, text) in self.fresh.drain(..) {
             self.known.entry(kind).or_default().remove(&text);
         }
+        self.build = None;
         for address in self.fresh_here.drain(..) {
             self.here.remove(&address);
         }
@@ -115,7 +128,7 @@ fn find(conn: &Connection, kind: NameKind, text: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// The readers' way from ids to texts.
+/// The way from ids to texts.
 #[derive(Debug, Default)]
 pub(crate) struct Texts(Mutex<HashMap<i64, Arc<str>>>);
 
@@ -131,6 +144,11 @@ impl Texts {
             .into();
         self.lock().insert(id, text.clone());
         Ok(text)
+    }
+
+    /// Forgets all: some may have been read in a transaction that was rolled back.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<str>>> {

@@ -26,6 +26,11 @@ pub(crate) trait Op: Send {
         Weight::Client
     }
 
+    /// The payloads that it carries; `None` if nobody knows what it will write.
+    fn bytes(&self) -> Option<usize> {
+        Some(0)
+    }
+
     /// Writes it into the open transaction. Called again, unchanged, when that is rolled back.
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault>;
 
@@ -46,12 +51,15 @@ pub(crate) struct After<'a> {
     pub(crate) loads: &'a mut Loads<Held>,
     pub(crate) bell: &'a Bell,
     pub(crate) locks: &'a WorkerLocks,
+    /// What is done with, to be dropped by somebody who has more time than the writer.
+    pub(crate) spent: Vec<Box<dyn Op>>,
     /// What goes to the end of the queue: the rest of something too long for one transaction.
     pub(crate) again: Vec<Box<dyn Op>>,
 }
 
 /// A client's call, as closures: `work` is applied, `then` follows the commit and precedes the answer.
 pub(crate) struct Call<T, W, N> {
+    bytes: usize,
     work: W,
     then: N,
     value: Option<T>,
@@ -64,8 +72,13 @@ where
     W: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
     N: FnOnce(&mut T, &mut After<'_>) + Send + 'static,
 {
-    pub(crate) fn boxed(work: W, then: N, answer: oneshot::Sender<Result<T, StoreError>>) -> Box<dyn Op> {
-        Box::new(Call { work, then, value: None, answer })
+    pub(crate) fn boxed(
+        bytes: usize,
+        work: W,
+        then: N,
+        answer: oneshot::Sender<Result<T, StoreError>>,
+    ) -> Box<dyn Op> {
+        Box::new(Call { bytes, work, then, value: None, answer })
     }
 }
 
@@ -75,6 +88,10 @@ where
     W: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
     N: FnOnce(&mut T, &mut After<'_>) + Send + 'static,
 {
+    fn bytes(&self) -> Option<usize> {
+        Some(self.bytes)
+    }
+
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         self.value = Some((self.work)(batch)?);
         Ok(())

@@ -12,12 +12,14 @@ use everstep_core::store::{Bell, Durability, StoreError};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
+    checkpoint::checkpoint,
     fault::store_error,
+    hot::Prepared,
     lockfile::{OpenLock, WorkerLocks, beside},
     migrate,
     queue::Queue,
     read::Readers,
-    tx,
+    tx, wal,
     writer::{State, Writer},
 };
 
@@ -29,10 +31,27 @@ const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// each commit a change of the file's length.
 const WARM_PAGES: usize = 1100;
 
+const NO_CHECKPOINT: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+
 /// Everstep's store in one SQLite file, beside the user's own tables if they like.
 ///
 /// A handle: clones are the same opening. When the last one is dropped, everything that was queued is written and the
 /// file is closed.
+///
+/// # What survives a crash
+/// Everything that was acknowledged, also when power fails, on a disk that honours fsync and on a local file system.
+/// Keep the file and its `-wal` together: a deleted `-wal` is noticed, and reported at the next opening.
+///
+/// ```
+/// use everstep_sqlite::Sqlite;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("app.db");
+/// let store = Sqlite::open(&path)?;
+/// assert_eq!(store.path(), path);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Sqlite {
     pub(crate) inner: Arc<Inner>,
@@ -50,7 +69,23 @@ pub(crate) struct Inner {
     writer: Option<JoinHandle<()>>,
 }
 
-/// How a database is opened.
+/// How a database is opened, when not as usual.
+///
+/// ```
+/// use everstep_core::store::Durability;
+/// use everstep_sqlite::Sqlite;
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("app.db");
+/// let store = Sqlite::options()
+///     .durability(Durability::Process) // a power failure may take the last commits
+///     .transaction_limit(Duration::from_secs(30))
+///     .open(&path)?;
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     durability: Durability,
@@ -115,19 +150,22 @@ impl Options {
     /// Says what is wrong with the file and what to do.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
         check_library(rusqlite::ffi::SQLITE_VERSION_NUMBER.min(rusqlite::version_number()))?;
-        // Absolute: the process may change its directory, and readers open the file later.
-        let path = std::path::absolute(path.as_ref()).map_err(|e| cannot(path.as_ref(), &e))?;
+        let path = resolve(path.as_ref())?;
+        let opening = OpenLock::take(&path, OPEN_WAIT).map_err(|_| still_held(&path))?;
         create(&path)?;
-        let (lock, alone) = OpenLock::take(&path);
         // Looked at before SQLite makes a new one.
         let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
         let mut conn = connect(&path, self.durability)?;
         migrate::migrate(&mut conn)?;
-        if alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
-            return Err(lost_wal(&path));
+        if opening.alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
+            if !wal::is_in(&path) {
+                return Err(lost_wal(&path));
+            }
+            tracing::info!("another program has closed the database after a crash; nothing is lost");
         }
-        lock.share();
-        prepare_file(&conn, self.durability, alone)?;
+        prepare_file(&conn, self.durability, opening.alone)?;
+        wal::keep(&path);
+        let lock = opening.share();
         // From here on the writer waits by itself, and can be stopped while it does.
         conn.busy_timeout(Duration::ZERO).map_err(store_error)?;
         tx::guard(&mut conn).map_err(store_error)?;
@@ -139,25 +177,25 @@ impl Options {
         let readers = Arc::new(Readers::new(&path, closed.clone()));
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
-        let state = State::of(&conn);
-        let writer = Writer {
-            conn,
-            queue: queue.clone(),
-            bell: bell.clone(),
-            locks: locks.clone(),
-            closed: closed.clone(),
-            job_limit: self.transaction_limit,
-            state,
-        };
-        let pool = readers.clone();
+        let (job_limit, end) = (self.transaction_limit, EndQueue(queue.clone()));
+        let state = State::listening(&conn);
+        let parts = (queue.clone(), bell.clone(), locks.clone(), closed);
+        let (pool, file) = (readers.clone(), path.clone());
         let thread = std::thread::Builder::new()
             .name("everstep-sqlite".into())
             .spawn(move || {
                 // Also when the writer panics: whoever waits is told.
-                let _end = EndQueue(writer.queue.clone());
-                let conn = writer.run();
+                let _end = end;
+                let (queue, bell, locks, closed) = parts;
+                match Prepared::new(&conn) {
+                    Ok(hot) => {
+                        let closed = closed.clone();
+                        Writer { conn: &conn, hot, queue, bell, locks, closed, job_limit, state }.run();
+                    }
+                    Err(error) => drop(closed.set(error.to_string().into())),
+                }
                 pool.close();
-                close(conn, &lock, closed.get().is_none());
+                close(conn, &file, &lock, closed.get().is_none());
             })
             .map_err(|e| cannot(&path, &e))?;
         let durability = self.durability;
@@ -201,7 +239,31 @@ fn check_library(number: i32) -> Result<(), StoreError> {
     Err(StoreError::Unusable(text.into()))
 }
 
+/// The real file, whatever link leads to it: its WAL and our locks are beside it. Absolute, because the process may
+/// change its directory, and readers open the file later.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let name = path.as_os_str().to_string_lossy();
+    if name.is_empty() || name == ":memory:" || name.starts_with("file:") {
+        let text = format!(
+            "`{name}` is no path of a file. Give the path where the database is to be; for tests without a file there \
+             is the in-memory store"
+        );
+        return Err(StoreError::Unusable(text.into()));
+    }
+    let real = fs::canonicalize(path).or_else(|error| {
+        // Not there yet; but its directory is.
+        let absolute = std::path::absolute(path)?;
+        match (absolute.parent(), absolute.file_name()) {
+            (Some(directory), Some(name)) => Ok(fs::canonicalize(directory)?.join(name)),
+            _ => Err(error),
+        }
+    });
+    real.map_err(|error| cannot(path, &error))
+}
+
 /// Makes an empty file that only its owner can read: journals hold what users typed. `-wal` and `-shm` follow it.
+///
+/// Only while nobody else can have it open: closing a handle drops the locks that this process has on the file.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -217,7 +279,10 @@ fn create(path: &Path) -> Result<(), StoreError> {
 fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(|e| cannot(path, &e))?;
-    conn.set_prepared_statement_cache_capacity(256);
+    // SQLite deletes the WAL at the end of the last connection. While the file is marked as open, that would look
+    // like a lost one; and a store that an error closed must leave everything to the next opening.
+    conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
+    conn.set_prepared_statement_cache_capacity(tx::CACHED_STATEMENTS);
     conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
     let mode: String = conn
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
@@ -237,7 +302,7 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError
          PRAGMA fullfsync = {};
          PRAGMA foreign_keys = ON;
          PRAGMA cache_size = -16000;
-         PRAGMA wal_autocheckpoint = 1000;
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA trusted_schema = OFF;
          PRAGMA mmap_size = 0;",
         level(durability),
@@ -268,19 +333,12 @@ fn prepare_file(conn: &Connection, durability: Durability, alone: bool) -> Resul
 }
 
 fn warm(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
-    conn.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0")?;
+    conn.execute_batch("PRAGMA synchronous = OFF")?;
     for n in 1..=WARM_PAGES {
         set_meta(conn, "warm", n as i64)?;
     }
-    conn.execute_batch(&format!(
-        "PRAGMA synchronous = {}; PRAGMA wal_autocheckpoint = 1000",
-        level(durability)
-    ))?;
+    conn.execute_batch(&format!("PRAGMA synchronous = {}", level(durability)))?;
     checkpoint(conn, "RESTART")
-}
-
-fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<()> {
-    conn.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
 }
 
 fn meta(conn: &Connection, key: &str) -> Result<i64, StoreError> {
@@ -295,21 +353,19 @@ fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
 }
 
 /// The end of an opening. The last one takes the mark away, if the store was not closed by an error.
-fn close(conn: Connection, lock: &OpenLock, clean: bool) {
-    let mut marked = true;
+fn close(conn: Connection, path: &Path, lock: &OpenLock, clean: bool) {
     if clean && lock.is_last() {
         let _ = conn.busy_timeout(Duration::from_secs(1));
-        match set_meta(&conn, "open", 0).and_then(|()| checkpoint(&conn, "TRUNCATE")) {
-            Ok(()) => marked = false,
+        let closed = set_meta(&conn, "open", 0)
+            .and_then(|()| checkpoint(&conn, "TRUNCATE"))
+            .and_then(|()| conn.set_db_config(NO_CHECKPOINT, false));
+        match closed {
+            Ok(_) => wal::forget(path),
             Err(error) => tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost"),
         }
     }
-    // SQLite's own close would write the WAL back and delete it: beside the mark that looks like a lost one, and after
-    // a failed fsync only a new opening may say what is in it.
-    let closed = conn
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, marked)
-        .and_then(|_| conn.close().map_err(|(_, error)| error));
-    if let Err(error) = closed {
+    // Deletes the WAL, if that may be and nobody else has the file open.
+    if let Err((_, error)) = conn.close() {
         tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
     }
 }
@@ -318,6 +374,15 @@ fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unusable(
         format!("cannot open `{}`: {error}. Check the path and its permissions", path.display()).into(),
     )
+}
+
+fn still_held(path: &Path) -> StoreError {
+    let text = format!(
+        "another process has been opening or closing `{}` for {OPEN_WAIT:?}: wait until it is done, or end it if it \
+         hangs, and try again",
+        path.display()
+    );
+    StoreError::Unusable(text.into())
 }
 
 fn not_a_database(path: &Path, error: rusqlite::Error) -> StoreError {
@@ -349,6 +414,7 @@ fn lost_wal(path: &Path) -> StoreError {
 mod tests {
     use super::*;
 
+    /// faults.md row 1: the WAL-reset bug.
     #[test]
     fn an_old_sqlite_is_refused() {
         assert!(check_library(3_051_003).is_ok());

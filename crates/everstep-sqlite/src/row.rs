@@ -14,9 +14,12 @@ use rusqlite::{
 
 use crate::{fault::Fault, names::Texts};
 
-/// The columns of a run's row, for [`run`].
-pub(crate) const RUN: &str =
-    "id, text_id, workflow, status, owner, wake_at, inbox_n, generation, takeovers, created_at, finished_at";
+/// The columns of a run's row, for [`run`]. Deaths before its last entry do not count: the journal is asked, and only
+/// when there were any, because counting them down would cost every turn.
+pub(crate) const RUN: &str = "id, text_id, workflow, status, owner, wake_at, inbox_n, generation,
+    CASE WHEN takeovers > 0 AND crash_seq < (SELECT max(seq) FROM everstep_journal WHERE run = everstep_run.id)
+         THEN 0 ELSE takeovers END,
+    created_at, began_at, finished_at";
 
 /// The columns of an entry, for [`entry`].
 pub(crate) const ENTRY: &str =
@@ -25,18 +28,21 @@ pub(crate) const ENTRY: &str =
 /// A run's row, from the columns [`RUN`].
 pub(crate) fn run(conn: &Connection, texts: &Texts, row: &Row<'_>) -> Result<RunRow, Fault> {
     let owner: i64 = row.get(4)?;
+    // Of an owned run the column says whether there are messages.
+    let wake_at = if owner == 0 { row.get::<_, Option<i64>>(5)? } else { None };
     Ok(RunRow {
         run: RunId(row.get(0)?),
         id: text(row, 1)?,
         workflow: texts.get(conn, row.get(2)?)?,
         status: status(row.get(3)?)?,
         owner: (owner != 0).then_some(WorkerId(owner)),
-        wake_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+        wake_at: wake_at.map(Timestamp),
         inbox_n: unsigned(row.get(6)?),
         generation: row.get(7)?,
         takeovers: row.get(8)?,
         created_at: Timestamp(row.get(9)?),
-        finished_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+        began_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+        finished_at: row.get::<_, Option<i64>>(11)?.map(Timestamp),
     })
 }
 

@@ -16,7 +16,8 @@ use crate::{
     fault::Fault,
     op::{After, Call, Op},
     open::Sqlite,
-    write::{claim, cut, post, start, transact::Job, turn::Commit, worker},
+    tx,
+    write::{claim, cut, entry, post, start, transact::Job, turn::Commit, worker},
 };
 
 impl Sqlite {
@@ -24,6 +25,12 @@ impl Sqlite {
         &self,
         op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Box<dyn Op>,
     ) -> Answer<T> {
+        if tx::in_job() {
+            // It would wait for the writer, on the writer.
+            let text = "a transaction cannot wait for the store that runs it: use `start_in(tx, ..)` inside it, and \
+                        do everything else after it";
+            return Box::pin(std::future::ready(Err(StoreError::Unusable(text.into()))));
+        }
         let (send, answer) = oneshot::channel();
         self.inner.queue.push(op(send));
         Box::pin(async move {
@@ -36,7 +43,17 @@ impl Sqlite {
         work: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
     ) -> Answer<T> {
-        self.push(|answer| Call::boxed(work, then, answer))
+        self.call_with(0, work, then)
+    }
+
+    /// With payloads of so many bytes.
+    fn call_with<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+        then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
+    ) -> Answer<T> {
+        self.push(|answer| Call::boxed(bytes, work, then, answer))
     }
 }
 
@@ -84,12 +101,13 @@ impl Store for Sqlite {
     }
 
     fn leave(&self, fence: Fence) -> Answer<()> {
-        self.push(|answer| Box::new(worker::Leave { fence, answer, done: false }))
+        self.push(|answer| Box::new(worker::Leave::new(fence, answer)))
     }
 
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
         let (fence, adopt) = claim.unzip();
-        let started = self.call(
+        let started = self.call_with(
+            runs.iter().map(|run| entry::bytes(&run.first)).sum(),
             move |batch| start::start(batch, &runs, fence),
             move |starts: &mut start::Starts, _| starts.adopt(adopt.as_ref()),
         );
@@ -101,12 +119,16 @@ impl Store for Sqlite {
         self.call(move |batch| claim::claim(batch, fence, &claim, turn), |_, _| ())
     }
 
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.call(move |batch| claim::reload(batch, fence, run), |_, _| ())
+    }
+
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
         self.first_due(workflows)
     }
 
     fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>> {
-        self.call(move |batch| claim::nudged(batch, fence.worker), |_, _| ())
+        self.call(move |batch| claim::nudged(batch, fence), |_, _| ())
     }
 
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
@@ -118,7 +140,7 @@ impl Store for Sqlite {
     }
 
     fn post(&self, post: Post) -> Answer<Posted> {
-        self.call(move |batch| post::post(batch, &post), |_, _| ())
+        self.call_with(post.letter.body.bytes.len(), move |batch| post::post(batch, &post), |_, _| ())
     }
 
     fn cut(&self, cut: Cut) -> Answer<bool> {
@@ -136,6 +158,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::names::NameKind;
 
     struct Taker(Mutex<Vec<Claimed>>);
 
@@ -175,26 +198,23 @@ mod tests {
     }
 
     /// A full disk, as a limit on the pages of the writer's connection.
+    fn limit_pages(batch: &mut Batch<'_>) -> Result<(), Fault> {
+        let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+    }
+
     #[tokio::test]
     async fn without_space_turns_wait_and_clients_hear_why() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("app.db");
         let store = Sqlite::options().durability(Durability::Process).open(&path).expect("opens");
-        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
-        let fence = store.enroll(info).await.expect("enrolls");
-        let taker = Arc::new(Taker(Mutex::default()));
-        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
-        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        let (fence, held) = claimed(&store).await;
 
         let outside = rusqlite::Connection::open(&path).expect("opens");
         outside
             .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000))")
             .expect("fills");
-        let limit = |batch: &mut Batch<'_>| {
-            let pages: i64 = batch.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-            Ok(batch.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
-        };
-        store.call(limit, |(), _| ()).await.expect("limits");
+        store.call(limit_pages, |(), _| ()).await.expect("limits");
 
         let (send, settled) = oneshot::channel();
         let receipt: Arc<dyn Receipt> = Arc::new(Slip(Mutex::new(Some(send))));
@@ -208,5 +228,198 @@ mod tests {
         let settled = settled.await.expect("answered");
         assert!(matches!(settled, Settled::Durable { next: 2 }), "{settled:?}");
         store.start(vec![run("b")], None).await.expect("starts again");
+    }
+
+    async fn open(dir: &tempfile::TempDir) -> Sqlite {
+        Sqlite::options().durability(Durability::Process).open(dir.path().join("app.db")).expect("opens")
+    }
+
+    /// An id that a rolled back transaction gave to a name goes to another name afterwards.
+    #[tokio::test]
+    async fn a_name_of_a_transaction_that_was_rolled_back_is_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let doomed = store.call(
+            |batch| {
+                let id = batch.names.intern(batch.conn, NameKind::Workflow, &"doomed".into())?;
+                batch.texts.get(batch.conn, id)?;
+                Ok(batch.conn.execute_batch("ROLLBACK; SELECT nothing")?)
+            },
+            |(), _| (),
+        );
+        doomed.await.expect_err("no such column");
+        let named = store.call(
+            |batch| {
+                let id = batch.names.intern(batch.conn, NameKind::Workflow, &"kept".into())?;
+                Ok(batch.texts.get(batch.conn, id)?)
+            },
+            |_, _| (),
+        );
+        assert_eq!(&*named.await.expect("interns"), "kept");
+    }
+
+    /// A refusal concerns one call: what that call has written until then must not be committed with the others'.
+    #[tokio::test]
+    async fn what_a_refused_call_has_written_is_not_committed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![NewRun { claim: false, ..run("known") }], None).await.expect("starts");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside.execute_batch("DELETE FROM everstep_journal; BEGIN IMMEDIATE").expect("damages and holds");
+        let bad = store.start(vec![run("new"), run("known")], None);
+        let good = store.start(vec![run("other")], None);
+        outside.execute_batch("ROLLBACK").expect("ends");
+        assert!(matches!(bad.await, Err(StoreError::Damaged(_))));
+        good.await.expect("starts");
+        let ids = |conn: &rusqlite::Connection| -> rusqlite::Result<String> {
+            conn.query_row("SELECT group_concat(text_id) FROM everstep_run", [], |row| row.get(0))
+        };
+        assert_eq!(ids(&outside).expect("reads"), "known,other");
+    }
+
+    /// As above, noticed inside a user's transaction: it is no failure of the step.
+    #[tokio::test]
+    async fn without_space_a_job_is_repeated() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, held) = claimed(&store).await;
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside
+            .execute_batch("CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(3000000)); CREATE TABLE mine (x)")
+            .expect("fills");
+        store.call(limit_pages, |(), _| ()).await.expect("limits");
+
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let job = move |tx: &crate::Tx<'_>| {
+            let _ = called.send(());
+            tx.execute("INSERT INTO mine VALUES (zeroblob(1000000))", [])?;
+            Ok(Payload::json("1"))
+        };
+        let answer = store.transact(fence, step(&held, job));
+        calls.recv().await.expect("called");
+        calls.recv().await.expect("repeated");
+        outside.execute_batch("DROP TABLE filler").expect("makes space");
+        let answer = answer.await;
+        assert!(matches!(answer, Ok(Transacted::Committed { n: 1, .. })), "{answer:?}");
+    }
+
+    /// After an error that closes the store, only a new opening goes on: it needs the WAL.
+    #[tokio::test]
+    async fn a_store_that_was_closed_by_an_error_opens_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![run("a")], None).await.expect("starts");
+        let mut waits = store.bell().foreign();
+        waits.mark_unchanged();
+        store.call(io_error, |(), _| ()).await.expect_err("fails");
+        assert!(waits.has_changed().expect("rung"), "who waits for something looks again, and hears it");
+        drop(store);
+        let store = open(&dir).await;
+        let again = store.start(vec![run("a")], None).await.expect("starts");
+        assert!(matches!(again[..], [Started::Known(..)]), "{again:?}");
+    }
+
+    /// The writer waits for the job, and the job for the writer.
+    #[tokio::test]
+    async fn a_call_from_inside_a_job_is_refused_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, held) = claimed(&store).await;
+        let inner = store.clone();
+        let answer = store.transact(
+            fence,
+            step(&held, move |_| {
+                let call = inner.start(vec![run("b")], None);
+                let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+                Err(runtime.block_on(call).expect_err("refused").to_string().into())
+            }),
+        );
+        let answer = answer.await;
+        assert!(
+            matches!(&answer, Ok(Transacted::RolledBack(error)) if error.to_string().contains("start_in")),
+            "{answer:?}"
+        );
+    }
+
+    /// A job has the writer's own connection.
+    #[tokio::test]
+    async fn what_a_job_sets_on_the_connection_does_not_stay() {
+        use rusqlite::config::DbConfig as C;
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, held) = claimed(&store).await;
+        let answer = store.transact(
+            fence,
+            step(&held, |tx| {
+                tx.busy_timeout(std::time::Duration::from_secs(60))?;
+                tx.set_db_config(C::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+                tx.set_db_config(C::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+                Ok(Payload::json("1"))
+            }),
+        );
+        let answer = answer.await;
+        assert!(
+            matches!(&answer, Ok(Transacted::RolledBack(error)) if error.to_string().contains("set_db_config")),
+            "{answer:?}"
+        );
+        let settings = store.call(
+            |batch| {
+                let timeout: i64 = batch.conn.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
+                let keys = batch.conn.db_config(C::SQLITE_DBCONFIG_ENABLE_FKEY)?;
+                Ok((timeout, keys, batch.conn.db_config(C::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)?))
+            },
+            |_, _| (),
+        );
+        assert_eq!(settings.await.expect("asks"), (0, true, true));
+    }
+
+    /// The end waits for somebody else, but not for ever, and not once per transaction.
+    #[tokio::test]
+    async fn the_end_of_a_store_whose_file_is_held_comes_and_loses_nothing_acknowledged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        store.start(vec![run("a")], None).await.expect("starts");
+        let outside = rusqlite::Connection::open(store.path()).expect("opens");
+        outside.execute_batch("BEGIN IMMEDIATE").expect("holds");
+        let waiting: Vec<_> = (0..10_000).map(|n| store.start(vec![run(&format!("b{n}"))], None)).collect();
+        drop(store);
+        for answer in waiting {
+            let answer = answer.await;
+            assert!(matches!(answer, Err(StoreError::Closed(_) | StoreError::Full(_))), "{answer:?}");
+        }
+        outside.execute_batch("ROLLBACK").expect("ends");
+        let store = open(&dir).await;
+        let again = store.start(vec![run("a"), run("b0")], None).await.expect("starts");
+        assert!(matches!(again[..], [Started::Known(..), Started::New(_)]), "{again:?}");
+    }
+
+    /// A worker, and the run `a` that it has.
+    async fn claimed(store: &Sqlite) -> (Fence, Claimed) {
+        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
+        let fence = store.enroll(info).await.expect("enrolls");
+        let taker = Arc::new(Taker(Mutex::default()));
+        store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
+        let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        (fence, held)
+    }
+
+    fn step(
+        held: &Claimed,
+        job: impl FnMut(&crate::Tx<'_>) -> everstep_core::Result<Payload> + Send + 'static,
+    ) -> Transact {
+        let job = Box::new(crate::SqliteJob(Box::new(job)));
+        Transact {
+            run: held.row.run,
+            load: held.load,
+            key: "k".into(),
+            at: Timestamp(1),
+            withdrawn: Arc::default(),
+            job,
+        }
+    }
+
+    fn io_error(_: &mut Batch<'_>) -> Result<(), Fault> {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        Err(Fault::Sql(rusqlite::Error::SqliteFailure(code, None)))
     }
 }

@@ -10,19 +10,24 @@ use std::{
 use everstep_core::{Error, Result, journal::Payload};
 use rusqlite::{
     Connection,
+    config::DbConfig,
+    ffi,
     hooks::{AuthAction as A, AuthContext, Authorization},
 };
 
-use crate::stopwatch::Stopwatch;
+use crate::{migrate::check_tables, stopwatch::Stopwatch};
 
 /// SQLite's instructions between two looks at the time: some ten microseconds.
 const INSTRUCTIONS: i32 = 1000;
 
+/// More than there are texts of our own.
+pub(crate) const CACHED_STATEMENTS: usize = 256;
+
 /// The database inside a transactional step: everything that is written through it commits together with the step's
 /// record, or not at all.
 ///
-/// It refuses to begin, end or nest transactions, to attach databases, to set pragmas, and to touch tables of
-/// Everstep (names that begin with `everstep_`).
+/// It refuses to begin, end or nest transactions, to attach databases, to set pragmas, to make temporary tables, and
+/// to touch tables of Everstep (names that begin with `everstep_`).
 #[derive(Debug)]
 pub struct Tx<'c> {
     conn: &'c Connection,
@@ -80,32 +85,62 @@ thread_local! {
     static LIMIT: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
     static LATE: Cell<bool> = const { Cell::new(false) };
     static STARTED: Cell<bool> = const { Cell::new(false) };
+    static LOST: Cell<bool> = const { Cell::new(false) };
+    /// A table may have got a new name, which the authorizer is not told.
+    static ALTERED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes a connection guard what jobs do on it.
 pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.authorizer(Some(authorize))?;
+    // A job that has lost its transaction stands in none: its next statement would commit by itself.
+    conn.commit_hook(Some(in_job))?;
+    conn.rollback_hook(Some(|| LOST.set(true)))?;
     conn.progress_handler(INSTRUCTIONS, Some(is_late))
 }
 
 /// Runs a job under a savepoint in the open transaction.
+///
+/// # Errors
+/// What the disk or the file is to blame for, whoever noticed it: the whole transaction is to be rolled back.
 pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> rusqlite::Result<Ran> {
     conn.prepare_cached("SAVEPOINT everstep_job")?.execute([])?;
     STARTED.set(false);
+    LOST.set(false);
     LATE.set(false);
+    ALTERED.set(false);
+    let settings = settings(conn)?;
     LIMIT.set(Some((Stopwatch::start(), limit)));
     GUARD.set(Guard::On);
     let result = catch_unwind(AssertUnwindSafe(|| (job.0)(&Tx { conn })));
+    // Its own code takes time too.
+    is_late();
     GUARD.set(Guard::Off);
     LIMIT.set(None);
+    let changed = restore(conn, settings)?;
     let result = result.unwrap_or_else(|panic| Err(Error::from(format!("panicked: {}", message(&*panic)))));
     let result = match LATE.get() {
         true => Err(too_long(limit)),
         false => result,
     };
-    if conn.is_autocommit() {
+    // Asked of the hook too: another transaction may stand by now.
+    let lost = LOST.get() || conn.is_autocommit();
+    if let Err(error) = &result
+        && !LATE.get()
+        && let Some(error) = of_the_disk(error, lost)
+    {
+        return Err(error);
+    }
+    if lost {
         return Ok(Ran::Gone(gone(result.err())));
     }
+    let result = match result {
+        Ok(_) if changed => Err(Error::terminal(
+            "the transaction changed the connection with `set_db_config`, and is rolled back: the connection is the store's",
+        )),
+        Ok(_) if ALTERED.get() => check_tables(conn).map_err(Error::terminal).and(result),
+        other => other,
+    };
     match result {
         Ok(body) => {
             conn.prepare_cached("RELEASE everstep_job")?.execute([])?;
@@ -117,6 +152,55 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
             Ok(Ran::RolledBack(error))
         }
     }
+}
+
+/// What [`Connection::set_db_config`] can change, and what the store or the meaning of its SQL rests on.
+const SETTINGS: [DbConfig; 7] = [
+    DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY,
+    DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+    DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+    DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+    DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+    DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA,
+    DbConfig::SQLITE_DBCONFIG_RESET_DATABASE,
+];
+
+type Settings = [bool; SETTINGS.len()];
+
+fn settings(conn: &Connection) -> rusqlite::Result<Settings> {
+    let mut settings = [false; SETTINGS.len()];
+    for (value, setting) in settings.iter_mut().zip(SETTINGS) {
+        *value = conn.db_config(setting)?;
+    }
+    Ok(settings)
+}
+
+/// Sets the connection as it was before a job; whether the job had changed what its SQL means.
+fn restore(conn: &Connection, before: Settings) -> rusqlite::Result<bool> {
+    conn.busy_timeout(Duration::ZERO)?;
+    conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    let changed = settings(conn)? != before;
+    if changed {
+        for (value, setting) in before.into_iter().zip(SETTINGS) {
+            conn.set_db_config(setting, value)?;
+        }
+    }
+    Ok(changed)
+}
+
+/// An error that a job met and that is not its own: no space, or a disk that fails. A damaged file needs no look:
+/// SQLite itself refuses the commit after it.
+fn of_the_disk(error: &Error, lost: bool) -> Option<rusqlite::Error> {
+    // An error that enters a workflow keeps its text and tells its type, and no more.
+    let text = error.to_string();
+    let code = if text.contains("database or disk is full") && (lost || error.is::<rusqlite::Error>()) {
+        ffi::SQLITE_FULL
+    } else if text.contains("disk I/O error") && lost {
+        ffi::SQLITE_IOERR
+    } else {
+        return None;
+    };
+    Some(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text)))
 }
 
 fn too_long(limit: Duration) -> Error {
@@ -161,13 +245,18 @@ impl Drop for Lifted {
     }
 }
 
+/// Whether this thread is running a job.
+pub(crate) fn in_job() -> bool {
+    GUARD.get() != Guard::Off
+}
+
 /// A run was started inside the job that this thread runs, if it runs one.
 pub(crate) fn started_in_job() {
     STARTED.set(true);
 }
 
 fn is_late() -> bool {
-    let late = GUARD.get() != Guard::Off && LIMIT.get().is_some_and(|(watch, limit)| watch.elapsed() > limit);
+    let late = in_job() && LIMIT.get().is_some_and(|(watch, limit)| watch.elapsed() > limit);
     if late {
         LATE.set(true);
     }
@@ -178,6 +267,10 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     if GUARD.get() != Guard::On {
         return Authorization::Allow;
     }
+    // Many short statements take as long as a long one.
+    if is_late() {
+        return Authorization::Deny;
+    }
     let names: [Option<&str>; 2] = match context.action {
         A::Transaction { .. }
         | A::Savepoint { .. }
@@ -186,24 +279,39 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
         | A::Pragma { .. } => {
             return Authorization::Deny;
         }
+        // A temporary object would stand before the one of that name in the file, and stay.
+        A::CreateTempTable { .. }
+        | A::CreateTempIndex { .. }
+        | A::CreateTempTrigger { .. }
+        | A::CreateTempView { .. } => return Authorization::Deny,
+        A::CreateTable { .. }
+        | A::CreateIndex { .. }
+        | A::CreateTrigger { .. }
+        | A::CreateView { .. }
+        | A::CreateVtable { .. }
+            if context.database_name == Some("temp") =>
+        {
+            return Authorization::Deny;
+        }
+        A::AlterTable { table_name, .. } => {
+            ALTERED.set(true);
+            [Some(table_name), None]
+        }
         A::Unknown { .. } => return Authorization::Deny,
         A::Read { table_name, .. } | A::Update { table_name, .. } => [Some(table_name), None],
         A::Insert { table_name } | A::Delete { table_name } | A::Analyze { table_name } => {
             [Some(table_name), None]
         }
-        A::CreateTable { table_name } | A::CreateTempTable { table_name } => [Some(table_name), None],
+        A::CreateTable { table_name } => [Some(table_name), None],
         A::DropTable { table_name } | A::DropTempTable { table_name } => [Some(table_name), None],
-        A::AlterTable { table_name, .. } => [Some(table_name), None],
         A::CreateVtable { table_name, .. } | A::DropVtable { table_name, .. } => [Some(table_name), None],
         A::CreateIndex { index_name, table_name }
-        | A::CreateTempIndex { index_name, table_name }
         | A::DropIndex { index_name, table_name }
         | A::DropTempIndex { index_name, table_name } => [Some(index_name), Some(table_name)],
         A::CreateTrigger { trigger_name, table_name }
-        | A::CreateTempTrigger { trigger_name, table_name }
         | A::DropTrigger { trigger_name, table_name }
         | A::DropTempTrigger { trigger_name, table_name } => [Some(trigger_name), Some(table_name)],
-        A::CreateView { view_name } | A::CreateTempView { view_name } => [Some(view_name), None],
+        A::CreateView { view_name } => [Some(view_name), None],
         A::DropView { view_name } | A::DropTempView { view_name } => [Some(view_name), None],
         A::Reindex { index_name } => [Some(index_name), None],
         _ => return Authorization::Allow,

@@ -21,6 +21,31 @@ pub trait Transaction {
     /// # Errors
     /// What `body` returned; SQL that may not be used there; a constraint that fails at the commit. Nothing is
     /// changed then. On an engine with another store: misuse.
+    ///
+    /// ```
+    /// use everstep_sqlite::{Sqlite, Transaction as _, rusqlite::Connection};
+    /// # use everstep_core::{Ctx, Engine, Result, Workflow};
+    ///
+    /// async fn deposit(ctx: Ctx, cents: i64) -> Result<i64> {
+    ///     ctx.transaction("deposit", move |tx| {
+    ///         tx.execute("UPDATE account SET cents = cents + ?1", [cents])?;
+    ///         Ok(tx.query_row("SELECT cents FROM account", [], |row| row.get(0))?)
+    ///     })
+    ///     .await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// # const DEPOSIT: Workflow<i64, i64> = Workflow::new("deposit");
+    /// let engine = Engine::builder(Sqlite::open(&path)?).register(DEPOSIT, deposit).start().await?;
+    /// Connection::open(&path)?.execute_batch("CREATE TABLE account (cents); INSERT INTO account VALUES (0)")?;
+    /// assert_eq!(engine.run(DEPOSIT, "d-1", 5).await?, 5);
+    /// assert_eq!(engine.run(DEPOSIT, "d-1", 5).await?, 5); // the same run: nothing moves
+    /// # engine.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     fn transaction<T, R, F>(&self, name: &str, body: F) -> Step<'static, T>
     where
@@ -37,9 +62,9 @@ impl Transaction for Ctx {
         R: Outcome<T>,
         T: Data,
     {
-        self.transaction_on("sqlite", name, move || {
+        self.transaction_on("sqlite", name, move |recorder| {
             let body = body.again();
-            Box::new(SqliteJob(Box::new(move |tx| Ctx::recorded(body.again()(tx).into_result()?))))
+            Box::new(SqliteJob(Box::new(move |tx| recorder.record(body.again()(tx).into_result()?))))
         })
     }
 }
@@ -51,6 +76,31 @@ pub trait StartIn {
     ///
     /// # Errors
     /// As [`Client::start`]; a file without Everstep's tables, or with those of another version.
+    ///
+    /// ```
+    /// use everstep_sqlite::{Sqlite, StartIn as _, rusqlite::Connection};
+    /// # use everstep_core::{Ctx, Engine, Result, Workflow};
+    /// # const SHIP: Workflow<String, String> = Workflow::new("ship");
+    /// # async fn ship(ctx: Ctx, order: String) -> Result<String> {
+    /// #     ctx.step("ship", async || Ok(format!("{order} shipped"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// # let engine = Engine::builder(Sqlite::open(&path)?).register(SHIP, ship).start().await?;
+    /// let mut own = Connection::open(&path)?;
+    /// own.execute_batch("CREATE TABLE wish (id TEXT PRIMARY KEY)")?;
+    ///
+    /// let tx = own.transaction()?;
+    /// tx.execute("INSERT INTO wish VALUES ('order-1')", [])?;
+    /// let run = engine.start_in(&tx, SHIP, "order-1", "a book".to_string())?;
+    /// tx.commit()?; // the wish and the run, or neither
+    /// assert_eq!(run.result().await?, "a book shipped");
+    /// # engine.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     fn start_in<I: Data, O: Data>(
         &self,

@@ -11,7 +11,9 @@ use rusqlite::Connection;
 
 use crate::{
     batch::{Batch, Held},
+    checkpoint::Checkpoints,
     fault::{Class, Fault, class, is_busy},
+    hot::{Execute, Hot, Prepared},
     lockfile::WorkerLocks,
     names::{Names, Texts},
     op::{After, Op, Weight},
@@ -27,14 +29,21 @@ const LINGER_MAX: Duration = Duration::from_micros(120);
 const YIELD: Duration = Duration::from_micros(150);
 /// For how long after its last commit another process counts as writing.
 const YIELD_FOR: Duration = Duration::from_secs(1);
-/// How long the end of the store waits for somebody else's transaction.
-const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long the end of the store waits for somebody else's transaction, all in all.
+const STOP_WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+/// Payloads of one transaction, a bit more or less: they are in memory twice, and everybody waits for them.
+const BYTES_MAX: usize = 16 << 20;
+/// What a user's transaction counts as.
+const BYTES_UNKNOWN: usize = 64 << 10;
+/// SQLite's pages, unless somebody made the database with others.
+const PAGE: usize = 4096;
 const SPACE_WAIT_MIN: Duration = Duration::from_millis(50);
 const SPACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The writer's thread.
-pub(crate) struct Writer {
-    pub(crate) conn: Connection,
+pub(crate) struct Writer<'c> {
+    pub(crate) conn: &'c Connection,
+    pub(crate) hot: Prepared<'c>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) locks: Arc<WorkerLocks>,
@@ -56,11 +65,16 @@ pub(crate) struct State {
     /// Operations of the last transaction, and how long commits take.
     company: usize,
     commit_takes: Duration,
+    checkpoints: Checkpoints,
+    /// Since the end of the store first had to wait.
+    stopping: Option<Stopwatch>,
+    /// What the payloads of the batch fill.
+    pages: u64,
 }
 
 impl State {
-    /// Made before anybody has the handle: what others commit after he has looked is rung for.
-    pub(crate) fn of(conn: &Connection) -> State {
+    /// Hears of every commit of others from here on: before the opening is handed out, or its first might be missed.
+    pub(crate) fn listening(conn: &Connection) -> State {
         State { data_version: data_version(conn).unwrap_or(0), ..State::default() }
     }
 }
@@ -76,9 +90,9 @@ enum Tried {
     Fatal(Arc<str>),
 }
 
-impl Writer {
+impl Writer<'_> {
     /// Runs until the last handle is gone.
-    pub(crate) fn run(mut self) -> Connection {
+    pub(crate) fn run(mut self) {
         loop {
             match self.queue.take(LOOK_EVERY, self.linger()) {
                 Taken::Ops(ops) => self.write(ops),
@@ -88,7 +102,6 @@ impl Writer {
             self.look_for_others();
         }
         self.queue.end();
-        self.conn
     }
 
     fn linger(&self) -> Linger {
@@ -100,6 +113,15 @@ impl Writer {
     }
 
     fn write(&mut self, mut ops: Vec<Box<dyn Op>>) {
+        while !ops.is_empty() {
+            let (n, pages) = fitting(&ops);
+            let rest = ops.split_off(n);
+            self.state.pages = pages;
+            self.write_together(std::mem::replace(&mut ops, rest));
+        }
+    }
+
+    fn write_together(&mut self, mut ops: Vec<Box<dyn Op>>) {
         if let Some(cause) = self.closed.get().cloned() {
             return self.fail_all(&mut ops, &StoreError::Closed(cause));
         }
@@ -116,7 +138,7 @@ impl Writer {
                 Tried::Fatal(cause) => {
                     tracing::error!(%cause, "the store is closed: nobody knows what is on the disk. Open it anew");
                     let _ = self.closed.set(cause.clone());
-                    // Whoever waits for the end of a run looks, and hears that nobody will bring it about here.
+                    // Who waits for something looks again, and hears it.
                     self.bell.ring_foreign();
                     self.fail_all(&mut ops, &StoreError::Closed(cause));
                 }
@@ -145,12 +167,15 @@ impl Writer {
             return fatal_or_later(&error);
         }
         let State { loads, names, texts, .. } = &mut self.state;
-        let mut batch = Batch::new(&self.conn, names, texts, loads, self.job_limit);
+        let mut batch = Batch::new(self.conn, &mut self.hot, names, texts, loads, self.job_limit);
         let mut refused = Vec::new();
+        let before = self.conn.total_changes();
         for (i, op) in ops.iter_mut().enumerate() {
+            let written = self.conn.total_changes();
             match op.apply(&mut batch) {
                 Ok(()) => {}
-                Err(Fault::Refuse(error)) => refused.push((i, error)),
+                // Before it has written anything: concerns nobody else.
+                Err(Fault::Refuse(error)) if self.conn.total_changes() == written => refused.push((i, error)),
                 Err(fault) => {
                     batch.rolled_back();
                     return self.give_up(ops, i, fault);
@@ -158,7 +183,7 @@ impl Writer {
             }
         }
         let watch = Stopwatch::start();
-        let committed = batch.flush().and_then(|()| commit(&self.conn));
+        let committed = batch.flush().and_then(|()| batch.hot.execute(Hot::Commit, &[]));
         if let Err(error) = committed {
             batch.rolled_back();
             self.rollback();
@@ -170,6 +195,7 @@ impl Writer {
             };
         }
         let rings = batch.committed();
+        let changes = self.state.pages.saturating_add(self.conn.total_changes() - before);
         self.remember(watch.elapsed(), ops.len());
         if rings.claimable {
             self.bell.ring_claimable();
@@ -178,6 +204,12 @@ impl Writer {
             self.bell.ring_inbox();
         }
         self.answer(std::mem::take(ops), refused);
+        match self.state.checkpoints.after_commit(self.conn, changes) {
+            Err(error) if class(&error) == Class::Fatal => return fatal_or_later(&error),
+            // The WAL has it all; it only grows.
+            Err(error) => tracing::warn!(%error, "the WAL cannot be brought into the database"),
+            Ok(()) => {}
+        }
         Tried::Committed
     }
 
@@ -201,9 +233,10 @@ impl Writer {
                 None => op.settle(&mut after),
             }
         }
-        for op in after.again {
-            self.queue.push(op);
-        }
+        let After { spent, again, .. } = after;
+        self.bell.ring_settled();
+        self.queue.leave(spent);
+        again.into_iter().for_each(|op| self.queue.push(op));
     }
 
     /// Nothing can be written now. Turns are repeated unchanged; clients hear why, those that come meanwhile too.
@@ -233,18 +266,23 @@ impl Writer {
     }
 
     fn after(&mut self) -> After<'_> {
-        After { loads: &mut self.state.loads, bell: &self.bell, locks: &self.locks, again: Vec::new() }
+        After {
+            loads: &mut self.state.loads,
+            bell: &self.bell,
+            locks: &self.locks,
+            spent: Vec::new(),
+            again: Vec::new(),
+        }
     }
 
     /// Takes the write lock, however long somebody else holds it: he delays us and fails nothing.
-    fn begin(&self) -> rusqlite::Result<()> {
+    fn begin(&mut self) -> rusqlite::Result<()> {
         let mut wait = Duration::from_micros(100);
-        let mut stopping: Option<Stopwatch> = None;
         loop {
-            match self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
+            match self.hot.execute(Hot::Begin, &[]) {
                 Err(error) if is_busy(&error) => {
                     if self.queue.is_stopping()
-                        && stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
+                        && self.state.stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
                     {
                         return Err(error);
                     }
@@ -275,7 +313,7 @@ impl Writer {
     }
 
     fn look_for_others(&mut self) {
-        let Ok(version) = data_version(&self.conn) else { return };
+        let Ok(version) = data_version(self.conn) else { return };
         if version != self.state.data_version {
             self.state.data_version = version;
             self.state.foreign = Some(Stopwatch::start());
@@ -289,6 +327,19 @@ fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
     conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
+/// How many go into one transaction, and the pages that their payloads fill, as far as is known.
+fn fitting(ops: &[Box<dyn Op>]) -> (usize, u64) {
+    let (mut bytes, mut known) = (0, true);
+    let within = |of_op: &Option<usize>| {
+        let before = bytes;
+        known &= of_op.is_some();
+        bytes += of_op.unwrap_or(BYTES_UNKNOWN);
+        before < BYTES_MAX
+    };
+    let n = ops.iter().map(|op| op.bytes()).take_while(within).count();
+    (n, if known { (bytes / PAGE) as u64 } else { u64::MAX })
+}
+
 /// Neighbours in time write neighbouring pages (14 % at a thousand runs). Only turns may change places.
 fn sort(ops: &mut [Box<dyn Op>]) {
     let is_turn = |op: &dyn Op| matches!(op.weight(), Weight::Turn(_));
@@ -298,10 +349,6 @@ fn sort(ops: &mut [Box<dyn Op>]) {
             _ => 0,
         });
     }
-}
-
-fn commit(conn: &Connection) -> rusqlite::Result<()> {
-    conn.prepare_cached("COMMIT")?.execute([]).map(drop)
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {
@@ -320,5 +367,39 @@ fn rusqlite_copy(error: &rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
         other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sized(Option<usize>);
+
+    impl Op for Sized {
+        fn bytes(&self) -> Option<usize> {
+            self.0
+        }
+
+        fn apply(&mut self, _: &mut Batch<'_>) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn settle(self: Box<Self>, _: &mut After<'_>) {}
+
+        fn fail(self: Box<Self>, _: StoreError, _: &mut After<'_>) {}
+    }
+
+    fn of(sizes: &[Option<usize>]) -> Vec<Box<dyn Op>> {
+        sizes.iter().map(|bytes| Box::new(Sized(*bytes)) as Box<dyn Op>).collect()
+    }
+
+    #[test]
+    fn large_payloads_are_not_all_written_in_one_transaction() {
+        let (small, large) = (Some(PAGE), Some(2 << 20));
+        assert_eq!(fitting(&of(&[small; 100])), (100, 100));
+        assert_eq!(fitting(&of(&[large; 100])).0, 8);
+        assert_eq!(fitting(&of(&[Some(BYTES_MAX * 2), small])).0, 1, "never none");
+        assert_eq!(fitting(&of(&[small, None])), (2, u64::MAX), "nobody knows");
     }
 }

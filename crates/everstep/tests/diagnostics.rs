@@ -15,28 +15,58 @@ fn explanations_are_in_our_words() {
         (include_str!("ui/writes_to_a_local.stderr"), "this code may have to run again, and cannot"),
         (include_str!("ui/uses_up_a_capture.stderr"), "this code may have to run again, and cannot"),
         (include_str!("ui/unused_step.stderr"), "a step does nothing until it is awaited"),
+        (include_str!("ui/unused_operations.stderr"), "a durable operation does nothing until it is awaited"),
+        (include_str!("ui/unused_operations.stderr"), "a run is not started until this is awaited"),
+        (include_str!("ui/unused_operations.stderr"), "nothing is listed until this is awaited"),
+        (include_str!("ui/unused_operations.stderr"), "nothing runs until `.start()`"),
+        (include_str!("ui/writes_in_an_async_body.stderr"), "do not write it to a variable outside"),
+        (include_str!("ui/body_that_only_fails.stderr"), "the body never says what it would return"),
+        (include_str!("ui/body_without_a_result.stderr"), "return `everstep::Result`, not `usize`"),
+        (
+            include_str!("ui/workflow_with_another_error.stderr"),
+            "return `everstep::Result`, not `Result<usize",
+        ),
+        (include_str!("ui/not_async.stderr"), "this is not a step body"),
     ] {
         assert!(case.contains(words), "{words} in {case}");
     }
 }
 
-/// Every public type crosses threads.
+/// Every public type crosses threads, and every future of ours may be moved while it is awaited.
 #[test]
 fn public_types_are_send_and_sync() {
+    use everstep::{journal, sqlite, store, *};
+
     fn check<T: Send + Sync>() {}
-    check::<everstep::Ctx>();
-    check::<everstep::Engine>();
-    check::<everstep::Client>();
-    check::<everstep::Run<u64>>();
-    check::<everstep::Step<'_, u64>>();
-    check::<everstep::Op<'_, u64>>();
-    check::<everstep::StepCtx>();
-    check::<everstep::Error>();
-    check::<everstep::EngineError>();
-    check::<everstep::Events>();
-    check::<everstep::Retry>();
-    check::<everstep::Settings>();
-    check::<everstep::Workflow<std::rc::Rc<u8>, u64>>();
-    check::<everstep::store::Memory>();
-    check::<everstep::sqlite::Sqlite>();
+    fn future<T: Future + Send + Sync + Unpin>() {}
+
+    // Inside a workflow.
+    check::<Ctx>();
+    check::<StepCtx>();
+    future::<Step<'_, u64>>();
+    future::<Op<'_, u64>>();
+    // What a step is told, and what it says.
+    check::<(Retry, Doubt, Verdict<u64>)>();
+    check::<(Error, EngineError, ErrorKind, Code)>();
+    // Outside.
+    check::<(Builder<NoState>, Builder<With<u64>>)>();
+    check::<(Engine, Client, Settings)>();
+    future::<Start<u64>>();
+    future::<List>();
+    check::<(Batch<u64>, Run<u64>, RunInfo)>();
+    check::<(Events, Event)>();
+    check::<(Status, StatusSet, Change, IllegalChange, Stuck, StuckReason)>();
+    check::<(Timestamp, Digest, Incarnation, Simulation)>();
+    // Names are plain text, whatever they name.
+    check::<Workflow<std::rc::Rc<u8>, std::cell::Cell<u8>>>();
+    // What stores are made of.
+    check::<(store::Memory, sqlite::Sqlite, sqlite::Options)>();
+    check::<(store::Turn, store::Claimed, store::NewRun, store::Loaded, store::StoreError, store::Bell)>();
+    check::<(journal::Entry, journal::Payload, journal::Answer, journal::Failure, journal::Outcome)>();
+    check::<(std::sync::Arc<dyn store::Store>, Box<dyn store::Inspect>)>();
+
+    fn stream(events: Events) -> impl Send {
+        events.into_stream()
+    }
+    let _ = stream;
 }

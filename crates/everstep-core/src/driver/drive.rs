@@ -4,32 +4,33 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, Location},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use super::{
+    inbox::Inbox,
+    outbox::{Draft, Outbox},
+    room::Room,
     run::{RunCore, Trouble},
     stack::{self, Frame},
-    table::{Arrived, Candidate, Happened, Orphan, Stage},
+    table::{Arrived, Candidate, Happened, Row, Sort, Stage},
+    waiting::Alarm,
 };
 use crate::{
-    BoxFuture,
+    BoxFuture, NotDurable,
     engine::Event,
     error::{Error, panic_message},
-    journal::{Answer as Said, AttemptFailed, Entry, Kind, Payload, Site, decode, encode},
-    store::{Answer, LetterKind, Loaded, Mark, Receipt, Received, StartedRow, StoreError, Turn},
+    journal::{Entry, Kind, Payload},
+    store::{Answer, Loaded, Mark, Received, StartedRow, StoreError, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
 
 /// After so many rounds without a pause the driver lets other tasks of its thread run.
 const ROUNDS_MAX: usize = 256;
-/// How long a body runs before people see it as running, and how long one may stay woken and unpolled.
-const SLOW: Duration = Duration::from_secs(1);
 
 /// How driving a run ended.
 #[derive(Debug)]
@@ -59,28 +60,19 @@ pub(crate) struct Drive {
     pub(super) replay: VecDeque<Entry>,
     pub(super) live: bool,
     pub(super) next_seq: u64,
-    pub(super) turn: Parts,
-    pub(super) inbox: Vec<Received>,
-    pub(super) inbox_n: u64,
-    pub(super) doubts: HashMap<Arc<str>, u32>,
+    pub(super) out: Outbox,
+    pub(super) inbox: Inbox,
+    pub(super) reading: Option<Answer<Vec<Received>>>,
     pub(super) phase: Phase,
+    pub(super) timer: Option<Alarm>,
+    pub(super) slow_check: Timestamp,
+    pub(super) room: Room,
+    /// Its workers died: a started row is written before each body, until there is a new entry.
+    pub(super) suspect: bool,
+    /// Rounds since something was recorded, while the engine waits for nothing any more.
+    pub(super) leaving: usize,
     waker: Waker,
-    receipt: Arc<dyn Receipt>,
-    sent: u64,
-    reading: Option<Answer<Vec<Received>>>,
-    pub(super) events: VecDeque<(u64, Event)>,
-    timer: Option<(Timestamp, Pin<Box<tokio::time::Sleep>>)>,
-    slow_check: Timestamp,
-    suspect: bool,
     must_poll: bool,
-}
-
-/// What the next turn will hold.
-#[derive(Default)]
-pub(super) struct Parts {
-    pub(super) entries: Vec<Entry>,
-    pub(super) marks: Vec<Mark>,
-    pub(super) takes: Vec<u64>,
 }
 
 impl Drive {
@@ -90,57 +82,58 @@ impl Drive {
         loaded: Loaded,
     ) -> Self {
         let live = loaded.entries.len() <= 1;
+        let next_seq = loaded.entries.len() as u64;
+        let mut replay = VecDeque::from(loaded.entries);
+        replay.pop_front();
+        if live {
+            replay = VecDeque::new();
+        }
+        let mut state = core.state();
+        if !live {
+            state.table.aside().claims = Some(HashMap::new());
+        }
+        if !loaded.started.is_empty() {
+            state.table.aside().rows = loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect();
+        }
+        drop(state);
         let mut drive = Drive {
             waker: Waker::from(core.root.clone()),
-            receipt: core.clone(),
             suspect: core.claimed.row.takeovers >= 2,
-            inbox_n: loaded
-                .inbox
-                .last()
-                .map_or(core.claimed.row.inbox_n, |r| r.n.max(core.claimed.row.inbox_n)),
+            inbox: Inbox::new(loaded.inbox, core.claimed.row.inbox_n),
+            out: Outbox::new(core.clone()),
             core,
             function: Some(function),
             live,
-            next_seq: loaded.entries.len() as u64,
-            replay: loaded.entries.into(),
-            turn: Parts::default(),
-            inbox: loaded.inbox,
-            doubts: loaded
-                .started
-                .into_iter()
-                .filter(|row| !row.abandoned)
-                .map(|row| (row.key, row.attempt))
-                .collect(),
-            phase: Phase::Driving,
-            sent: 0,
+            next_seq,
+            replay,
             reading: None,
-            events: VecDeque::new(),
+            phase: Phase::Driving,
             timer: None,
             slow_check: Timestamp::NEVER,
+            room: Room::default(),
+            leaving: 0,
             must_poll: true,
         };
-        drive.replay.pop_front();
-        if live {
-            drive.replay = VecDeque::new();
-        }
-        if !live {
-            drive.core.state().claims = Some(HashMap::new());
-        }
         drive.begin();
         drive
     }
 
-    /// A run that did not begin when it was started does not live in the past.
+    /// A run that did not begin when it was started does not live in the past. It began when it was first taken into
+    /// memory, by whichever worker: one that comes back must not move the run's time, or what the run waits for first
+    /// would begin anew.
     fn begin(&mut self) {
         let row = &self.core.claimed.row;
         if self.live {
-            let now = self.core.worker.clock.now();
-            let late = now.since(row.created_at) > self.core.worker.settings.began_after;
-            if late {
-                self.append(Kind::Began, None, 0, None, Payload::default(), None);
-            }
+            let late =
+                |began: &Timestamp| began.since(row.created_at) > self.core.worker.settings.began_after;
+            let Some(began) = row.began_at.filter(late) else { return };
+            self.append(Draft::new(Kind::Began, Payload::default()));
+            // Not the present moment: a worker that dies before this is durable leaves the same to the next one.
+            self.out.parts.entries.iter_mut().for_each(|entry| entry.at = began);
+            self.core.state().now = began;
         } else if let Some(began) = self.replay.pop_front_if(|entry| entry.known_kind() == Some(Kind::Began))
         {
+            self.core.count_entry(began.seq);
             self.core.state().now = began.at;
         }
     }
@@ -165,7 +158,7 @@ impl Drive {
 
     /// One round: the function is polled if anything woke it; when it is quiet, the first of the next things happens.
     fn round(&mut self) -> Next {
-        if self.core.stopping() == Some(true) {
+        if self.core.stopping() == Some(true) && !self.may_stay() {
             return self.give_back();
         }
         if std::mem::take(&mut self.must_poll) | self.core.root.take_woken() {
@@ -180,12 +173,21 @@ impl Drive {
         if !self.live {
             self.live = true;
             self.replay = VecDeque::new();
-            self.core.state().claims = None;
+            if let Some(aside) = self.core.state().table.has_aside() {
+                aside.claims = None;
+            }
         }
         if self.next_candidate() || self.fire() || self.start() {
             return Next::Again;
         }
         Next::Wait
+    }
+
+    /// Whether a run that is to leave at once records what has happened first, as it would have done; unless its
+    /// function never comes to rest.
+    fn may_stay(&mut self) -> bool {
+        self.leaving += 1;
+        self.live && self.has_happened() && self.leaving < ROUNDS_MAX
     }
 
     fn poll_function(&mut self) -> Next {
@@ -199,12 +201,10 @@ impl Drive {
         };
         let mut state = self.core.state();
         state.table.granted = None;
-        let stuck = state.stuck.take();
+        let stuck = state.stuck.take().map(|stuck| *stuck);
         let foreign = self.core.root.take_foreign().then_some(state.last_call);
         drop(state);
-        if let Some(last_call) = foreign {
-            self.report_foreign(last_call);
-        }
+        let stuck = stuck.or(foreign.and_then(|last_call| self.report_foreign(last_call)));
         match (polled, stuck) {
             (Err(panic), _) => self.end_panicked(panic_message(&*panic)),
             (Ok(_), Some(stuck)) => self.end_stuck(stuck),
@@ -213,10 +213,16 @@ impl Drive {
         }
     }
 
-    fn report_foreign(&self, last_call: Option<&'static std::panic::Location<'static>>) {
+    /// Says that something not durable woke the function; where that is an error, the run is stuck.
+    fn report_foreign(&self, last_call: Option<&'static Location<'static>>) -> Option<Stuck> {
         let after = last_call.map_or("the beginning".to_string(), ToString::to_string);
         tracing::warn!(run = %self.core.id(), after, "the workflow was woken by something that is not durable: on replay it will not be there");
+        let detail = format!(
+            "the function was woken, after {after}, by something that is not durable: on replay it will not be there"
+        );
         self.core.worker.tell(|| Event::NotDurable { run: self.core.id().clone(), after });
+        let fails = self.core.worker.settings.not_durable == Some(NotDurable::Fail);
+        fails.then_some(Stuck { reason: StuckReason::WaitsForNothing, key: None, detail })
     }
 
     /// Lets the delivered operation that asked, lowest entry first, be ready in the next poll.
@@ -226,16 +232,8 @@ impl Drive {
         state.table.granted = Some(op);
         let waker = state.table.get(op).waker.clone();
         drop(state);
-        self.wake(waker);
+        wake(waker);
         true
-    }
-
-    /// Wakes an operation on the driver's own account.
-    fn wake(&mut self, waker: Option<Waker>) {
-        let _wake = stack::enter(Frame::Wake);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 
     /// Hands an outcome to its operation. If nothing else is delivered and untaken, it may be ready at once: asking
@@ -243,471 +241,113 @@ impl Drive {
     pub(super) fn deliver(&mut self, op: usize, arrived: Arrived) {
         let mut state = self.core.state();
         let table = &mut state.table;
-        table.idle(op);
+        table.rest(op, Stage::Delivered { seq: arrived.seq });
+        table.set_retry_at(op, None);
         let slot = table.get(op);
-        slot.stage = Stage::Delivered { seq: arrived.seq };
         slot.arrived = Some(Box::new(arrived));
-        let (waker, times) = (slot.waker.clone(), [(slot.deadline, op), (slot.retry_at, op)]);
-        for time in times {
-            table.deadlines.remove(&time);
-        }
+        slot.expired = None;
+        let (waker, deadline) = (slot.waker.clone(), slot.deadline);
+        table.deadlines.remove(deadline, op);
         table.untaken += 1;
         if table.untaken == 1 {
             table.granted = Some(op);
         }
         drop(state);
-        self.wake(waker);
-    }
-
-    /// Turns the next thing that has happened into an entry.
-    fn next_candidate(&mut self) -> bool {
-        if self.take_letters() {
-            return true;
-        }
-        let mut state = self.core.state();
-        if let Some((orphan, candidate)) = state.table.orphans.pop_front() {
-            drop(state);
-            self.record_orphan(orphan, candidate);
-            return true;
-        }
-        if let Some((key, attempt)) = state.table.abandoned.pop() {
-            let at = state.now;
-            drop(state);
-            self.turn.marks.push(Mark::Started(StartedRow { key, attempt, at, abandoned: true }));
-            return true;
-        }
-        let Some(candidate) = state.table.candidates.pop_front() else { return false };
-        drop(state);
-        self.record(*candidate);
-        true
-    }
-
-    pub(super) fn record_orphan(&mut self, orphan: Orphan, candidate: Candidate) {
-        let (kind, body) = match candidate.what {
-            Happened::Done(body) | Happened::Known(body) => (Kind::StepDone, body),
-            Happened::Failed(failure) => (Kind::StepFailed, encode(&failure)),
-            // The step is gone: nobody will make the attempt that would have followed.
-            Happened::Again { .. } | Happened::Reset | Happened::Fired | Happened::Stuck(_) => return,
-        };
-        self.turn.takes.extend(candidate.takes);
-        if orphan.marked {
-            self.turn.marks.push(Mark::Cleared(orphan.key.clone()));
-        }
-        self.append(kind, Some(orphan.key), orphan.attempt, candidate.input, body, Some(orphan.site));
-    }
-
-    fn record(&mut self, candidate: Candidate) {
-        let mut state = self.core.state();
-        let now = state.now;
-        let slot = state.table.get(candidate.op);
-        let (key, site, attempt) = (slot.key.clone(), slot.site, slot.failed + 1);
-        let deadline = slot.deadline;
-        let clears = std::mem::take(&mut slot.marked);
-        drop(state);
-        let Candidate { op, what, input, takes } = candidate;
-        if let Happened::Stuck(stuck) = what {
-            self.end_stuck(stuck);
-            return;
-        }
-        self.turn.takes.extend(takes);
-        if clears {
-            self.turn.marks.push(Mark::Cleared(key.clone()));
-        }
-        let run = self.core.id().clone();
-        match what {
-            Happened::Done(body) => {
-                self.tell_durable(|| Event::StepDone { run, key: key.clone(), attempt });
-                let seq = self.append(Kind::StepDone, Some(key), attempt, input, body, Some(site));
-                self.deliver(op, Arrived { seq, what: Ok(None), recorded_input: None });
-            }
-            Happened::Known(body) => {
-                self.tell_durable(|| Event::StepDone { run, key: key.clone(), attempt });
-                let seq = self.append(Kind::StepDone, Some(key), attempt, input, body.clone(), Some(site));
-                self.deliver(op, Arrived { seq, what: Ok(Some(body)), recorded_input: None });
-            }
-            Happened::Failed(failure) => {
-                self.tell_durable(|| Event::StepFailed {
-                    run,
-                    key: key.clone(),
-                    attempt,
-                    error: failure.message.clone(),
-                });
-                let seq =
-                    self.append(Kind::StepFailed, Some(key), attempt, input, encode(&failure), Some(site));
-                self.deliver(op, Arrived { seq, what: Err(failure), recorded_input: None });
-            }
-            Happened::Again { error, pause } => {
-                let at = self.core.worker.clock.now().max(now);
-                let retry_at = at.after(pause);
-                self.tell_durable(|| Event::AttemptFailed {
-                    run,
-                    key: key.clone(),
-                    attempt,
-                    error: error.message.clone(),
-                    retry_in: pause,
-                });
-                let body = encode(&AttemptFailed { error, retry_at: retry_at.0 });
-                self.append(Kind::AttemptFailed, Some(key), attempt, input, body, Some(site));
-                self.back_off(op, attempt, retry_at);
-            }
-            Happened::Reset => {
-                self.append(Kind::Answered, Some(key), 0, None, encode(&Said::Retry), Some(site));
-                self.reset(op);
-            }
-            Happened::Fired => {
-                let seq = self.append_at(
-                    deadline,
-                    Kind::TimerFired,
-                    Some(key),
-                    0,
-                    None,
-                    Payload::default(),
-                    Some(site),
-                );
-                self.deliver(op, Arrived { seq, what: Ok(None), recorded_input: None });
-            }
-            Happened::Stuck(_) => unreachable!("ended above"),
-        }
-    }
-
-    pub(super) fn back_off(&mut self, op: usize, failed: u32, retry_at: Timestamp) {
-        let mut state = self.core.state();
-        let table = &mut state.table;
-        table.idle(op);
-        let slot = table.get(op);
-        let before = (slot.retry_at, op);
-        slot.failed = failed;
-        slot.retry_at = retry_at;
-        table.deadlines.remove(&before);
-        table.deadlines.insert((retry_at, op));
-    }
-
-    pub(super) fn reset(&mut self, op: usize) {
-        let mut state = self.core.state();
-        let table = &mut state.table;
-        let slot = table.get(op);
-        slot.failed = 0;
-        slot.doubt = None;
-        let (before, key) = ((slot.retry_at, op), slot.key.clone());
-        table.deadlines.remove(&before);
-        table.register(op);
-        drop(state);
-        self.doubts.remove(&key);
-    }
-
-    /// Letters that are of use now.
-    fn take_letters(&mut self) -> bool {
-        let mut at = 0;
-        while at < self.inbox.len() {
-            match self.take_letter(at) {
-                Some(true) => {
-                    self.inbox.remove(at);
-                    return true;
-                }
-                Some(false) => return true,
-                None => at += 1,
-            }
-        }
-        false
-    }
-
-    /// `Some(true)` if it was taken, `Some(false)` if it ended the run, `None` if nobody waits for it.
-    fn take_letter(&mut self, at: usize) -> Option<bool> {
-        let Received { n, letter } = &self.inbox[at];
-        let n = *n;
-        let kind = LetterKind::from_code(letter.kind)?;
-        if kind == LetterKind::Cancel {
-            let why = String::from_utf8_lossy(&letter.body.bytes).into_owned();
-            self.turn.takes.push(n);
-            self.end_cancelled(why);
-            return Some(false);
-        }
-        let mut state = self.core.state();
-        let op = state.table.by_key(&letter.name)?;
-        let slot = state.table.get(op);
-        if matches!(slot.stage, Stage::Claimed | Stage::Delivered { .. }) {
-            return None;
-        }
-        drop(state);
-        let what = match kind {
-            LetterKind::Recorded => Happened::Known(letter.body.clone()),
-            LetterKind::Answer => match decode::<Said>(&letter.body).ok()? {
-                Said::Done { value } => Happened::Known(Payload::json(value)),
-                Said::Retry => Happened::Reset,
-                Said::Fail { message } => {
-                    let (kind, code) = (crate::ErrorKind::Raised, crate::Code::ANSWERED);
-                    Happened::Failed(crate::journal::Failure::of(kind, code, message))
-                }
-            },
-            _ => return None,
-        };
-        self.doubts.remove(&letter.name);
-        self.record(Candidate { op, what, input: None, takes: Some(n) });
-        Some(true)
+        wake(waker);
     }
 
     /// What is due by the clock.
     fn fire(&mut self) -> bool {
-        let now = self.core.worker.clock.now();
         let mut state = self.core.state();
         let table = &mut state.table;
-        let Some(&(at, op)) = table.deadlines.first().filter(|(at, _)| *at <= now) else { return false };
-        table.deadlines.pop_first();
+        let Some((at, op)) = table.deadlines.first() else { return false };
+        if at > self.core.worker.clock.now() || self.is_ahead_of_the_disk() {
+            return false;
+        }
+        table.deadlines.remove(at, op);
         let slot = table.get(op);
-        match (slot.sort, &slot.stage) {
-            (super::table::Sort::Timer, _) => {
+        match (slot.sort, slot.stage) {
+            (Sort::Timer, _) => {
                 drop(state);
-                self.record(Candidate { op, what: Happened::Fired, input: None, takes: None });
+                self.record(Candidate { op, what: Happened::Fired, takes: None });
             }
             (_, Stage::Idle) if at == slot.retry_at && at != slot.deadline => table.register(op),
             _ => {
                 slot.expired = Some(at == slot.deadline);
                 let waker = slot.waker.clone();
                 drop(state);
-                self.wake(waker);
+                wake(waker);
             }
         }
         true
     }
 
-    /// Starts registered work, when every earlier entry is durable and this worker may.
+    /// Starts registered work, when every earlier entry is durable, this worker may, and there is room.
     fn start(&mut self) -> bool {
         let mut state = self.core.state();
-        let table = &mut state.table;
-        if table.startable.is_empty() && table.marking.is_empty() {
+        let marking = state.table.has_aside().is_some_and(|aside| !aside.marking.is_empty());
+        let has_work = marking || !state.table.startable.is_empty();
+        drop(state);
+        if !has_work {
+            self.room = Room::default();
             return false;
         }
-        let stopping = self.core.stopping().is_some();
-        drop(state);
-        if stopping || !self.core.worker.may_start() {
+        if self.core.stopping().is_some() || !self.core.worker.may_start() {
             return false;
         }
         self.flush();
-        // In this order: the store says what is wrong before it counts the turn.
-        if self.core.settled_turns() < self.sent || self.core.is_troubled() {
+        if !self.all_durable() {
             return false;
         }
+        let ready = self.ready_to_begin();
+        let began = !ready.is_empty();
+        ready.into_iter().for_each(|op| self.let_begin(op));
+        began
+    }
+
+    /// Steps whose started row is durable or that need none; the others are marked.
+    fn ready_to_begin(&mut self) -> Vec<usize> {
         let mut state = self.core.state();
-        let now = state.now;
-        let table = &mut state.table;
-        let mut ready = std::mem::take(&mut table.marking);
-        let mut wakers = Vec::with_capacity(ready.len() + table.startable.len());
-        for op in std::mem::take(&mut table.startable) {
+        let (now, table) = (state.now, &mut state.table);
+        let marked = table.has_aside().map(|aside| std::mem::take(&mut aside.marking));
+        let mut ready: Vec<usize> = marked.into_iter().flatten().collect();
+        while let Some(&op) = table.startable.front() {
+            let Some(permit) = self.room.take(&self.core.worker.steps) else { break };
+            table.startable.pop_front();
             let slot = table.get(op);
-            if let Some(attempt) = self.doubts.remove(&slot.key) {
-                slot.marked = true;
-                slot.doubt = (attempt == slot.failed + 1).then_some(attempt);
-            }
-            if (slot.marks || self.suspect) && !slot.marked {
-                slot.marked = true;
-                slot.stage = Stage::Marked;
-                let row =
-                    StartedRow { key: slot.key.clone(), attempt: slot.failed + 1, at: now, abandoned: false };
-                self.turn.marks.push(Mark::Started(row));
-                table.marking.push(op);
-            } else {
+            slot.permit = Some(permit);
+            if !slot.wants_row(self.suspect) {
                 ready.push(op);
-            }
-        }
-        for op in ready {
-            let slot = table.get(op);
-            slot.stage = Stage::Start;
-            wakers.push(slot.waker.clone());
-            let (run, key, attempt) = (self.core.id(), &slot.key, slot.failed + 1);
-            self.core.worker.tell(|| match slot.doubt {
-                None => Event::StepStarted { run: run.clone(), key: key.clone(), attempt },
-                Some(_) => Event::InDoubt { run: run.clone(), key: key.clone(), attempt },
-            });
-        }
-        drop(state);
-        let started = !wakers.is_empty();
-        wakers.into_iter().for_each(|waker| self.wake(waker));
-        started
-    }
-
-    /// Appends an entry, now.
-    pub(super) fn append(
-        &mut self,
-        kind: Kind,
-        key: Option<Arc<str>>,
-        attempt: u32,
-        input: Option<Payload>,
-        body: Payload,
-        site: Option<&'static std::panic::Location<'static>>,
-    ) -> u64 {
-        self.append_at(Timestamp(i64::MIN), kind, key, attempt, input, body, site)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the fields of one entry, each of another type")]
-    fn append_at(
-        &mut self,
-        not_before: Timestamp,
-        kind: Kind,
-        key: Option<Arc<str>>,
-        attempt: u32,
-        input: Option<Payload>,
-        body: Payload,
-        site: Option<&'static std::panic::Location<'static>>,
-    ) -> u64 {
-        let clock = self.core.worker.clock.now();
-        let mut state = self.core.state();
-        let at = clock.max(state.now).max(not_before);
-        state.now = at;
-        let fingerprint = state.fingerprint.folded();
-        drop(state);
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.suspect = false;
-        self.core.count_entry(seq);
-        self.turn.entries.push(Entry {
-            seq,
-            kind: kind.code(),
-            key,
-            attempt,
-            input,
-            body,
-            site: site.map(Site::Here),
-            build: self.core.worker.build.clone(),
-            fingerprint,
-            at,
-        });
-        seq
-    }
-
-    /// Sends what has gathered.
-    pub(super) fn flush(&mut self) {
-        let Parts { entries, marks, takes } = std::mem::take(&mut self.turn);
-        if entries.is_empty() && marks.is_empty() && takes.is_empty() {
-            return;
-        }
-        self.send(self.turn_of(Parts { entries, marks, takes }));
-    }
-
-    pub(super) fn turn_of(&self, parts: Parts) -> Turn {
-        let Parts { entries, marks, takes } = parts;
-        Turn {
-            run: self.core.claimed.row.run,
-            load: self.core.claimed.load,
-            entries,
-            marks,
-            takes,
-            end: None,
-        }
-    }
-
-    pub(super) fn send(&mut self, turn: Turn) {
-        self.sent += 1;
-        self.core.worker.store.commit(self.core.worker.fence, turn, &self.receipt);
-    }
-
-    /// Tells `event` once the turn that is gathering is durable.
-    pub(super) fn tell_durable(&mut self, event: impl FnOnce() -> Event) {
-        if self.core.worker.has_audience() {
-            self.events.push_back((self.sent + 1, event()));
-        }
-    }
-
-    fn tell_what_is_durable(&mut self) {
-        let durable = self.core.durable_turns();
-        while let Some((_, event)) = self.events.pop_front_if(|(turn, _)| *turn <= durable) {
-            self.core.worker.tell(|| event);
-        }
-        if self.events.is_empty() && self.events.capacity() > 0 {
-            self.events = VecDeque::new();
-        }
-    }
-
-    /// Nothing to do at the moment: reads the inbox if a message came, sets the timer, looks for what hangs.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Next {
-        if self.core.take_nudge() {
-            self.reading = Some(self.core.worker.store.inbox(self.core.claimed.row.run));
-        }
-        if let Some(reading) = &mut self.reading
-            && let Poll::Ready(read) = reading.as_mut().poll(cx)
-        {
-            self.reading = None;
-            if let Ok(inbox) = read {
-                self.inbox_n = inbox.last().map_or(self.inbox_n, |r| r.n.max(self.inbox_n));
-                self.inbox = inbox;
-                return Next::Again;
-            }
-        }
-        let state = self.core.state();
-        let (running, next) = (state.table.running, state.table.deadlines.first().map(|(at, _)| *at));
-        let waiting = state.table.is_waiting();
-        drop(state);
-        if self.core.stopping().is_some() && running == 0 {
-            return self.give_back();
-        }
-        if !waiting && self.reading.is_none() && self.core.settled_turns() == self.sent {
-            return self.end_waits_for_nothing();
-        }
-        if running > 0 && self.look_for_slow() {
-            return Next::Again;
-        }
-        let slow = if running > 0 { self.slow_check } else { Timestamp::NEVER };
-        let held_back = if self.core.worker.may_start() {
-            Timestamp::NEVER
-        } else {
-            self.core.worker.clock.now().after(SLOW)
-        };
-        self.set_timer(next.unwrap_or(Timestamp::NEVER).min(slow).min(held_back), cx)
-    }
-
-    fn set_timer(&mut self, at: Timestamp, cx: &mut Context<'_>) -> Next {
-        if at == Timestamp::NEVER {
-            self.timer = None;
-            return Next::Wait;
-        }
-        if self.timer.as_ref().is_none_or(|(set, _)| *set != at) {
-            self.timer = Some((at, Box::pin(self.core.worker.clock.until(at))));
-        }
-        let (_, timer) = self.timer.as_mut().expect("just set");
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => {
-                self.timer = None;
-                Next::Again
-            }
-            Poll::Pending => Next::Wait,
-        }
-    }
-
-    /// Marks bodies that run for long, so that people see them, and reports those that nobody polls.
-    fn look_for_slow(&mut self) -> bool {
-        let now = self.core.worker.clock.now();
-        if self.slow_check != Timestamp::NEVER && now < self.slow_check {
-            return false;
-        }
-        let mut state = self.core.state();
-        let ops: Vec<usize> = state.table.iter().map(|(op, _)| op).collect();
-        let marks_before = self.turn.marks.len();
-        for op in ops {
-            let slot = state.table.get(op);
-            let Stage::Running { since } = &mut slot.stage else { continue };
-            if *since == Timestamp(i64::MIN) {
-                *since = now;
                 continue;
             }
-            let since = *since;
-            if !slot.marked && now.since(since) >= SLOW {
-                slot.marked = true;
-                let row = StartedRow {
-                    key: slot.key.clone(),
-                    attempt: slot.failed + 1,
-                    at: since,
-                    abandoned: false,
-                };
-                self.turn.marks.push(Mark::Started(row));
-            }
-            let unpolled = slot.body.as_ref().is_some_and(|body| body.is_woken());
-            if unpolled && !slot.warned && now.since(since) >= SLOW {
-                slot.warned = true;
-                tracing::warn!(run = %self.core.id(), step = %slot.key, line = %slot.site,
-                    "a step has begun, is ready to go on, and nobody polls it: it holds what it holds until its future is polled");
-            }
+            let (key, attempt) = (slot.key.clone(), slot.attempt());
+            slot.row = Some(Row { attempt, began: false });
+            self.out.parts.marks.push(Mark::Started(StartedRow { key, attempt, at: now, abandoned: false }));
+            table.set_stage(op, Stage::Marked);
+            table.aside().marking.insert(op);
         }
-        self.slow_check = now.after(SLOW);
-        self.turn.marks.len() > marks_before
+        ready
+    }
+
+    fn let_begin(&mut self, op: usize) {
+        let mut state = self.core.state();
+        state.table.set_stage(op, Stage::Start { entries: self.core.entries() });
+        let waker = state.table.get(op).waker.clone();
+        drop(state);
+        wake(waker);
+    }
+
+    /// What is stuck for a reason that no operation found.
+    pub(super) fn stuck_for(&mut self, reason: StuckReason, key: Option<Arc<str>>, detail: String) -> Next {
+        self.end_stuck(Stuck { reason, key, detail })
+    }
+}
+
+/// Wakes an operation on the driver's own account.
+fn wake(waker: Option<Waker>) {
+    let _wake = stack::enter(Frame::Wake);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -722,30 +362,24 @@ impl Future for Drive {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Exit> {
         let this = self.get_mut();
         this.core.root.register_task(cx.waker());
-        this.tell_what_is_durable();
+        // Counted before trouble is looked for: a receipt brings its trouble before it counts.
+        let settled = this.core.settled_turns();
         match this.core.take_trouble() {
             Some(Trouble::Refused(error)) => {
+                this.out.forget_events();
                 this.drop_function();
                 return Poll::Ready(Exit::Dropped(error));
             }
             Some(Trouble::Moved(inbox_n)) => this.end_again(inbox_n),
             None => {}
         }
+        this.tell_settled(settled);
         if matches!(this.phase, Phase::Driving) && this.driving(cx).is_pending() {
             return Poll::Pending;
         }
-        // Looked at after the settled count is read again: a receipt in between wakes this task.
-        if this.core.settled_turns() == this.sent && !this.core.is_troubled() {
-            this.tell_what_is_durable();
-            return Poll::Ready(Exit::Over);
+        match this.all_durable() {
+            true => Poll::Ready(Exit::Over),
+            false => Poll::Pending,
         }
-        Poll::Pending
-    }
-}
-
-impl Drive {
-    /// What is stuck for a reason that no operation found.
-    pub(super) fn stuck_for(&mut self, reason: StuckReason, key: Option<Arc<str>>, detail: String) -> Next {
-        self.end_stuck(Stuck { reason, key, detail })
     }
 }

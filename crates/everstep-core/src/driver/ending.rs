@@ -1,13 +1,19 @@
 //! How a load of a run ends: returned, cancelled, stuck, given back. Each is one turn; a turn that compares the inbox
 //! and finds it moved is sent again.
 
-use super::drive::{Drive, Next, Phase};
+use std::task::{Context, Waker};
+
+use super::{
+    drive::{Drive, Next, Phase},
+    outbox::Draft,
+    room::Room,
+};
 use crate::{
     engine::Event,
     error::Error,
     journal::{Kind, Payload, encode},
     status::Status,
-    store::{End, Turn},
+    store::{End, Mark, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -25,15 +31,30 @@ impl Drive {
                 tracing::warn!(run = %self.core.id(), "a value of the workflow panicked while it was dropped");
             }
         }
+        // A `Ctx` that was kept elsewhere keeps the run's memory, but no place among the running steps.
+        self.room = Room::default();
+        let mut state = self.core.state();
+        let left = std::mem::take(&mut state.table);
+        drop(state);
+        drop(left);
     }
 
+    /// The function is dropped before the turn is sent: what its guards do, they do while the run is still ours.
     fn end(&mut self, end: End) -> Next {
-        let parts = std::mem::take(&mut self.turn);
+        let mut parts = std::mem::take(&mut self.out.parts);
+        let mut state = self.core.state();
+        if let Some(aside) = state.table.has_aside() {
+            parts.marks.append(&mut aside.marks);
+        }
+        // Rows of bodies that were about to begin tell of nothing.
+        let unbegun = state.table.iter().filter(|(_, slot)| slot.row.is_some_and(|row| !row.began));
+        parts.marks.extend(unbegun.map(|(_, slot)| Mark::Cleared(slot.key.clone())));
+        drop(state);
+        self.drop_function();
         let mut turn = self.turn_of(parts);
         turn.end = Some(end);
-        self.send(turn.clone());
-        self.phase = Phase::Ending(Box::new(turn));
-        self.drop_function();
+        self.phase = Phase::Ending(Box::new(turn.clone()));
+        self.send(turn);
         Next::Again
     }
 
@@ -42,60 +63,64 @@ impl Drive {
         if let Some(entry) = self.unclaimed_rest() {
             return self.diverged(&entry, "the code returned without asking for it");
         }
+        self.hear_jobs(&mut Context::from_waker(Waker::noop()));
         loop {
-            let orphan = self.core.state().table.orphans.pop_front();
-            let Some((orphan, candidate)) = orphan else { break };
-            self.record_orphan(orphan, candidate);
+            let orphan = self.core.state().table.has_aside().and_then(|aside| aside.orphans.pop_front());
+            let Some(orphan) = orphan else { break };
+            self.record_orphan(orphan);
         }
         let run = self.core.id().clone();
         let status = match outcome {
             Ok(body) => {
                 self.tell_durable(|| Event::Completed { run });
-                self.append(Kind::Completed, None, 0, None, body, None);
+                self.append(Draft::new(Kind::Completed, body));
                 Status::Completed
             }
             Err(error) => {
-                let mut failure = error.to_failure(None);
+                let mut failure = error.to_failure(None).within(self.core.worker.settings.payload_bytes_max);
                 // A failure that was wrapped on its way out still ended the run: it was the last thing handed over.
                 failure.cause = failure.cause.or(self.core.state().last_failure);
                 self.tell_durable(|| Event::Failed { run, error: failure.message.clone() });
-                self.append(Kind::Failed, None, 0, None, encode(&failure), None);
+                self.append(Draft::new(Kind::Failed, encode(&failure)));
                 Status::Failed
             }
         };
         let at = self.core.state().now;
-        self.end(End::Finished { status, inbox_n: self.inbox_n, at })
+        self.end(End::Finished { status, inbox_n: self.inbox.known(), at })
     }
 
     /// An entry that was never delivered and that nobody claimed; losers of a race were claimed.
     fn unclaimed_rest(&mut self) -> Option<crate::journal::Entry> {
         let rest = std::mem::take(&mut self.replay);
-        let state = self.core.state();
-        let claims = state.claims.as_ref()?;
+        let mut state = self.core.state();
+        let claims = state.table.claims()?;
         rest.into_iter().find(|entry| entry.key.as_ref().is_some_and(|key| !claims.contains_key(key)))
     }
 
-    /// The function is dropped here, live and on replay.
-    pub(super) fn end_cancelled(&mut self, why: String) {
-        self.drop_function();
-        let body = Payload::json(serde_json::to_vec(&why).expect("a text is JSON"));
-        if self.live {
-            self.append(Kind::CancelAsked, None, 0, None, body.clone(), None);
+    /// Somebody asked for it, just `now` or in an entry that is delivered again. The function is dropped here, live and
+    /// on replay.
+    pub(super) fn end_cancelled(&mut self, why: String, now: bool) {
+        let body = encode(&why);
+        if now {
+            self.append(Draft::new(Kind::CancelAsked, body.clone()));
         }
-        self.append(Kind::Cancelled, None, 0, None, body, None);
+        self.append(Draft::new(Kind::Cancelled, body));
         let run = self.core.id().clone();
         self.tell_durable(|| Event::Cancelled { run });
         let at = self.core.state().now;
-        self.end(End::Finished { status: Status::Cancelled, inbox_n: self.inbox_n, at });
+        self.end(End::Finished { status: Status::Cancelled, inbox_n: self.inbox.known(), at });
     }
 
-    /// Needs a person. What has happened and is no entry yet is recorded first: nothing is done twice for it.
+    /// Needs a person, unless somebody has asked to cancel: that was acknowledged, and a stuck run would not hear it.
     pub(super) fn end_stuck(&mut self, stuck: Stuck) -> Next {
+        if self.cancel() {
+            return Next::Again;
+        }
         let at = self.core.worker.clock.now();
         tracing::warn!(run = %self.core.id(), %stuck, "a run is stuck");
         let (run, told) = (self.core.id().clone(), stuck.clone());
         self.tell_durable(|| Event::Stuck { run, reason: told.reason, detail: told.detail });
-        self.end(End::Stuck { stuck, inbox_n: self.inbox_n, at })
+        self.end(End::Stuck { stuck, inbox_n: self.inbox.known(), at })
     }
 
     pub(super) fn end_panicked(&mut self, said: &str) -> Next {
@@ -125,20 +150,18 @@ impl Drive {
 
     /// A message came while the last turn was on its way; nothing of that turn was written.
     pub(super) fn end_again(&mut self, moved_to: u64) {
-        let Phase::Ending(turn) = &self.phase else { return };
-        let mut turn = turn.clone();
-        self.inbox_n = moved_to;
+        let Phase::Ending(turn) = &mut self.phase else { return };
+        self.inbox.moved_to(moved_to);
         match &mut turn.end {
             // The function has returned: a message that comes now comes too late, and stays undelivered.
             Some(End::Finished { inbox_n, .. }) => *inbox_n = moved_to,
             // The message may be what helps: load it anew with it.
-            Some(end @ End::Stuck { .. }) => {
-                *end = End::GivenBack { wake_at: Timestamp(0) };
-                self.events.retain(|(_, event)| !matches!(event, Event::Stuck { .. }));
-            }
+            Some(end @ End::Stuck { .. }) => *end = End::GivenBack { wake_at: Timestamp(0) },
             _ => {}
         }
-        self.send(Turn::clone(&turn));
-        self.phase = Phase::Ending(turn);
+        let finished = matches!(turn.end, Some(End::Finished { .. }));
+        let turn = Turn::clone(turn);
+        self.out.resend_events(|event| finished || !matches!(event, Event::Stuck { .. }));
+        self.send(turn);
     }
 }

@@ -1,14 +1,24 @@
 //! Drives one run: polls its function, delivers its journal, turns what happens into entries.
 //!
-//! `stack` who runs on this thread · `wake` wakers · `table` the open operations · `run` the run as all see it ·
-//! `drive` the rounds · `replay` recorded entries · `ending` how a load ends.
+//! `stack` who runs on this thread · `wake` wakers · `table` the open operations · `dropped` those that are over ·
+//! `due` deadlines · `run` the run as all see it · `drive` the rounds · `replay` recorded entries · `candidates` what becomes an entry ·
+//! `inbox` letters · `outbox` what is sent and told · `room` a place to run · `waiting` what wakes it · `ending` how a
+//! load ends.
 
+mod candidates;
 mod drive;
+mod dropped;
+mod due;
 mod ending;
+mod inbox;
+mod outbox;
 mod replay;
+mod room;
 pub(crate) mod run;
 pub(crate) mod stack;
 pub(crate) mod table;
+mod waiting;
 pub(crate) mod wake;
 
 pub(crate) use drive::{Drive, Exit};
+pub(crate) use inbox::find_cancel;

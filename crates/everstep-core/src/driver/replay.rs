@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     drive::{Drive, Next},
+    run::same_input,
     table::Arrived,
 };
 use crate::{
     engine::Event,
-    journal::{AttemptFailed, Entry, Failure, Kind, Role, decode},
+    journal::{AttemptFailed, Entry, Failure, Kind, Payload, Role, decode},
     stuck::StuckReason,
     time::Timestamp,
 };
@@ -22,6 +23,7 @@ impl Drive {
         if kind.role() != Role::Arrival {
             return self.leave_to_another(format!("entry {} is `{}`", entry.seq, kind.word()));
         }
+        self.core.count_entry(entry.seq);
         let fingerprint = {
             let mut state = self.core.state();
             state.now = state.now.max(entry.at);
@@ -32,7 +34,7 @@ impl Drive {
         }
         match (kind, entry.key.clone()) {
             (Kind::CancelAsked, _) => {
-                self.end_cancelled(String::new());
+                self.end_cancelled(decode(&entry.body).unwrap_or_default(), false);
                 Next::Again
             }
             (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
@@ -41,7 +43,7 @@ impl Drive {
     }
 
     fn deliver_keyed(&mut self, kind: Kind, key: Arc<str>, entry: Entry) -> Next {
-        let claim = self.core.state().claims.as_ref().and_then(|claims| claims.get(&key).copied());
+        let claim = self.core.state().table.claims().and_then(|claims| claims.get(&key).copied());
         let Some((sort, op, site)) = claim else {
             return self.diverged(&entry, "the code has not asked for it");
         };
@@ -51,8 +53,10 @@ impl Drive {
         }
         self.core.worker.tell(|| Event::Skipped { run: self.core.id().clone(), key: key.clone(), kind });
         let Some(op) = op else { return Next::Again };
+        if let Some(detail) = self.other_input(op, &entry) {
+            return self.stuck_for(StuckReason::Diverged, Some(key), detail);
+        }
         let seq = entry.seq;
-        let recorded_input = Some(entry.input.clone());
         let what = match kind {
             Kind::StepDone => Ok(Some(entry.body)),
             Kind::TimerFired => Ok(None),
@@ -72,8 +76,27 @@ impl Drive {
                 return Next::Again;
             }
         };
-        self.deliver(op, Arrived { seq, what, recorded_input });
+        self.deliver(op, Arrived { seq, what });
         Next::Again
+    }
+
+    /// How the step's input differs from the recorded one. Under another build only keys and kinds count; an answer may
+    /// be recorded without the input.
+    fn other_input(&self, op: usize, entry: &Entry) -> Option<String> {
+        if entry.build != self.core.worker.build {
+            return None;
+        }
+        let mut state = self.core.state();
+        let (recorded, given) = (entry.input.as_ref()?, state.table.get(op).input.as_deref()?);
+        let text = |payload: &Payload| String::from_utf8_lossy(&payload.bytes).into_owned();
+        (!same_input(recorded, given)).then(|| {
+            format!(
+                "step `{}` was recorded with the input {}, and is now given {}",
+                entry.key.as_deref().unwrap_or("-"),
+                text(recorded),
+                text(given)
+            )
+        })
     }
 
     fn undecodable(&mut self, seq: u64, key: Arc<str>, why: &str) -> Next {

@@ -2,7 +2,6 @@
 //! driver. One allocation for all of them.
 
 use std::{
-    collections::HashMap,
     panic::Location,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,15 +12,16 @@ use std::{
 
 use super::{
     stack::{self, Frame},
-    table::{Arrived, Candidate, Sort, Stage, Table},
+    table::{Arrived, Candidate, Row, Sort, Stage, Table},
     wake::{BodyWaker, Root},
 };
 use crate::{
     digest::{Fingerprint, Incarnation},
-    engine::Worker,
+    engine::{Event, Worker},
     error::{Code, Error},
     journal::Payload,
-    store::{Claimed, Receipt, Settled, StoreError},
+    name::limit_error,
+    store::{Answer, Claimed, Receipt, Settled, StoreError, Transacted},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -37,7 +37,6 @@ pub(crate) struct RunCore {
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
     settled: AtomicU64,
-    durable: AtomicU64,
     entries: AtomicU64,
     troubled: AtomicBool,
     nudged: AtomicBool,
@@ -59,17 +58,12 @@ pub(crate) struct State {
     pub(crate) now: Timestamp,
     /// The last durable call: named when something else wakes the function.
     pub(crate) last_call: Option<&'static Location<'static>>,
-    /// While recorded entries are to come: what was claimed, open or not.
-    pub(crate) claims: Option<HashMap<Arc<str>, Claimant>>,
     pub(crate) ended: bool,
     /// The entry of the failure that was handed to the function last, if nothing was handed to it since.
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
-    pub(crate) stuck: Option<Stuck>,
+    pub(crate) stuck: Option<Box<Stuck>>,
 }
-
-/// Who claimed a key: the sort of operation, its slot while it is open, its line.
-type Claimant = (Sort, Option<usize>, &'static Location<'static>);
 
 /// What an operation is told when it is polled.
 pub(crate) enum Told {
@@ -81,19 +75,22 @@ pub(crate) enum Told {
         waker: Arc<BodyWaker>,
     },
     Poll(Arc<BodyWaker>),
-    /// Drop the body, if there is one: its time ran out.
+    /// Its time ran out: drop the body, if there is one. An attempt may be in doubt besides.
     Expire {
         attempt: u32,
         total: bool,
+        doubt: Option<u32>,
     },
     Take(Arrived),
 }
 
 /// How a step wants to be driven; told at its first poll.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wants {
     pub(crate) marks: bool,
+    pub(crate) transacts: bool,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) input: Option<Box<Payload>>,
 }
 
 impl RunCore {
@@ -113,13 +110,11 @@ impl RunCore {
                 fingerprint: Fingerprint::default(),
                 now: at,
                 last_call: None,
-                claims: None,
                 ended: false,
                 last_failure: None,
                 stuck: None,
             }),
             settled: AtomicU64::new(0),
-            durable: AtomicU64::new(0),
             entries: AtomicU64::new(1),
             troubled: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
@@ -150,11 +145,6 @@ impl RunCore {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// How many turns the store has written. After a refused one it writes none.
-    pub(crate) fn durable_turns(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
-    }
-
     pub(crate) fn take_trouble(&self) -> Option<Trouble> {
         if !self.troubled.swap(false, Ordering::AcqRel) {
             return None;
@@ -167,9 +157,15 @@ impl RunCore {
         self.troubled.load(Ordering::Acquire)
     }
 
-    /// Keeps count of the journal, for its limit.
+    /// Keeps count of the journal as the function knows it, for its limit: recorded entries count when they are
+    /// delivered, so that the limit is met on replay where it was met before.
     pub(crate) fn count_entry(&self, seq: u64) {
         self.entries.store(seq + 1, Ordering::Relaxed);
+    }
+
+    /// An entry was added.
+    pub(crate) fn count_new_entry(&self, seq: u64) {
+        self.count_entry(seq);
         if seq + 1 == ENTRIES_WARN {
             tracing::warn!(run = %self.id(), "the journal has {ENTRIES_WARN} entries: every replay reads them all");
         }
@@ -178,6 +174,21 @@ impl RunCore {
     /// How many entries there are.
     pub(crate) fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Whether the journal has room for one operation more: what is open will have its entries too.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        let limit = self.worker.settings.entries_max;
+        let given = self.entries() + self.state().table.open();
+        if given < limit {
+            return Ok(());
+        }
+        Err(limit_error(
+            Code::TOO_MANY_ENTRIES,
+            format!(
+                "a run's journal has at most {limit} entries, and this one, with what is open, has {given}: split the work into several runs"
+            ),
+        ))
     }
 
     /// A message reached the run: its driver reads the inbox.
@@ -239,14 +250,14 @@ impl RunCore {
         state.fingerprint.add(sort as u8 + 1, key, u64::from(site.line()) << 20 | u64::from(site.column()));
         state.last_call = Some(site);
         let op = state.table.claim(key.clone(), sort, site);
-        if let Some(claims) = &mut state.claims {
+        if let Some(claims) = state.table.claims() {
             claims.insert(key.clone(), (sort, Some(op), site));
         }
         op
     }
 
     /// A poll of an operation. `wants` is asked at the first one.
-    pub(crate) fn poll(&self, op: usize, waker: &Waker, wants: impl FnOnce(Timestamp) -> Wants) -> Told {
+    pub(crate) fn poll(&self, op: usize, waker: &Waker, wants: impl FnOnce() -> Wants) -> Told {
         let state = &mut *self.state();
         let table = &mut state.table;
         let granted = table.granted == Some(op);
@@ -256,11 +267,15 @@ impl RunCore {
         }
         match slot.stage {
             Stage::Claimed => {
-                let wants = wants(state.now);
-                slot.marks = wants.marks;
+                let wants = wants();
+                (slot.marks, slot.transacts, slot.input) = (wants.marks, wants.transacts, wants.input);
+                if wants.transacts {
+                    // What it has committed is in the inbox; if nothing is, nothing was.
+                    slot.doubt = None;
+                }
                 if let Some(deadline) = wants.deadline {
                     slot.deadline = deadline;
-                    table.deadlines.insert((deadline, op));
+                    table.deadlines.insert(deadline, op);
                 }
                 table.register(op);
                 Told::Wait
@@ -276,55 +291,87 @@ impl RunCore {
                 Told::Wait
             }
             _ if slot.expired.is_some() => {
-                let (attempt, total) = (slot.failed + 1, slot.expired.take() == Some(true));
-                table.idle(op);
-                Told::Expire { attempt, total }
+                let total = slot.expired.take() == Some(true);
+                Told::Expire { attempt: slot.attempt(), total, doubt: slot.doubt.take() }
             }
-            Stage::Start => {
-                let body = Arc::new(BodyWaker::default());
-                slot.body = Some(body.clone());
-                slot.stage = Stage::Running { since: Timestamp(i64::MIN) };
-                let told = Told::Start { attempt: slot.failed + 1, doubt: slot.doubt.take(), waker: body };
-                table.running += 1;
-                told
-            }
+            Stage::Start { entries } => self.begin(table, op, entries),
             Stage::Running { .. } => Told::Poll(slot.body.clone().expect("a running step has a body")),
             Stage::Registered | Stage::Marked | Stage::Idle => Told::Wait,
         }
     }
 
-    /// The attempt that begins now is out of time at `at`.
-    pub(crate) fn attempt_ends(&self, op: usize, at: Timestamp) {
-        let table = &mut self.state().table;
+    /// The driver let a step start, `entries` entries ago or now.
+    fn begin(&self, table: &mut Table, op: usize, entries: u64) -> Told {
+        // What was added since may not be durable, and a body is outside: the driver looks again.
+        if entries != self.entries() || self.stopping().is_some() || !self.worker.may_start() {
+            table.register(op);
+            return Told::Wait;
+        }
+        let body = Arc::new(BodyWaker::default());
+        table.set_stage(op, Stage::Running { since: self.worker.clock.now() });
         let slot = table.get(op);
-        slot.retry_at = at;
-        table.deadlines.insert((at, op));
+        slot.body = Some(body.clone());
+        let (attempt, doubt) = (slot.attempt(), slot.doubt.take());
+        if let (Some(row), None) = (&mut slot.row, doubt) {
+            row.began = true;
+        }
+        let (run, key) = (self.id(), &slot.key);
+        self.worker.tell(|| match doubt {
+            None => Event::StepStarted { run: run.clone(), key: key.clone(), attempt },
+            Some(attempt) => Event::InDoubt { run: run.clone(), key: key.clone(), attempt },
+        });
+        Told::Start { attempt, doubt, waker: body }
     }
 
-    /// An attempt ended without returning: the step is polled again as if it had been found in doubt.
-    pub(crate) fn doubt(&self, op: usize, attempt: u32) {
+    /// The attempt that begins now is out of time at `at`.
+    pub(crate) fn attempt_ends(&self, op: usize, at: Timestamp) {
+        self.state().table.set_retry_at(op, Some(at));
+    }
+
+    /// The step is started again, behind whatever was recorded meanwhile: to look into an attempt in doubt, or to
+    /// make the attempt.
+    pub(crate) fn start_again(&self, op: usize, doubt: Option<u32>) {
         let table = &mut self.state().table;
-        table.idle(op);
-        let slot = table.get(op);
-        slot.stage = Stage::Start;
-        slot.doubt = Some(attempt);
-        let waker = slot.waker.clone();
-        let _wake = stack::enter(Frame::Wake);
-        if let Some(waker) = waker {
-            waker.wake();
+        table.set_retry_at(op, None);
+        table.rest(op, Stage::Idle);
+        table.get(op).doubt = doubt;
+        table.register(op);
+    }
+
+    /// The attempt in doubt certainly did not happen.
+    pub(crate) fn did_not_happen(&self, op: usize) {
+        if let Some(Row { began, .. }) = &mut self.state().table.get(op).row {
+            *began = false;
         }
     }
 
     /// Something happened to an operation: it waits for its entry.
     pub(crate) fn happened(&self, candidate: Candidate) {
         let table = &mut self.state().table;
-        table.idle(candidate.op);
+        table.rest(candidate.op, Stage::Idle);
+        table.get(candidate.op).happened = true;
         table.candidates.push_back(Box::new(candidate));
+    }
+
+    /// A step needs a person.
+    pub(crate) fn asks(&self, op: usize, stuck: Stuck) {
+        let table = &mut self.state().table;
+        table.rest(op, Stage::Idle);
+        table.get(op).happened = true;
+        table.aside().asking.push_back((op, stuck));
+    }
+
+    /// A transactional step is dropped while the store has its job: the driver hears what became of it.
+    pub(crate) fn leave_job(&self, key: Arc<str>, answer: Answer<Transacted>) {
+        let mut state = self.state();
+        if !state.ended {
+            state.table.aside().jobs.push((key, answer));
+        }
     }
 
     /// What a step found out needs a person: the operation stays pending and the driver drops the function.
     pub(crate) fn be_stuck(&self, reason: StuckReason, key: &Arc<str>, detail: String) {
-        self.state().stuck.get_or_insert(Stuck { reason, key: Some(key.clone()), detail });
+        self.state().stuck.get_or_insert_with(|| Box::new(Stuck { reason, key: Some(key.clone()), detail }));
     }
 
     /// The operation is over.
@@ -334,14 +381,9 @@ impl RunCore {
             // The function is being dropped as a whole: the driver has counted what is open.
             return;
         }
-        let slot = state.table.close(op);
-        if let Some(claims) = &mut state.claims
-            && let Some(claim) = claims.get_mut(&slot.key)
-        {
+        let key = state.table.close(op, state.now);
+        if let Some(claim) = state.table.claims().and_then(|claims| claims.get_mut(&key)) {
             claim.1 = None;
-        }
-        if matches!(slot.stage, Stage::Running { .. }) && slot.marked {
-            state.table.abandoned.push((slot.key, slot.failed + 1));
         }
     }
 }
@@ -355,15 +397,18 @@ fn after_end(what: &str) -> Error {
 
 impl Receipt for RunCore {
     fn settled(&self, settled: Settled) {
+        let durable = matches!(settled, Settled::Durable { .. });
         match settled {
-            Settled::Durable { .. } => {
-                self.durable.fetch_add(1, Ordering::AcqRel);
-            }
+            Settled::Durable { .. } => {}
             Settled::Moved { inbox_n } => self.set_trouble(Trouble::Moved(inbox_n)),
             Settled::Refused(error) => self.set_trouble(Trouble::Refused(error)),
         }
         self.settled.fetch_add(1, Ordering::AcqRel);
-        self.root.wake_task();
+        match durable {
+            // Hundreds of them come together.
+            true => self.worker.wakes.push(self.root.take_task()),
+            false => self.root.wake_task(),
+        }
     }
 }
 
@@ -374,14 +419,8 @@ impl RunCore {
     }
 }
 
-/// Payloads that are equal as JSON values; a recorded one that is no JSON equals nothing.
-pub(crate) fn same_input(recorded: Option<&Payload>, given: Option<&Payload>) -> bool {
+/// Payloads that are equal as JSON values; one that is no JSON equals only itself.
+pub(crate) fn same_input(recorded: &Payload, given: &Payload) -> bool {
     let digest = |payload: &Payload| crate::digest::Digest::of_json(&payload.bytes).ok();
-    match (recorded, given) {
-        (None, None) => true,
-        (Some(recorded), Some(given)) => {
-            recorded == given || digest(recorded).is_some_and(|d| digest(given) == Some(d))
-        }
-        _ => false,
-    }
+    recorded == given || digest(recorded).is_some_and(|d| digest(given) == Some(d))
 }

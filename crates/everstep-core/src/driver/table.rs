@@ -2,15 +2,22 @@
 //! rules of a round that use it are in `drive`.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     panic::Location,
     sync::Arc,
     task::Waker,
 };
 
-use super::wake::BodyWaker;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    dropped::{Dropped, Orphan},
+    due::Due,
+    wake::BodyWaker,
+};
 use crate::{
     journal::{Failure, Kind, Payload},
+    store::{Answer, Mark, StartedRow, Transacted},
     stuck::Stuck,
     time::Timestamp,
 };
@@ -43,7 +50,7 @@ impl Sort {
 }
 
 /// Where an operation stands.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
     /// Claimed, never polled.
     Claimed,
@@ -51,14 +58,39 @@ pub(crate) enum Stage {
     Registered,
     /// Its started row is on the way to the disk.
     Marked,
-    /// The driver let it start: the next poll makes the body.
-    Start,
+    /// The driver let it start: the next poll makes the body, if the journal still has so many entries.
+    Start { entries: u64 },
     /// Its body exists.
     Running { since: Timestamp },
     /// Nothing to do until the driver says so: a backoff, a timer, an outcome on its way into the journal.
     Idle,
     /// Its outcome is in the journal and waits to be asked for.
     Delivered { seq: u64 },
+}
+
+impl Stage {
+    /// Whether something of the operation's own will come: of one that is claimed or delivered only if it is polled.
+    fn is_awaited(self) -> bool {
+        !matches!(self, Stage::Claimed | Stage::Delivered { .. })
+    }
+
+    pub(crate) fn is_running(self) -> bool {
+        matches!(self, Stage::Running { .. })
+    }
+
+    /// Whether it takes a place among the worker's running steps.
+    fn takes_room(self) -> bool {
+        matches!(self, Stage::Marked | Stage::Start { .. } | Stage::Running { .. })
+    }
+}
+
+/// A step's started row in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The attempt that it tells of.
+    pub(crate) attempt: u32,
+    /// Whether that attempt's body may have begun; a row that tells of none is taken back.
+    pub(crate) began: bool,
 }
 
 /// One operation.
@@ -79,12 +111,41 @@ pub(crate) struct Slot {
     pub(crate) expired: Option<bool>,
     /// A started row must be durable before each body.
     pub(crate) marks: bool,
-    /// A started row of it is in the store.
-    pub(crate) marked: bool,
-    /// An attempt was started by an earlier load and its end is unknown.
+    /// Its attempts are jobs of the store: what the store has committed is in the inbox.
+    pub(crate) transacts: bool,
+    /// Its started row, in the store or on the way there.
+    pub(crate) row: Option<Row>,
+    /// An attempt was started and its end is unknown: the step's policy decides before anything else is done.
     pub(crate) doubt: Option<u32>,
+    /// What `.input` gave; boxed, because most steps have none.
+    pub(crate) input: Option<Box<Payload>>,
+    /// Something has happened to it that is no entry yet.
+    pub(crate) happened: bool,
     pub(crate) arrived: Option<Box<Arrived>>,
+    /// Since when its body has been woken and not polled, as far as somebody looked.
+    pub(crate) unpolled_since: Option<Timestamp>,
     pub(crate) warned: bool,
+    /// Its place among the worker's running steps, from its started row to the end of its body.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// The attempt that is being made, or would be next.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.failed + 1
+    }
+
+    /// Whether a started row must be durable before its next body, and is not.
+    pub(crate) fn wants_row(&self, suspect: bool) -> bool {
+        let known = self.row.is_some_and(|row| row.attempt == self.attempt());
+        self.doubt.is_none() && (self.marks || suspect) && !known
+    }
+
+    /// Takes the row out, and answers what becomes of it in the store, now that the end of its attempt is known.
+    pub(crate) fn clear_row(&mut self) -> Option<Mark> {
+        self.doubt = None;
+        self.row.take().map(|_| Mark::Cleared(self.key.clone()))
+    }
 }
 
 /// An outcome as it is handed to the operation.
@@ -93,8 +154,6 @@ pub(crate) struct Arrived {
     pub(crate) seq: u64,
     /// The value or the error; `None` for a live value, which the step itself holds, and for timers.
     pub(crate) what: Result<Option<Payload>, Failure>,
-    /// The recorded input, to be compared; `None` when it was written just now.
-    pub(crate) recorded_input: Option<Option<Payload>>,
 }
 
 /// Something that has happened and is not yet an entry.
@@ -102,7 +161,7 @@ pub(crate) struct Arrived {
 pub(crate) struct Candidate {
     pub(crate) op: usize,
     pub(crate) what: Happened,
-    pub(crate) input: Option<Payload>,
+    /// The inbox number of the letter that told it.
     pub(crate) takes: Option<u64>,
 }
 
@@ -119,46 +178,80 @@ pub(crate) enum Happened {
     /// A person said: try again.
     Reset,
     Fired,
-    Stuck(Stuck),
 }
 
 /// All open operations of one run.
 #[derive(Default)]
 pub(crate) struct Table {
-    slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
-    open: usize,
+    pub(super) slots: Vec<Option<Slot>>,
+    pub(super) free: Vec<usize>,
     /// Delivered operations that were polled: the one with the lowest entry is granted next.
     pub(crate) asked: BTreeSet<(u64, usize)>,
     /// The operation that may be ready in this poll.
     pub(crate) granted: Option<usize>,
     /// How many are delivered and not taken.
     pub(crate) untaken: usize,
-    /// Work to start, in the order of claims.
-    pub(crate) startable: BTreeSet<usize>,
-    /// Work whose started row is on its way.
-    pub(crate) marking: Vec<usize>,
+    /// Work to start, by number, which is nearly always the order of claims; a queue, because a set of one makes and
+    /// frees a node for each step.
+    pub(crate) startable: VecDeque<usize>,
     /// Boxed: a queue keeps its room, and a candidate may hold an error.
     pub(crate) candidates: VecDeque<Box<Candidate>>,
-    pub(crate) deadlines: BTreeSet<(Timestamp, usize)>,
+    pub(crate) deadlines: Due,
+    /// How many bodies there are.
     pub(crate) running: usize,
-    /// Attempts with a started row whose step was dropped before they ended.
-    pub(crate) abandoned: Vec<(Arc<str>, u32)>,
-    /// Outcomes of steps that were dropped: recorded, delivered to nobody.
-    pub(crate) orphans: VecDeque<(Orphan, Candidate)>,
+    /// Of how many operations something will come.
+    awaited: usize,
+    aside: Option<Box<Aside>>,
 }
 
-/// A step that the function dropped after its body had returned.
-pub(crate) struct Orphan {
-    pub(crate) key: Arc<str>,
-    pub(crate) site: &'static Location<'static>,
-    pub(crate) attempt: u32,
-    pub(crate) marked: bool,
+/// Who claimed a key: the sort of operation, its slot while it is open, its line.
+pub(crate) type Claimant = (Sort, Option<usize>, &'static Location<'static>);
+
+/// What most runs never need: a hundred thousand of them wait in memory, and each byte counts.
+#[derive(Default)]
+pub(crate) struct Aside {
+    /// While recorded entries are to come: what was claimed, open or not.
+    pub(crate) claims: Option<HashMap<Arc<str>, Claimant>>,
+    /// Work whose started row is on its way.
+    pub(crate) marking: BTreeSet<usize>,
+    /// Steps that need a person. Heard last: what has happened besides is recorded first.
+    pub(crate) asking: VecDeque<(usize, Stuck)>,
+    /// Operations by key: kept only while letters wait for them.
+    pub(super) by_key: Option<HashMap<Arc<str>, usize>>,
+    /// Started rows of earlier loads.
+    pub(crate) rows: HashMap<Arc<str>, StartedRow>,
+    /// What becomes of the rows of steps that the function dropped.
+    pub(crate) marks: Vec<Mark>,
+    /// Transactional steps that were dropped and may have committed all the same.
+    pub(crate) left: HashMap<Arc<str>, Dropped>,
+    /// Outcomes of steps that were dropped: recorded, delivered to nobody.
+    pub(crate) orphans: VecDeque<Orphan>,
+    /// Jobs at the store whose step was dropped: its key, and what the store will say.
+    pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
 }
 
 impl Table {
+    /// What most runs never need, made when it is needed.
+    pub(crate) fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// The same, if there is any of it.
+    pub(crate) fn has_aside(&mut self) -> Option<&mut Aside> {
+        self.aside.as_deref_mut()
+    }
+
+    /// What was claimed, while recorded entries are to come.
+    pub(crate) fn claims(&mut self) -> Option<&mut HashMap<Arc<str>, Claimant>> {
+        self.has_aside()?.claims.as_mut()
+    }
+
     pub(crate) fn claim(&mut self, key: Arc<str>, sort: Sort, site: &'static Location<'static>) -> usize {
+        let left = self.aside.as_ref().filter(|_| sort == Sort::Step).and_then(|aside| aside.rows.get(&key));
         let slot = Slot {
+            row: left.map(|row| Row { attempt: row.attempt, began: true }),
+            // Whoever opens the step again may repeat what that attempt did.
+            doubt: left.map(|row| row.attempt),
             key,
             sort,
             site,
@@ -170,26 +263,38 @@ impl Table {
             retry_at: Timestamp(i64::MIN),
             expired: None,
             marks: false,
-            marked: false,
-            doubt: None,
+            transacts: false,
+            input: None,
+            happened: false,
             arrived: None,
+            unpolled_since: None,
             warned: false,
+            permit: None,
         };
-        self.open += 1;
-        match self.free.pop() {
-            Some(op) => {
-                self.slots[op] = Some(slot);
-                op
-            }
-            None => {
-                // Most runs wait with one operation open: room for four would be most of what they take.
-                if self.slots.len() == self.slots.capacity() && self.slots.len() < 4 {
-                    self.slots.reserve_exact(1);
-                }
-                self.slots.push(Some(slot));
-                self.slots.len() - 1
-            }
+        let key = slot.key.clone();
+        let op = self.place(slot);
+        if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
+            index.insert(key, op);
         }
+        op
+    }
+
+    fn place(&mut self, slot: Slot) -> usize {
+        if let Some(op) = self.free.pop() {
+            self.slots[op] = Some(slot);
+            return op;
+        }
+        // Most runs wait with one operation open: room for four would be most of what they take.
+        if self.slots.len() == self.slots.capacity() && self.slots.len() < 4 {
+            self.slots.reserve_exact(1);
+        }
+        self.slots.push(Some(slot));
+        self.slots.len() - 1
+    }
+
+    /// How many operations are open.
+    pub(crate) fn open(&self) -> u64 {
+        (self.slots.len() - self.free.len()) as u64
     }
 
     pub(crate) fn get(&mut self, op: usize) -> &mut Slot {
@@ -200,70 +305,75 @@ impl Table {
         self.slots.iter().enumerate().filter_map(|(op, slot)| Some((op, slot.as_ref()?)))
     }
 
-    pub(crate) fn by_key(&self, key: &str) -> Option<usize> {
-        self.iter().find(|(_, slot)| &*slot.key == key).map(|(op, _)| op)
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().flatten()
     }
 
-    /// Whether an operation that was polled is still open: something will come.
+    /// The open operation of this key. The first to ask pays for an index, until [`Table::forget_keys`].
+    pub(crate) fn by_key(&mut self, key: &str) -> Option<usize> {
+        if self.aside().by_key.is_none() {
+            self.aside().by_key = Some(self.iter().map(|(op, slot)| (slot.key.clone(), op)).collect());
+        }
+        self.aside().by_key.as_ref()?.get(key).copied()
+    }
+
+    /// No letter waits for an operation.
+    pub(crate) fn forget_keys(&mut self) {
+        if let Some(aside) = self.has_aside() {
+            aside.by_key = None;
+        }
+    }
+
+    /// Whether something will come of an operation that is open, without the function being polled before.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.open > 0
-            && self.iter().any(|(_, slot)| !matches!(slot.stage, Stage::Claimed) && slot.sort != Sort::Scope)
+        self.awaited > 0
     }
 
-    /// Its first poll: a step's work may start, a timer waits for its deadline.
-    pub(crate) fn register(&mut self, op: usize) {
+    /// Moves an operation; the only place where it is counted.
+    pub(crate) fn set_stage(&mut self, op: usize, stage: Stage) {
         let slot = self.get(op);
-        if slot.sort == Sort::Step {
-            slot.stage = Stage::Registered;
-            self.startable.insert(op);
-        } else {
-            slot.stage = Stage::Idle;
+        let before = std::mem::replace(&mut slot.stage, stage);
+        let counts = slot.sort != Sort::Scope;
+        if !stage.takes_room() {
+            slot.permit = None;
+        }
+        if !stage.is_running() {
+            slot.body = None;
+            slot.unpolled_since = None;
+        }
+        self.running += usize::from(stage.is_running());
+        self.running -= usize::from(before.is_running());
+        self.awaited += usize::from(counts && stage.is_awaited());
+        self.awaited -= usize::from(counts && before.is_awaited());
+    }
+
+    /// A step's work may start, a timer waits for its deadline.
+    pub(crate) fn register(&mut self, op: usize) {
+        let work = self.get(op).sort == Sort::Step;
+        self.set_stage(op, if work { Stage::Registered } else { Stage::Idle });
+        if let (true, Err(at)) = (work, self.startable.binary_search(&op)) {
+            self.startable.insert(at, op);
         }
     }
 
     /// Nothing more happens to it before the driver says so.
-    pub(crate) fn idle(&mut self, op: usize) {
-        let slot = self.get(op);
-        let before = std::mem::replace(&mut slot.stage, Stage::Idle);
-        slot.body = None;
-        if let Stage::Running { .. } = before {
-            self.running -= 1;
+    pub(crate) fn rest(&mut self, op: usize, stage: Stage) {
+        self.set_stage(op, stage);
+        if let Ok(at) = self.startable.binary_search(&op) {
+            self.startable.remove(at);
         }
-        self.startable.remove(&op);
+        if let Some(aside) = self.has_aside() {
+            aside.marking.remove(&op);
+        }
     }
 
-    /// The operation is over: taken, or dropped by the function. What happened to it and is no entry yet vanishes,
-    /// but for a step's: its effect is there and must be recorded.
-    pub(crate) fn close(&mut self, op: usize) -> Slot {
-        let slot = self.slots[op].take().expect("closed once");
-        if let Some(at) = self.candidates.iter().position(|candidate| candidate.op == op) {
-            let candidate = self.candidates.remove(at).expect("just found");
-            if slot.sort == Sort::Step {
-                let orphan = Orphan {
-                    key: slot.key.clone(),
-                    site: slot.site,
-                    attempt: slot.failed + 1,
-                    marked: slot.marked,
-                };
-                self.orphans.push_back((orphan, *candidate));
-            }
+    /// It has until `at`, or pauses until then; whatever its `retry_at` was before no longer counts.
+    pub(crate) fn set_retry_at(&mut self, op: usize, at: Option<Timestamp>) {
+        let slot = self.get(op);
+        let before = std::mem::replace(&mut slot.retry_at, at.unwrap_or(Timestamp(i64::MIN)));
+        self.deadlines.remove(before, op);
+        if let Some(at) = at {
+            self.deadlines.insert(at, op);
         }
-        self.open -= 1;
-        self.startable.remove(&op);
-        self.marking.retain(|other| *other != op);
-        self.deadlines.remove(&(slot.deadline, op));
-        self.deadlines.remove(&(slot.retry_at, op));
-        if let Stage::Running { .. } = slot.stage {
-            self.running -= 1;
-        }
-        if let Stage::Delivered { seq } = slot.stage {
-            self.untaken -= 1;
-            self.asked.remove(&(seq, op));
-        }
-        if self.granted == Some(op) {
-            self.granted = None;
-        }
-        self.free.push(op);
-        slot
     }
 }

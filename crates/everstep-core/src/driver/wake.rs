@@ -31,6 +31,11 @@ impl Root {
         self.task.wake();
     }
 
+    /// The task that drives the run, for somebody who wakes it soon.
+    pub(crate) fn take_task(&self) -> Option<Waker> {
+        self.task.take()
+    }
+
     /// Whether the function was woken since it was last asked.
     pub(crate) fn take_woken(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)

@@ -9,20 +9,24 @@ use crate::store::{Claim, StoreError, WorkerId};
 const CLAIM_BATCH: usize = 1000;
 /// Runs of a dead worker freed in one transaction.
 const FREE_BATCH: usize = 1000;
+/// After an error that may pass.
+const LOOK_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Without any wake-up a worker looks for due runs this often: the truth, should a hint be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// A store may know of a death at once (`WorkerSeen::gone`): the lease is the bound on silence, not on this.
 const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
 
 /// Spawns all of them; they end with the worker's token.
 pub(super) fn spawn(worker: &Arc<Worker>) {
-    for duty in [Duty::Claim, Duty::Nudge, Duty::TakeOver] {
+    for duty in [Duty::Wake, Duty::Claim, Duty::Nudge, Duty::TakeOver] {
         let worker = worker.clone();
         let tasks = worker.tasks.clone();
         tasks.spawn(async move {
             let stopped = worker.stopped.clone();
             let work = async {
                 match duty {
+                    Duty::Wake => worker.wakes.pass_on(worker.store.bell().settled()).await,
                     Duty::Claim => claim(&worker).await,
                     Duty::Nudge => nudge(&worker).await,
                     Duty::TakeOver => take_over(&worker).await,
@@ -35,6 +39,7 @@ pub(super) fn spawn(worker: &Arc<Worker>) {
 
 #[derive(Clone, Copy)]
 enum Duty {
+    Wake,
     Claim,
     Nudge,
     TakeOver,
@@ -45,10 +50,15 @@ pub(super) async fn beat(worker: Arc<Worker>) {
     let pause = worker.settings.lease / 4;
     loop {
         let began = worker.clock.instant();
-        match worker.store.beat(worker.fence).await {
+        let renewed = worker.store.beat(worker.fence);
+        // Whoever leaves does not wait for a store that cannot write.
+        let renewed =
+            tokio::select! { biased; () = worker.stopped.cancelled() => return, it = renewed => it };
+        match renewed {
             Ok(()) => worker.renewed_at(began),
             Err(StoreError::Fenced(_)) => return worker.lost(),
-            Err(StoreError::Closed(_)) => return,
+            // Nothing can be written any more: only a new opening can go on with the runs.
+            Err(StoreError::Closed(_)) => return worker.stop_all(true),
             Err(error) => tracing::warn!(%error, "the lease was not renewed"),
         }
         tokio::select! { biased; () = worker.stopped.cancelled() => return, () = worker.clock.sleep(pause) => {} }
@@ -106,7 +116,7 @@ async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
     let claim = Claim { workflows: worker.workflows.clone(), due: worker.clock.now(), limit };
     let claimed = worker.store.claim(worker.fence, claim).await;
     let taken = claimed.as_ref().map_or(0, Vec::len);
-    worker.unreserve(limit - taken);
+    worker.residents.unreserve(limit - taken);
     claimed?.into_iter().for_each(|run| worker.load(run));
     Ok(Some(taken))
 }
@@ -118,9 +128,13 @@ async fn nudge(worker: &Arc<Worker>) {
         inbox.mark_unchanged();
         foreign.mark_unchanged();
         match worker.store.nudged(worker.fence).await {
-            Ok(runs) => worker.nudge(runs),
-            Err(StoreError::Closed(_)) => return,
-            Err(error) => tracing::warn!(%error, "messages could not be looked for"),
+            Ok(runs) => worker.residents.nudge(runs),
+            Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, "messages could not be looked for");
+                worker.clock.sleep(LOOK_AFTER_ERROR).await;
+                continue;
+            }
         }
         tokio::select! { biased; _ = inbox.changed() => {}, _ = foreign.changed() => {} }
     }
@@ -131,7 +145,10 @@ async fn take_over(worker: &Arc<Worker>) {
     // Beats as they were first seen, by our own monotonic clock: no two clocks are ever compared.
     let mut seen: HashMap<WorkerId, (u64, tokio::time::Instant)> = HashMap::new();
     loop {
-        if let Ok(workers) = worker.store.workers().await {
+        if !worker.may_start() {
+            // Whatever keeps us from renewing may keep the others too: silence counts from when it is over.
+            seen.clear();
+        } else if let Ok(workers) = worker.store.workers().await {
             let now = worker.clock.instant();
             seen.retain(|id, _| workers.iter().any(|other| other.worker == *id));
             for other in workers.into_iter().filter(|other| other.worker != worker.fence.worker) {

@@ -1,15 +1,22 @@
 //! Engine and builder. Workflows registered before `.state(..)` take (ctx, input); after it (ctx, input, state).
 
 mod event;
-mod loops;
+
+mod adopt;
+mod residents;
+mod settle;
 mod worker;
 
-use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc};
+mod loops;
+mod wakes;
+
+use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
 
+pub(crate) use adopt::Adoption;
 pub use event::{Event, Events};
-pub(crate) use worker::{Adoption, Worker};
+pub(crate) use worker::Worker;
 
 use crate::{
     BoxFuture, Client, Ctx, Workflow,
@@ -18,12 +25,14 @@ use crate::{
     entropy::Entropy,
     error::{Code, EngineError, Error, ErrorKind},
     name::check_name,
-    settings::Settings,
+    settings::{NotDurable, Settings},
     step::record,
-    store::{Store, WorkerInfo},
+    store::{Store, StoreError, WorkerInfo},
 };
 use worker::Runner;
 
+/// How long the store may take, beyond the grace, to write what is left of a worker that leaves.
+const LEAVE_WAIT: Duration = Duration::from_secs(10);
 /// Events that are kept for a slow listener.
 const EVENTS_KEPT: usize = 4096;
 
@@ -35,6 +44,24 @@ pub struct NoState(());
 pub struct With<S>(S);
 
 /// Puts an engine together.
+///
+/// ```
+/// # use everstep_core::{Ctx, Engine, EngineError, Result, Settings, Workflow, seconds, store::Memory};
+/// # const GREET: Workflow<String, String> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+/// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+/// let engine = Engine::builder(Memory::default())
+///     .register(GREET, greet)
+///     .settings(Settings { lease: seconds(30), ..Settings::default() })
+///     .start()
+///     .await?;
+/// # engine.shutdown().await
+/// # }
+/// ```
 #[must_use = "nothing runs until `.start()`"]
 pub struct Builder<S = NoState> {
     store: Arc<dyn Store>,
@@ -77,6 +104,21 @@ impl Deref for Engine {
 
 impl Engine {
     /// Begins to put an engine together on `store`.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.run(GREET, "ada", "Ada".to_string()).await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn builder(store: impl Store) -> Builder {
         Builder {
             store: Arc::new(store),
@@ -89,15 +131,61 @@ impl Engine {
     }
 
     /// What happens to the runs of this engine from now on, each event after it is durable.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Event, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let mut events = engine.events();
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// let mut done = Vec::new();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Event::StepDone { key, .. } => done.push(key),
+    ///         Event::Completed { .. } => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// assert_eq!(done, ["greet".into()]);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn events(&self) -> Events {
         Events(self.worker.subscribe())
     }
 
     /// Stops claiming at once, lets running steps finish for at most [`Settings::grace`], commits what they returned,
-    /// gives every run back so that the next process need not wait, and returns.
+    /// gives every run back so that the next process need not wait, and returns. A store that cannot write (a full
+    /// disk) is waited for 10 s at most.
     ///
     /// # Errors
     /// What the store failed with while the worker signed off; the runs are then freed by the lease.
+    ///
+    /// # What survives a crash
+    /// Everything that was durable before; what the grace did not let end is in doubt, as after a crash.
+    ///
+    /// # Cancel safety
+    /// Dropped in the middle, the engine is dropped: it stops at once.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// engine.shutdown().await?;
+    /// # Ok::<(), EngineError>(())
+    /// # }
+    /// ```
     pub async fn shutdown(mut self) -> Result<(), EngineError> {
         let worker = self.worker.clone();
         worker.stopped.cancel();
@@ -105,11 +193,17 @@ impl Engine {
         worker.tasks.close();
         if worker.clock.limit(worker.settings.grace, worker.tasks.wait()).await.is_none() {
             worker.stop_all(true);
-            worker.tasks.wait().await;
+            if worker.clock.limit(LEAVE_WAIT, worker.tasks.wait()).await.is_none() {
+                return Err(cannot_leave());
+            }
         }
         self.join_beat();
-        worker.store.leave(worker.fence).await?;
-        Ok(())
+        match worker.clock.limit(LEAVE_WAIT, worker.store.leave(worker.fence)).await {
+            None => Err(cannot_leave()),
+            // Another worker has its runs already.
+            Some(Err(StoreError::Fenced(_))) => Ok(()),
+            Some(left) => Ok(left?),
+        }
     }
 
     fn join_beat(&mut self) {
@@ -175,6 +269,25 @@ impl<S: Clone + Send + Sync + 'static> Builder<With<S>> {
 
 impl<S> Builder<S> {
     /// What the workflows registered from here on get as third argument: pools, clients, configuration.
+    ///
+    /// ```
+    /// use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    ///
+    /// #[derive(Clone)]
+    /// struct App { greeting: &'static str }
+    ///
+    /// async fn greet(ctx: Ctx, name: String, app: App) -> Result<String> {
+    ///     ctx.step("greet", async || Ok(format!("{} {name}", app.greeting))).await
+    /// }
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// let app = App { greeting: "hello" };
+    /// let engine = Engine::builder(Memory::default()).state(app).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.run(GREET, "ada", "Ada".to_string()).await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
     pub fn state<T: Clone + Send + Sync + 'static>(self, state: T) -> Builder<With<T>> {
         let Builder { store, runners, settings, world, simulated, .. } = self;
         Builder { store, runners, settings, world, simulated, state: With(state) }
@@ -198,8 +311,11 @@ impl<S> Builder<S> {
     ///
     /// # Errors
     /// A setting that cannot work, a workflow registered twice, a store that fails.
-    pub async fn start(self) -> Result<Engine, EngineError> {
+    pub async fn start(mut self) -> Result<Engine, EngineError> {
         let (clock, entropy) = self.world;
+        // Tests are there to find such code.
+        let not_durable = if self.simulated { NotDurable::Fail } else { NotDurable::Warn };
+        self.settings.not_durable.get_or_insert(not_durable);
         check(&self.settings)?;
         let mut runners = HashMap::new();
         for (name, runner) in self.runners {
@@ -242,16 +358,22 @@ fn beat_thread(worker: Arc<Worker>) -> Result<std::thread::JoinHandle<()>, Engin
 }
 
 fn check(settings: &Settings) -> Result<(), EngineError> {
-    if settings.lease < std::time::Duration::from_millis(200) {
+    if settings.lease < Duration::from_millis(200) {
         return Err(bad_setting(format!(
             "a lease of {:?} is too short: 200 ms is the least",
             settings.lease
         )));
     }
-    if settings.resident_runs_max == 0 || settings.entries_max == 0 || settings.payload_bytes_max == 0 {
+    let limits = [settings.resident_runs_max, settings.running_steps_max, settings.payload_bytes_max];
+    if limits.contains(&0) || settings.entries_max == 0 {
         return Err(bad_setting("a limit of 0 lets nothing run".to_string()));
     }
     Ok(())
+}
+
+fn cannot_leave() -> EngineError {
+    let message = "the store could not write in time what this worker was to give back; its runs are taken over when its lease is over";
+    EngineError::new(ErrorKind::Store, Code::STORE, message.to_string())
 }
 
 fn bad_setting(message: String) -> EngineError {

@@ -3,31 +3,33 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{Notify, broadcast};
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::task::TaskTracker;
 
-use super::event::Event;
+use super::{event::Event, residents::Residents, wakes::Wakes};
 use crate::{
     BoxFuture, Ctx,
     clock::Clock,
     driver::{Drive, Exit, run::RunCore},
     error::Error,
-    journal::{Entry, Kind, Payload, Start, decode, encode},
+    journal::{Payload, Start, decode},
     settings::Settings,
     status::Status,
-    store::{
-        Adopt, Claimed, End, Fence, LetterKind, Listener, Loaded, RunId, Settled, Store, StoreError, Turn,
-    },
+    store::{Claimed, Fence, Loaded, Store, StoreError},
     stuck::{Stuck, StuckReason},
 };
 
-/// A run that could not be read is left alone for so long.
-const READ_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// After a refused turn, times the number of refusals.
+const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+/// A run whose turns are refused so often in a row needs a person.
+const REFUSALS_MAX: u32 = 3;
 
 /// A registered workflow: decodes its input, runs, encodes its value.
 pub(crate) type Runner = Box<
@@ -43,10 +45,14 @@ pub(crate) struct Worker {
     pub(crate) build: Arc<str>,
     pub(crate) workflows: Arc<[Arc<str>]>,
     runners: HashMap<Arc<str>, Runner>,
-    residents: Mutex<Residents>,
+    pub(crate) residents: Residents,
     events: broadcast::Sender<Event>,
     runtime: tokio::runtime::Handle,
+    /// Of drivers whose turns were settled.
+    pub(crate) wakes: Wakes,
     pub(crate) tasks: TaskTracker,
+    /// Places for running steps.
+    pub(crate) steps: Arc<Semaphore>,
     /// Room for runs in memory has become free.
     pub(crate) room: Notify,
     /// The engine's loops end.
@@ -55,15 +61,6 @@ pub(crate) struct Worker {
     renewed: AtomicU64,
     origin: tokio::time::Instant,
     fenced: AtomicBool,
-}
-
-#[derive(Default)]
-struct Residents {
-    runs: HashMap<RunId, Arc<RunCore>>,
-    /// Runs that are being loaded.
-    coming: usize,
-    /// Set by shutdown: whoever comes now is given back.
-    leaving: Option<bool>,
 }
 
 impl Worker {
@@ -80,14 +77,16 @@ impl Worker {
         Worker {
             store,
             fence,
+            steps: Arc::new(Semaphore::new(settings.running_steps_max.min(Semaphore::MAX_PERMITS))),
             settings,
             clock,
             build,
             workflows: runners.keys().cloned().collect(),
             runners,
-            residents: Mutex::default(),
+            residents: Residents::default(),
             events,
             runtime: tokio::runtime::Handle::current(),
+            wakes: Wakes::default(),
             tasks: TaskTracker::new(),
             room: Notify::new(),
             stopped: tokio_util::sync::CancellationToken::new(),
@@ -95,10 +94,6 @@ impl Worker {
             origin: clock.instant(),
             fenced: AtomicBool::new(false),
         }
-    }
-
-    fn residents(&self) -> MutexGuard<'_, Residents> {
-        self.residents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn has_audience(&self) -> bool {
@@ -128,21 +123,9 @@ impl Worker {
         !self.fenced.load(Ordering::Acquire) && u128::from(age) < self.settings.lease.as_millis() * 3 / 4
     }
 
-    /// Takes a place in memory for `wanted` runs that a start will claim; how many there were.
+    /// Takes a place in memory for `wanted` runs; how many there were.
     pub(crate) fn reserve(&self, wanted: usize) -> usize {
-        let mut residents = self.residents();
-        if residents.leaving.is_some() {
-            return 0;
-        }
-        let free = self.settings.resident_runs_max.saturating_sub(residents.runs.len() + residents.coming);
-        let got = wanted.min(free);
-        residents.coming += got;
-        got
-    }
-
-    /// Gives places back that [`Worker::reserve`] took and nobody came for.
-    pub(crate) fn unreserve(&self, count: usize) {
-        self.residents().coming -= count;
+        self.residents.reserve(wanted, self.settings.resident_runs_max)
     }
 
     pub(crate) fn knows(&self, workflow: &str) -> bool {
@@ -152,37 +135,39 @@ impl Worker {
     /// Loads a claimed run and drives it. A place must have been reserved.
     pub(crate) fn load(self: &Arc<Self>, claimed: Claimed) {
         let (worker, claimed) = (self.clone(), Box::new(claimed));
-        self.tasks.spawn_on(
-            async move {
-                match worker.store.load(claimed.row.run).await {
-                    Ok(loaded) => worker.drive(Box::new((*claimed, loaded))).await,
-                    Err(error) => {
-                        worker.unreserve(1);
-                        tracing::error!(run = %claimed.row.id, %error, "a run could not be read; trying again");
-                        // Else it would be this worker's for good, and nobody would drive it.
-                        let wake_at = worker.clock.now().after(READ_AGAIN);
-                        worker.settle(&claimed, Vec::new(), Vec::new(), End::GivenBack { wake_at });
-                    }
+        self.spawn(async move {
+            match worker.store.load(claimed.row.run).await {
+                Ok(loaded) => worker.drive(Box::new((*claimed, loaded))).await,
+                Err(error) => {
+                    worker.residents.unreserve(1);
+                    worker.settle_unread(&claimed, error);
                 }
-            },
-            &self.runtime,
-        );
+            }
+        });
+    }
+
+    /// Drives a run that was read. A place must have been reserved.
+    pub(super) fn take_in(self: &Arc<Self>, taken: Box<(Claimed, Loaded)>) {
+        self.spawn(self.clone().drive(taken));
     }
 
     /// Everything is boxed: a task keeps room for whatever it ever held, and most runs wait most of the time.
     async fn drive(self: Arc<Self>, taken: Box<(Claimed, Loaded)>) {
-        let run = taken.0.row.run;
-        let Some(drive) = self.prepare(*taken) else {
-            self.unreserve(1);
+        let Some((core, drive)) = self.prepare(unbox(taken)) else {
+            self.residents.unreserve(1);
             return;
         };
-        let exit = drive.await;
-        self.residents().runs.remove(&run);
+        let exit = std::panic::AssertUnwindSafe(drive).catch_unwind().await;
+        self.residents.leave(&core);
         self.room.notify_waiters();
         match exit {
-            Exit::Over => {}
-            Exit::Dropped(StoreError::Fenced(_)) => self.lost(),
-            Exit::Dropped(error) => tracing::error!(run = run.0, %error, "a run was dropped from memory"),
+            Ok(Exit::Over) => self.residents.accepted(core.claimed.row.run),
+            Ok(Exit::Dropped(error)) => self.take_again(&core.claimed, error),
+            Err(panic) => {
+                let (worker, stuck) = (self.clone(), panicked(&*panic));
+                // In a task of its own: this one would keep room for it all the time.
+                self.spawn(async move { worker.read_and_settle(&core.claimed, stuck).await });
+            }
         }
     }
 
@@ -198,13 +183,13 @@ impl Worker {
     }
 
     /// The driver of a run, or `None` if it was settled without one.
-    fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<Box<Drive>> {
+    fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<(Arc<RunCore>, Box<Drive>)> {
         if claimed.row.status == Status::Stuck {
-            self.cancel_stuck(&claimed, &loaded);
+            self.wake_stuck(&claimed, &loaded);
             return None;
         }
         if let Some(stuck) = self.unfit(&claimed, &loaded) {
-            self.settle(&claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, &loaded, &claimed));
+            self.settle_stuck(&claimed, &loaded, stuck);
             return None;
         }
         let first = &loaded.entries[0];
@@ -227,20 +212,14 @@ impl Worker {
                 let detail =
                     format!("the workflow panicked at its call: {}", crate::error::panic_message(&*panic));
                 let stuck = Stuck { reason: StuckReason::Panicked, key: None, detail };
-                self.settle(&claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, &loaded, &claimed));
+                self.settle_stuck(&claimed, &loaded, stuck);
                 return None;
             }
         };
-        let mut residents = self.residents();
-        residents.coming -= 1;
-        residents.runs.insert(claimed.row.run, core.clone());
-        if let Some(at_once) = residents.leaving {
-            core.stop(at_once);
-        }
-        drop(residents);
+        self.residents.enter(&core);
         // A message may have come between the read and now, and its nudge gone to nobody: look once more.
         core.nudge_if(loaded.entries.len() > 1 || claimed.row.inbox_n > 0);
-        Some(Box::new(Drive::new(core, function, loaded)))
+        Some((core.clone(), Box::new(Drive::new(core, function, loaded))))
     }
 
     fn undecodable(
@@ -248,177 +227,72 @@ impl Worker {
         claimed: &Claimed,
         loaded: &Loaded,
         detail: String,
-    ) -> Option<Box<Drive>> {
+    ) -> Option<(Arc<RunCore>, Box<Drive>)> {
         let stuck = Stuck { reason: StuckReason::Undecodable, key: None, detail };
-        self.settle(claimed, Vec::new(), Vec::new(), self.end_stuck(stuck, loaded, claimed));
+        self.settle_stuck(claimed, loaded, stuck);
         None
     }
 
-    /// Why a run cannot even be tried.
-    fn unfit(&self, claimed: &Claimed, loaded: &Loaded) -> Option<Stuck> {
-        let damaged = |detail| Some(Stuck { reason: StuckReason::JournalDamaged, key: None, detail });
-        if loaded.entries.is_empty() {
-            return damaged("the journal is empty".to_string());
+    /// A turn of a run was refused for good, though this worker is live: nothing of its load is accepted any more. The
+    /// run is read anew; if that does not help, it needs a person.
+    pub(super) fn take_again(self: &Arc<Self>, claimed: &Claimed, error: StoreError) {
+        match error {
+            StoreError::Fenced(_) => return self.lost(),
+            StoreError::Closed(_) => return self.stop_all(true),
+            _ => {}
         }
-        let gap = loaded.entries.iter().zip(0u64..).find(|(entry, seq)| entry.seq != *seq);
-        if let Some((entry, seq)) = gap {
-            return damaged(format!("entry {} stands where entry {seq} should be", entry.seq));
+        let run = claimed.row.run;
+        let refusals = self.residents.refused(run);
+        tracing::error!(run = %claimed.row.id, %error, refusals, "a turn was refused: the run is read anew");
+        if refusals > REFUSALS_MAX {
+            // Not even its being stuck is accepted. It stays this worker's, and is freed with it.
+            return;
         }
-        if claimed.row.takeovers > self.settings.takeovers_max {
-            let inside: Vec<_> = loaded.started.iter().map(|row| &*row.key).collect();
-            let detail = format!(
-                "its worker died {} times while it was inside `{}`, without getting further",
-                claimed.row.takeovers,
-                inside.join("`, `")
-            );
-            let key = loaded.started.first().map(|row| row.key.clone());
-            return Some(Stuck { reason: StuckReason::CrashesWorker, key, detail });
-        }
-        None
-    }
-
-    fn end_stuck(&self, stuck: Stuck, loaded: &Loaded, claimed: &Claimed) -> End {
-        tracing::warn!(run = %claimed.row.id, %stuck, "a run is stuck");
-        End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() }
-    }
-
-    /// A stuck run is woken only to be cancelled: its function is not called.
-    fn cancel_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) {
-        let asked =
-            loaded.inbox.iter().find(|r| LetterKind::from_code(r.letter.kind) == Some(LetterKind::Cancel));
-        let Some(asked) = asked else {
-            // Woken for nothing: left as it was, out of the way of claims.
-            let wake_at = crate::time::Timestamp::NEVER;
-            return self.settle(claimed, Vec::new(), Vec::new(), End::GivenBack { wake_at });
-        };
-        let at = self.clock.now();
-        let next = loaded.entries.last().map_or(0, |entry| entry.seq + 1);
-        let entry = |offset: u64, kind: Kind| Entry {
-            seq: next + offset,
-            kind: kind.code(),
-            key: None,
-            attempt: 0,
-            input: None,
-            body: encode(&String::from_utf8_lossy(&asked.letter.body.bytes)),
-            site: None,
-            build: self.build.clone(),
-            fingerprint: 0,
-            at,
-        };
-        let entries = vec![entry(0, Kind::CancelAsked), entry(1, Kind::Cancelled)];
-        let end = End::Finished { status: Status::Cancelled, inbox_n: inbox_n(claimed, loaded), at };
-        self.settle(claimed, entries, vec![asked.n], end);
-    }
-
-    /// Ends a load that has no driver. A message that comes at the same time gives the run back instead.
-    fn settle(self: &Arc<Self>, claimed: &Claimed, entries: Vec<Entry>, takes: Vec<u64>, end: End) {
-        let run = claimed.row.id.clone();
-        let event = match &end {
-            End::Stuck { stuck, .. } => {
-                Some(Event::Stuck { run, reason: stuck.reason, detail: stuck.detail.clone() })
+        let worker = self.clone();
+        self.spawn(async move {
+            let pause = worker.clock.sleep(REFUSED_PAUSE * refusals);
+            tokio::select! { biased; () = worker.stopped.cancelled() => return, () = pause => {} }
+            let again = match worker.store.reload(worker.fence, run).await {
+                Ok(Some(again)) => again,
+                Ok(None) => return,
+                Err(error) => return tracing::error!(run = run.0, %error, "a run could not be taken again"),
+            };
+            if refusals == REFUSALS_MAX {
+                let detail = format!("its turns are refused, {refusals} times in a row: {error}");
+                let stuck = Stuck { reason: StuckReason::JournalDamaged, key: None, detail };
+                return worker.read_and_settle(&again, stuck).await;
             }
-            End::Finished { status: Status::Cancelled, .. } => Some(Event::Cancelled { run }),
-            _ => None,
-        };
-        let turn = Turn {
-            run: claimed.row.run,
-            load: claimed.load,
-            entries,
-            marks: Vec::new(),
-            takes,
-            end: Some(end),
-        };
-        let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone(), event });
-        self.store.commit(self.fence, turn, &(receipt as Arc<dyn crate::store::Receipt>));
+            worker.residents.reserve_one();
+            worker.load(again);
+        });
+    }
+
+    /// For a run that is not in memory any more: a cancel may wait in its inbox.
+    async fn read_and_settle(self: &Arc<Self>, claimed: &Claimed, stuck: Stuck) {
+        let read = self.store.load(claimed.row.run).await;
+        self.settle_stuck(claimed, &read.unwrap_or_else(|_| Loaded::nothing()), stuck);
     }
 
     /// Tells all residents that the engine leaves.
     pub(crate) fn stop_all(&self, at_once: bool) {
-        let mut residents = self.residents();
-        residents.leaving = Some(residents.leaving.unwrap_or(false) | at_once);
-        let cores: Vec<_> = residents.runs.values().cloned().collect();
-        drop(residents);
-        cores.iter().for_each(|core| core.stop(at_once));
+        self.residents.stop(at_once);
     }
 
-    /// Lets the drivers of these runs read their inbox.
-    pub(crate) fn nudge(&self, runs: Vec<RunId>) {
-        let residents = self.residents();
-        runs.iter().filter_map(|run| residents.runs.get(run)).for_each(|core| core.nudge());
+    /// Spawns onto this worker's runtime, from any thread. Whoever leaves waits for it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(work, &self.runtime);
     }
 }
 
-fn inbox_n(claimed: &Claimed, loaded: &Loaded) -> u64 {
-    loaded.inbox.last().map_or(claimed.row.inbox_n, |r| r.n.max(claimed.row.inbox_n))
+/// What a box holds. In a function of its own, because a box that is emptied in an async function keeps its memory to the
+/// function's end.
+#[allow(clippy::boxed_local, reason = "to free the box is what it is for")]
+fn unbox<T>(full: Box<T>) -> T {
+    *full
 }
 
-/// Hears what became of a load that was ended without a driver.
-struct SettleReceipt {
-    worker: Arc<Worker>,
-    claimed: Claimed,
-    /// Told once the end is durable.
-    event: Option<Event>,
-}
-
-impl crate::store::Receipt for SettleReceipt {
-    fn settled(&self, settled: Settled) {
-        match settled {
-            Settled::Durable { .. } => {
-                if let Some(event) = &self.event {
-                    self.worker.tell(|| event.clone());
-                }
-            }
-            // A message came: the run is given back and will be loaded with it.
-            Settled::Moved { .. } => {
-                let (worker, claimed) = (self.worker.clone(), self.claimed.clone());
-                self.worker.runtime.spawn(async move {
-                    let end = Some(End::GivenBack { wake_at: crate::time::Timestamp(0) });
-                    let (run, load) = (claimed.row.run, claimed.load);
-                    let turn =
-                        Turn { run, load, entries: Vec::new(), marks: Vec::new(), takes: Vec::new(), end };
-                    let receipt = Arc::new(SettleReceipt { worker: worker.clone(), claimed, event: None });
-                    worker.store.commit(worker.fence, turn, &(receipt as Arc<dyn crate::store::Receipt>));
-                });
-            }
-            Settled::Refused(error) => {
-                tracing::error!(run = %self.claimed.row.id, %error, "the end of a run was refused");
-            }
-        }
-    }
-}
-
-/// Hands the runs that a start claimed to the worker's runtime. Places that no run came for go back with it.
-///
-/// Also listens for the end of each, before it can come: whoever asks for the result need not read it.
-pub(crate) struct Adoption {
-    worker: Arc<Worker>,
-    places: AtomicU64,
-    listeners: Mutex<HashMap<RunId, Listener>>,
-}
-
-impl Adoption {
-    pub(crate) fn new(worker: Arc<Worker>, places: usize) -> Adoption {
-        Adoption { worker, places: AtomicU64::new(places as u64), listeners: Mutex::default() }
-    }
-
-    /// The listener of a run that was adopted.
-    pub(crate) fn listener(&self, run: RunId) -> Option<Listener> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
-    }
-}
-
-impl Adopt for Adoption {
-    fn adopt(&self, run: Claimed, first: Entry) {
-        self.places.fetch_sub(1, Ordering::AcqRel);
-        let listener = self.worker.store.bell().listen(run.row.run);
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(run.row.run, listener);
-        let taken = Box::new((run, Loaded { entries: vec![first], inbox: Vec::new(), started: Vec::new() }));
-        self.worker.tasks.spawn_on(self.worker.clone().drive(taken), &self.worker.runtime);
-    }
-}
-
-impl Drop for Adoption {
-    fn drop(&mut self) {
-        self.worker.unreserve(self.places.load(Ordering::Acquire) as usize);
-    }
+/// The driver itself panicked: a value of the user's did it, in a place where nobody expects one.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Stuck {
+    let detail = format!("while it was driven: {}", crate::error::panic_message(panic));
+    Stuck { reason: StuckReason::Panicked, key: None, detail }
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::Payload;
+use super::{Entry, Kind, Payload};
 use crate::{
     digest::{Digest, Incarnation},
     error::{Code, ErrorKind},
@@ -83,6 +83,19 @@ pub enum Outcome {
     Failed(Failure),
     /// Cancelled, for a reason that a person gave (perhaps an empty one).
     Cancelled(String),
+}
+
+impl Outcome {
+    /// The outcome that the last entry of a journal tells; `None` if it is no outcome, or one that this binary cannot
+    /// read.
+    pub fn told_by(last: &Entry) -> Option<Outcome> {
+        match last.known_kind()? {
+            Kind::Completed => Some(Outcome::Completed(last.body.clone())),
+            Kind::Failed => decode(&last.body).ok().map(Outcome::Failed),
+            Kind::Cancelled => decode(&last.body).ok().map(Outcome::Cancelled),
+            _ => None,
+        }
+    }
 }
 
 /// The JSON of one of our own bodies.

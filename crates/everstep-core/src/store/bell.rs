@@ -32,6 +32,7 @@ pub struct Bell {
     claimable: watch::Sender<u64>,
     inbox: watch::Sender<u64>,
     foreign: watch::Sender<u64>,
+    settled: watch::Sender<u64>,
     next: AtomicU64,
     waiting: AtomicUsize,
     listeners: Mutex<HashMap<RunId, Vec<Waiting>>>,
@@ -43,6 +44,7 @@ impl Default for Bell {
             claimable: watch::Sender::new(0),
             inbox: watch::Sender::new(0),
             foreign: watch::Sender::new(0),
+            settled: watch::Sender::new(0),
             next: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             listeners: Mutex::default(),
@@ -51,7 +53,7 @@ impl Default for Bell {
 }
 
 impl Bell {
-    /// A run became claimable.
+    /// A free run became claimable, or is to become so at a new time.
     pub fn ring_claimable(&self) {
         self.claimable.send_modify(|n| *n += 1);
     }
@@ -64,6 +66,12 @@ impl Bell {
     /// Another process, or another opening of the store, has committed something.
     pub fn ring_foreign(&self) {
         self.foreign.send_modify(|n| *n += 1);
+    }
+
+    /// The receipts of one transaction were all told that it is durable: who waits for them is woken now, not one by
+    /// one.
+    pub fn ring_settled(&self) {
+        self.settled.send_modify(|n| *n += 1);
     }
 
     /// Whether anybody waits for the end of any run: a store need not make an [`Ended`] for nobody.
@@ -85,7 +93,7 @@ impl Bell {
         }
     }
 
-    /// Counts up when runs become claimable.
+    /// Counts up when free runs become claimable, or are to become so at a new time.
     pub fn claimable(&self) -> watch::Receiver<u64> {
         self.claimable.subscribe()
     }
@@ -93,6 +101,11 @@ impl Bell {
     /// Counts up when messages reach owned runs.
     pub fn inbox(&self) -> watch::Receiver<u64> {
         self.inbox.subscribe()
+    }
+
+    /// Counts up with [`Bell::ring_settled`].
+    pub fn settled(&self) -> watch::Receiver<u64> {
+        self.settled.subscribe()
     }
 
     /// Counts up with commits of others.

@@ -1,7 +1,7 @@
 //! Which loads of runs are open, and the number of each one's next entry: the gate before a store's writer.
 //! Every store asks it in the order of its queue, so that a late turn of a dropped load can never land behind a new one.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::{RunId, StoreError};
 
@@ -45,28 +45,32 @@ impl<X> Loads<X> {
     pub fn get(&self, load: LoadId, run: RunId) -> Result<&X, StoreError> {
         match self.open.get(&load) {
             Some(open) if open.run == run => Ok(&open.extra),
-            _ => Err(refused(format!("load {} of run {} has ended", load.0, run.0))),
+            _ => Err(ended(load, run)),
         }
     }
 
-    /// Lets `count` entries from `first` on pass, and answers the number of the next one.
+    /// Lets the entries of these numbers pass, and answers the number of the next one; before and after.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the load has ended, or if there is a gap.
+    /// [`StoreError::Refused`], and none passes, if the load has ended, or if any of them is not the next.
     pub fn admit(
         &mut self,
         load: LoadId,
         run: RunId,
-        first: Option<u64>,
-        count: usize,
-    ) -> Result<u64, StoreError> {
-        self.get(load, run)?;
-        let open = self.open.get_mut(&load).expect("just seen");
-        if let Some(first) = first.filter(|first| *first != open.next) {
-            return Err(refused(format!("run {}: entry {first} where {} is next", run.0, open.next)));
+        seqs: impl IntoIterator<Item = u64>,
+    ) -> Result<Admitted, StoreError> {
+        let Some(open) = self.open.get_mut(&load).filter(|open| open.run == run) else {
+            return Err(ended(load, run));
+        };
+        let (before, mut next) = (open.next, open.next);
+        for seq in seqs {
+            if seq != next {
+                return Err(refused(format!("run {}: entry {seq} where {next} is next", run.0)));
+            }
+            next += 1;
         }
-        open.next += count as u64;
-        Ok(open.next)
+        open.next = next;
+        Ok(Admitted { before, next })
     }
 
     /// Takes back what [`Loads::admit`] let pass, when its transaction was rolled back and will be repeated.
@@ -76,14 +80,14 @@ impl<X> Loads<X> {
         }
     }
 
-    /// The number of the next entry of an open load.
-    pub fn next(&self, load: LoadId) -> Option<u64> {
-        self.open.get(&load).map(|open| open.next)
-    }
-
     /// Ends a load: nothing of it passes any more.
     pub fn close(&mut self, load: LoadId) -> Option<X> {
         self.open.remove(&load).map(|open| open.extra)
+    }
+
+    /// The open loads of a run. Looks at all: for what is rare.
+    pub fn of(&self, run: RunId) -> Vec<LoadId> {
+        self.open.iter().filter(|(_, open)| open.run == run).map(|(load, _)| *load).collect()
     }
 
     /// How many are open.
@@ -95,6 +99,19 @@ impl<X> Loads<X> {
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
+}
+
+/// What [`Loads::admit`] let pass: the number that was next before, and the one that is next now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// For [`Loads::rewind`].
+    pub before: u64,
+    /// The number of the next entry.
+    pub next: u64,
+}
+
+fn ended(load: LoadId, run: RunId) -> StoreError {
+    refused(format!("load {} of run {} has ended", load.0, run.0))
 }
 
 fn refused(why: String) -> StoreError {
@@ -110,15 +127,17 @@ mod tests {
         let mut loads = Loads::default();
         let (run, other) = (RunId(1), RunId(2));
         let load = loads.open(run, 3, ());
-        assert_eq!(loads.admit(load, run, Some(3), 2).ok(), Some(5));
-        assert!(loads.admit(load, run, Some(4), 1).is_err(), "written twice");
-        assert!(loads.admit(load, run, Some(6), 1).is_err(), "a gap");
-        assert!(loads.admit(load, other, Some(5), 1).is_err(), "another run");
-        assert_eq!(loads.admit(load, run, None, 0).ok(), Some(5));
+        assert_eq!(loads.admit(load, run, 3..5).map(|a| a.next).ok(), Some(5));
+        assert!(loads.admit(load, run, [4]).is_err(), "written twice");
+        assert!(loads.admit(load, run, [6]).is_err(), "a gap before it");
+        assert!(loads.admit(load, run, [5, 7]).is_err(), "a gap inside");
+        assert!(loads.admit(load, run, [5, u64::MAX]).is_err(), "a gap to the end of numbers");
+        assert!(loads.admit(load, other, [5]).is_err(), "another run");
+        assert_eq!(loads.admit(load, run, []).map(|a| a.next).ok(), Some(5));
         loads.rewind(load, 3);
-        assert_eq!(loads.admit(load, run, Some(3), 1).ok(), Some(4));
+        assert_eq!(loads.admit(load, run, [3]).map(|a| a.next).ok(), Some(4));
         loads.close(load);
-        assert!(loads.admit(load, run, Some(4), 1).is_err(), "ended");
+        assert!(loads.admit(load, run, [4]).is_err(), "ended");
         assert_ne!(loads.open(run, 4, ()), load);
     }
 }

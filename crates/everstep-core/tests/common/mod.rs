@@ -2,12 +2,14 @@
 //! the same each time.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::future::Future;
+pub mod wrapped;
+
+use std::{future::Future, time::Duration};
 
 use everstep_core::{
     Ctx, Engine, EngineError, Event, Result, Settings, Simulation, Workflow,
     journal::Entry,
-    store::{Inspect, Memory},
+    store::{Inspect, Memory, StartedRow, Store},
 };
 
 /// An engine on `memory`, on virtual time, with one workflow `w`.
@@ -16,8 +18,26 @@ where
     F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<String>> + Send + 'static,
 {
-    let settings = Settings { build: Some("test".to_string()), ..Settings::default() };
-    Engine::builder(memory.clone())
+    engine_with(memory, world, settings(), workflow).await
+}
+
+/// The settings of [`engine`].
+pub fn settings() -> Settings {
+    Settings { build: Some("test".to_string()), ..Settings::default() }
+}
+
+/// As [`engine`], on any store, with other settings.
+pub async fn engine_with<F, Fut>(
+    store: &(impl Store + Clone),
+    world: &Simulation,
+    settings: Settings,
+    workflow: F,
+) -> Engine
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    Engine::builder(store.clone())
         .register(W, workflow)
         .settings(settings)
         .simulated(world)
@@ -53,9 +73,18 @@ where
     F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<String>> + Send + 'static,
 {
+    run_once_with(settings(), seed, workflow)
+}
+
+/// As [`run_once`], with other settings.
+pub fn run_once_with<F, Fut>(settings: Settings, seed: u64, workflow: F) -> (Outcome, Vec<Entry>, Vec<Event>)
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
     virtual_time(async {
-        let memory = Memory::default();
-        finish(&memory, &Simulation::new(seed), workflow).await
+        let engine = engine_with(&Memory::default(), &Simulation::new(seed), settings, workflow).await;
+        to_its_end(engine).await
     })
 }
 
@@ -75,7 +104,10 @@ where
     F: Fn(Ctx, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<String>> + Send + 'static,
 {
-    let engine = engine(memory, world, workflow).await;
+    to_its_end(engine(memory, world, workflow).await).await
+}
+
+async fn to_its_end(engine: Engine) -> (Outcome, Vec<Entry>, Vec<Event>) {
     let mut events = engine.events();
     let run = engine.start(W, "r", 7).await.expect("it starts");
     let outcome = plain(run.result().await);
@@ -132,4 +164,28 @@ where
 pub async fn journal(memory: &Memory) -> Vec<Entry> {
     let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
     memory.load(row.run).await.expect("memory reads").entries
+}
+
+/// Lets everything that can happen now happen.
+#[allow(clippy::disallowed_methods, reason = "virtual time")]
+pub async fn settle() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
+
+/// The run's started rows as committed.
+pub async fn started(memory: &Memory) -> Vec<StartedRow> {
+    let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
+    memory.load(row.run).await.expect("memory reads").started
+}
+
+/// Virtual time passes.
+#[allow(clippy::disallowed_methods, reason = "tests take virtual time")]
+pub async fn nap(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// What `work` answers within an hour of virtual time.
+#[allow(clippy::disallowed_methods, reason = "tests take virtual time")]
+pub async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), work).await.expect("it comes within an hour")
 }

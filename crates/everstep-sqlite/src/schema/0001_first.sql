@@ -28,7 +28,7 @@ CREATE TABLE everstep_worker (
   CONSTRAINT worker_fenced CHECK (fenced IN (0, 1))
 ) STRICT;
 
--- Index over the journals: everything the engine asks of a run without loading it. No payloads, about 45 B a row.
+-- Index over the journals: everything the engine asks of a run without loading it. No payloads, about 55 B a row.
 CREATE TABLE everstep_run (
   id          INTEGER PRIMARY KEY,               -- dense, in the order of starts: neighbours in time share pages
   text_id     TEXT    NOT NULL,                  -- the caller's id
@@ -42,6 +42,8 @@ CREATE TABLE everstep_run (
   takeovers   INTEGER NOT NULL DEFAULT 0,        -- deaths of its workers since its last entry
   crash_seq   INTEGER NOT NULL DEFAULT 0,        -- its last entry at the last such death
   created_at  INTEGER NOT NULL,
+  began_at    INTEGER,                           -- when a worker first took it; set once and kept for good: what it waits for
+                                                 -- first counts from then, not from when a worker comes back
   finished_at INTEGER,
   CONSTRAINT run_status CHECK (status BETWEEN 0 AND 7)
 ) STRICT;

@@ -1,6 +1,9 @@
 //! The end of a journal, taken back by a person.
 
-use everstep_core::{Change, Status, store::Cut};
+use everstep_core::{
+    Change, Status,
+    store::{Cut, Letter, StoreError},
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{claim::illegal, post, turn::clear_stuck};
@@ -12,6 +15,7 @@ use crate::{
 
 /// Archives the entries from `cut.from` on and makes the run claimable; `false` if it has moved, or somebody has it.
 pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
+    cut.letters.iter().try_for_each(Letter::check)?;
     let found = batch
         .conn
         .prepare_cached("SELECT status, workflow, owner, inbox_n FROM everstep_run WHERE id = ?1")?
@@ -23,6 +27,10 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     let from = row::status(code)?;
     if owner != 0 || inbox_n != signed(cut.inbox_n) || !cut.only.contains(from) {
         return Ok(false);
+    }
+    if cut.from == 0 {
+        let why = format!("run {}: its first entry cannot be cut off", cut.run.0);
+        return Err(StoreError::Refused(why.into()).into());
     }
     let to = match from {
         // It goes on by itself anyway; it only goes on from an earlier entry.

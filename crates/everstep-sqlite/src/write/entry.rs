@@ -1,18 +1,29 @@
 //! Entries into the journal.
 
 use everstep_core::{journal::Entry, store::RunId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use crate::{
     batch::Batch,
+    hot::Hot,
     names::{self, NameKind},
     row::{signed, value},
 };
+
+/// Writes one entry.
+pub(crate) const INSERT: &str = "INSERT INTO everstep_journal
+       (run, seq, kind, key, attempt, input, input_codec, body, codec, site, build, fingerprint, at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 /// The names that an entry carries, as ids.
 struct NameIds {
     site: Option<i64>,
     build: i64,
+}
+
+/// The payloads of an entry.
+pub(crate) fn bytes(entry: &Entry) -> usize {
+    entry.body.bytes.len() + entry.input.as_ref().map_or(0, |input| input.bytes.len())
 }
 
 /// Writes an entry of `run`.
@@ -21,8 +32,8 @@ pub(crate) fn insert(batch: &mut Batch<'_>, run: RunId, entry: &Entry) -> rusqli
         Some(site) => Some(batch.names.site(batch.conn, site)?),
         None => None,
     };
-    let build = batch.names.intern(batch.conn, NameKind::Build, &entry.build)?;
-    insert_row(batch.conn, run, entry, &NameIds { site, build })
+    let build = batch.names.build(batch.conn, &entry.build)?;
+    insert_row(run, entry, &NameIds { site, build }, |row| batch.hot.execute(Hot::InsertEntry, row))
 }
 
 /// The same on a connection that is not the writer's: remembers no names.
@@ -32,16 +43,16 @@ pub(crate) fn insert_on(conn: &Connection, run: RunId, entry: &Entry) -> rusqlit
         None => None,
     };
     let build = names::intern(conn, NameKind::Build, &entry.build)?;
-    insert_row(conn, run, entry, &NameIds { site, build })
+    insert_row(run, entry, &NameIds { site, build }, |row| conn.prepare_cached(INSERT)?.execute(row))
 }
 
-fn insert_row(conn: &Connection, run: RunId, entry: &Entry, names: &NameIds) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO everstep_journal
-           (run, seq, kind, key, attempt, input, input_codec, body, codec, site, build, fingerprint, at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-    )?
-    .execute(params![
+fn insert_row(
+    run: RunId,
+    entry: &Entry,
+    names: &NameIds,
+    execute: impl FnOnce(&[&dyn ToSql]) -> rusqlite::Result<usize>,
+) -> rusqlite::Result<()> {
+    execute(params![
         run.0,
         signed(entry.seq),
         entry.kind,

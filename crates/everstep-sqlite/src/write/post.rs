@@ -20,6 +20,7 @@ struct Addressee {
 
 /// Puts a letter into a run's inbox and wakes the run.
 pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
+    post.letter.check()?;
     let Some(to) = find(batch.conn, &post.to)? else { return Ok(Posted::NoSuchRun) };
     // Known before refused: a letter sent again is the same letter, whatever has become of the run.
     if is_known(batch.conn, to.run, &post.letter)? {

@@ -7,16 +7,22 @@ use everstep_core::{
     journal::Entry,
     store::{Adopt, Claimed, Fence, NewRun, RunId, RunRow, Started, StoreError},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use super::entry;
 use crate::{
     batch::{Batch, Held, add_count},
-    fault::{Fault, store_error},
+    fault::{Class, Fault, class, store_error},
+    hot::Hot,
     migrate,
     names::{self, NameKind, Texts},
     row, tx,
 };
+
+/// Writes a run's row, if its id is not in use. No look before: the index decides.
+pub(crate) const INSERT_RUN: &str =
+    "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at, began_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (text_id) DO NOTHING";
 
 /// What starts have led to, before their commit.
 #[derive(Default)]
@@ -41,6 +47,7 @@ pub(crate) fn start(batch: &mut Batch<'_>, runs: &[NewRun], fence: Option<Fence>
     if let Some(fence) = fence {
         batch.check(fence)?;
     }
+    runs.iter().try_for_each(NewRun::check)?;
     let mut starts = Starts::default();
     for run in runs {
         let fence = fence.filter(|_| run.claim);
@@ -59,7 +66,7 @@ fn start_one(
     let workflow = batch.names.intern(batch.conn, NameKind::Workflow, &run.workflow)?;
     let id = RunId(batch.next_run()?);
     let status = if fence.is_some() { running() } else { Status::Pending };
-    if !insert_run(batch.conn, id, run, workflow, status, fence)? {
+    if !insert_run(id, run, workflow, status, fence, |row| batch.hot.execute(Hot::InsertRun, row))? {
         // No gap for a used id: numbers are dense in the order of starts.
         batch.unused_run();
         return known(batch.conn, batch.texts, &run.id);
@@ -78,22 +85,20 @@ fn start_one(
     Ok(Started::New(id))
 }
 
-/// `false` if the id is in use. No look before: the index decides.
+/// `false` if the id is in use.
 fn insert_run(
-    conn: &Connection,
     id: RunId,
     run: &NewRun,
     workflow: i64,
     status: Status,
     fence: Option<Fence>,
+    execute: impl FnOnce(&[&dyn ToSql]) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<bool> {
     let (owner, wake_at) = fence.map_or((0, run.due.0), |fence| (fence.worker.0, i64::MAX));
-    let changed = conn
-        .prepare_cached(
-            "INSERT INTO everstep_run (id, text_id, workflow, status, owner, wake_at, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (text_id) DO NOTHING",
-        )?
-        .execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, run.first.at.0])?;
+    let created_at = run.first.at.0;
+    let began_at = fence.map(|_| created_at);
+    let changed =
+        execute(params![id.0, &*run.id, workflow, status.code(), owner, wake_at, created_at, began_at])?;
     Ok(changed == 1)
 }
 
@@ -111,7 +116,7 @@ fn known(conn: &Connection, texts: &Texts, id: &str) -> Result<Started, Fault> {
     Ok(Started::Known(Box::new(run), Box::new(first)))
 }
 
-/// The row as it was before the claim that is part of the start.
+/// The row after the claim that is part of the start, with the status before it.
 fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
     RunRow {
         run: id,
@@ -119,11 +124,12 @@ fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
         workflow: run.workflow.clone(),
         status: Status::Pending,
         owner: Some(fence.worker),
-        wake_at: Some(everstep_core::Timestamp::NEVER),
+        wake_at: None,
         inbox_n: 0,
         generation: 0,
         takeovers: 0,
         created_at: run.first.at,
+        began_at: Some(run.first.at),
         finished_at: None,
     }
 }
@@ -139,12 +145,12 @@ fn running() -> Status {
 /// The database is not (or no longer) one that this version of Everstep writes to; or SQLite's own error, after which
 /// nothing of the run is written.
 pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreError> {
+    run.check()?;
     let _ours = tx::lift_guard();
-    migrate::check_version(conn)?;
     // A savepoint, so that an error in the middle leaves nothing, whatever the user does next.
     conn.execute_batch("SAVEPOINT everstep_start").map_err(store_error)?;
     let inserted = insert_pending(conn, run);
-    let end = if inserted.is_ok() {
+    let end = if matches!(inserted, Ok(Started::New(_))) {
         "RELEASE everstep_start"
     } else {
         "ROLLBACK TO everstep_start; RELEASE everstep_start"
@@ -159,15 +165,23 @@ pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreErr
 }
 
 fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
+    // A write first: a transaction that has read cannot wait for somebody else's, it fails at once.
+    let id = conn
+        .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")
+        .and_then(|mut next| next.query_row([], |row| row.get(0).map(RunId)));
+    // It also says why there is no such table.
+    if !matches!(&id, Err(error) if class(error) != Class::Refused) {
+        migrate::check_version(conn)?;
+    }
+    let id = id?;
     let texts = Texts::default();
     if row::run_by_id(conn, &texts, &run.id)?.is_some() {
         return known(conn, &texts, &run.id);
     }
     let workflow = names::intern(conn, NameKind::Workflow, &run.workflow)?;
-    let id = conn
-        .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")?
-        .query_row([], |row| row.get(0).map(RunId))?;
-    insert_run(conn, id, run, workflow, Status::Pending, None)?;
+    insert_run(id, run, workflow, Status::Pending, None, |row| {
+        conn.prepare_cached(INSERT_RUN)?.execute(row)
+    })?;
     entry::insert_on(conn, id, &run.first)?;
     insert_extra(conn, id, run)?;
     add_count(conn, workflow, Status::Pending, 1)?;

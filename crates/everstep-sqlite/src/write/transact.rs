@@ -28,10 +28,14 @@ pub(crate) struct Job {
 impl Job {
     fn write(&mut self, batch: &mut Batch<'_>) -> Result<Transacted, Fault> {
         let Transact { run, load, .. } = self.step;
-        batch.held(load, run, self.fence)?;
         batch.check(self.fence)?;
+        batch.held(load, run, self.fence)?;
         if let Some(recorded) = self.recorded(batch)? {
             return Ok(recorded);
+        }
+        // The last look before it is run: from here on it goes on to its end.
+        if let Some(withdrawn) = self.step.withdrawn() {
+            return Ok(withdrawn);
         }
         let Some(job) = self.step.job.downcast_mut::<SqliteJob>() else {
             return Err(StoreError::Unusable(
@@ -84,6 +88,10 @@ impl Job {
 impl Op for Job {
     fn weight(&self) -> Weight {
         Weight::Job
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        None
     }
 
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Change, Status, Stuck, Timestamp,
-    journal::{self, Entry, Kind, Outcome},
+    Status, Stuck, Timestamp,
+    journal::Outcome,
     store::{End, Ended, Fence, Mark, Receipt, RunId, Settled, StoreError, Turn},
 };
 use rusqlite::{Connection, params};
@@ -13,9 +13,15 @@ use super::{claim::illegal, entry};
 use crate::{
     batch::{Batch, Held},
     fault::Fault,
+    hot::Hot,
     op::{After, Op, Weight},
     row::{signed, unsigned},
 };
+
+/// Frees a run whose load ends, if it is still the worker's and has the messages that the driver knows of.
+pub(crate) const END_LOAD: &str =
+    "UPDATE everstep_run SET owner = 0, status = ?3, wake_at = ?4, finished_at = ?5
+     WHERE id = ?1 AND owner = ?2 AND (?6 IS NULL OR inbox_n = ?6)";
 
 /// A turn on its way. Its receipt hears exactly once what became of it.
 pub(crate) struct Commit {
@@ -23,12 +29,14 @@ pub(crate) struct Commit {
     pub(crate) turn: Turn,
     receipt: Option<Arc<dyn Receipt>>,
     settled: Option<Settled>,
+    /// Its load is open and its sender's: what is wrong with the turn ends it.
+    own: bool,
 }
 
 /// The row's change when a load ends.
 struct RowChange {
     status: Status,
-    wake_at: Option<i64>,
+    wake_at: Option<Timestamp>,
     /// Compared with the row's.
     inbox_n: Option<u64>,
     finished_at: Option<Timestamp>,
@@ -36,16 +44,15 @@ struct RowChange {
 
 impl Commit {
     pub(crate) fn new(fence: Fence, turn: Turn, receipt: Arc<dyn Receipt>) -> Commit {
-        Commit { fence, turn, receipt: Some(receipt), settled: None }
+        Commit { fence, turn, receipt: Some(receipt), settled: None, own: false }
     }
 
-    fn write(&self, batch: &mut Batch<'_>) -> Result<Settled, Fault> {
+    fn write(&mut self, batch: &mut Batch<'_>) -> Result<Settled, Fault> {
         let turn = &self.turn;
-        let held = batch.held(turn.load, turn.run, self.fence)?;
         batch.check(self.fence)?;
-        let first = turn.entries.first().map(|entry| entry.seq);
-        without_gap(turn.run, &turn.entries)?;
-        let next = batch.admit(turn.load, turn.run, first, turn.entries.len())?;
+        let held = batch.held(turn.load, turn.run, self.fence)?;
+        self.own = true;
+        let next = batch.admit(turn.load, turn.run, turn.entries.iter().map(|entry| entry.seq))?;
         if let Some(end) = &turn.end {
             // The row first: if it has moved, nothing else may be written.
             if let Some(inbox_n) = end_load(batch, self.fence, turn, end, held)? {
@@ -81,7 +88,8 @@ impl Commit {
             _ => return,
         };
         let last = self.turn.entries.last();
-        after.bell.ring_ended(self.turn.run, || Ended { status, outcome: last.and_then(outcome) });
+        let outcome = || last.and_then(Outcome::told_by);
+        after.bell.ring_ended(self.turn.run, || Ended { status, outcome: outcome() });
     }
 }
 
@@ -90,9 +98,13 @@ impl Op for Commit {
         Weight::Turn(self.turn.run)
     }
 
+    fn bytes(&self) -> Option<usize> {
+        Some(self.turn.entries.iter().map(entry::bytes).sum())
+    }
+
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         let written = self.write(batch);
-        if matches!(written, Err(Fault::Refuse(_))) {
+        if self.own && matches!(written, Err(Fault::Refuse(_))) {
             batch.close(self.turn.load);
         }
         self.settled = Some(written?);
@@ -105,10 +117,14 @@ impl Op for Commit {
             self.ring_ended(after);
         }
         self.answer(settled);
+        // Without its receipt, which may hold the store that would hold it.
+        after.spent.push(self);
     }
 
     fn fail(mut self: Box<Self>, error: StoreError, after: &mut After<'_>) {
-        after.loads.close(self.turn.load);
+        if self.own {
+            after.loads.close(self.turn.load);
+        }
         self.answer(Settled::Refused(error));
     }
 }
@@ -116,16 +132,6 @@ impl Op for Commit {
 impl Drop for Commit {
     fn drop(&mut self) {
         self.answer(Settled::Refused(StoreError::Closed("its writer has ended".into())));
-    }
-}
-
-/// Entries are numbered without a gap; the gate looks at the first only.
-fn without_gap(run: RunId, entries: &[Entry]) -> Result<(), StoreError> {
-    match entries.windows(2).find(|pair| pair[1].seq != pair[0].seq + 1) {
-        None => Ok(()),
-        Some(pair) => Err(StoreError::Refused(
-            format!("run {}: entry {} after {}", run.0, pair[1].seq, pair[0].seq).into(),
-        )),
     }
 }
 
@@ -138,20 +144,17 @@ fn end_load(
     held: Held,
 ) -> Result<Option<u64>, Fault> {
     let change = row_change(turn.run, end, held.status)?;
-    let changed = batch
-        .conn
-        .prepare_cached(
-            "UPDATE everstep_run SET owner = 0, status = ?3, wake_at = ?4, finished_at = ?5
-             WHERE id = ?1 AND owner = ?2 AND (?6 IS NULL OR inbox_n = ?6)",
-        )?
-        .execute(params![
+    let changed = batch.hot.execute(
+        Hot::EndLoad,
+        params![
             turn.run.0,
             fence.worker.0,
             change.status.code(),
-            change.wake_at,
+            change.wake_at.map(|at| at.0),
             change.finished_at.map(|at| at.0),
             change.inbox_n.map(signed),
-        ])?;
+        ],
+    )?;
     if changed == 0 {
         return match batch.owner_and_inbox(turn.run)? {
             Some((owner, inbox_n)) if owner == fence.worker.0 => Ok(Some(unsigned(inbox_n))),
@@ -165,51 +168,23 @@ fn end_load(
     match end {
         End::Stuck { stuck, at, .. } => set_stuck(batch.conn, turn.run, stuck, *at)?,
         End::Finished { .. } if held.status == Status::Stuck => clear_stuck(batch.conn, turn.run)?,
-        End::GivenBack { .. } => batch.rings.claimable = true,
-        End::Finished { .. } | End::Parked { .. } => {}
+        End::Finished { .. } | End::Parked { .. } | End::GivenBack { .. } => {}
     }
+    batch.rings.claimable |= change.wake_at.is_some();
     batch.close(turn.load);
     Ok(None)
 }
 
 fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChange, StoreError> {
-    let after = |change| from.after(change).map_err(|e| illegal(run, e));
-    Ok(match end {
-        End::Finished { status, inbox_n, at } => {
-            let change = match status {
-                Status::Completed => Change::Completed,
-                Status::Failed => Change::Failed,
-                Status::Cancelled => Change::Cancelled,
-                other => {
-                    return Err(StoreError::Refused(format!("run {} cannot end as {other}", run.0).into()));
-                }
-            };
-            RowChange {
-                status: after(change)?,
-                wake_at: None,
-                inbox_n: Some(*inbox_n),
-                finished_at: Some(*at),
-            }
-        }
-        End::Parked { wake_at, inbox_n } => RowChange {
-            status: after(Change::Parked)?,
-            wake_at: wake_at.map(|at| at.0),
-            inbox_n: Some(*inbox_n),
-            finished_at: None,
-        },
-        End::Stuck { inbox_n, .. } => RowChange {
-            status: after(Change::Stuck)?,
-            wake_at: None,
-            inbox_n: Some(*inbox_n),
-            finished_at: None,
-        },
-        End::GivenBack { wake_at } => RowChange {
-            status: after(Change::GivenBack)?,
-            wake_at: Some(wake_at.0),
-            inbox_n: None,
-            finished_at: None,
-        },
-    })
+    let no_end = || StoreError::Refused(format!("run {} cannot end like this: {end:?}", run.0).into());
+    let status = from.after(end.change().ok_or_else(no_end)?).map_err(|e| illegal(run, e))?;
+    let (wake_at, finished_at) = match end {
+        End::Finished { at, .. } => (None, Some(*at)),
+        End::Parked { wake_at, .. } => (*wake_at, None),
+        End::GivenBack { wake_at } => (Some(*wake_at), None),
+        End::Stuck { .. } => (None, None),
+    };
+    Ok(RowChange { status, wake_at, inbox_n: end.inbox_n(), finished_at })
 }
 
 fn set_mark(conn: &Connection, run: RunId, mark: &Mark) -> rusqlite::Result<()> {
@@ -241,14 +216,4 @@ fn set_stuck(conn: &Connection, run: RunId, stuck: &Stuck, at: Timestamp) -> rus
 /// The run needs nobody any more.
 pub(crate) fn clear_stuck(conn: &Connection, run: RunId) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM everstep_stuck WHERE run = ?1")?.execute([run.0]).map(drop)
-}
-
-/// The outcome that the last entry tells, if it is one this version can read; else listeners read it themselves.
-fn outcome(last: &Entry) -> Option<Outcome> {
-    match last.known_kind()? {
-        Kind::Completed => Some(Outcome::Completed(last.body.clone())),
-        Kind::Failed => journal::decode(&last.body).ok().map(Outcome::Failed),
-        Kind::Cancelled => journal::decode(&last.body).ok().map(Outcome::Cancelled),
-        _ => None,
-    }
 }

@@ -2,12 +2,12 @@
 
 use everstep_core::{
     Change, Status,
-    store::{Fence, StoreError, WorkerId, WorkerInfo, takeovers_after},
+    store::{Fence, RunId, StoreError, WorkerId, WorkerInfo, takeovers_after},
 };
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 use tokio::sync::oneshot;
 
-use super::claim::illegal;
+use super::claim::{illegal, set_aside};
 use crate::{
     batch::Batch,
     fault::Fault,
@@ -73,16 +73,17 @@ pub(crate) fn free(batch: &mut Batch<'_>, by: Fence, other: WorkerId, limit: usi
         return Err(StoreError::Refused(why.into()).into());
     }
     let owned = owned(batch, other, limit)?;
-    for run in &owned {
+    let n = owned.len();
+    for run in usable(batch, owned)? {
         let last = row::last_seq(batch.conn, run.id)?.unwrap_or(0);
         let takeovers = takeovers_after(run.takeovers, last > run.crash_seq, in_step(batch, run.id)?);
-        give_back(batch, run)?;
+        give_back(batch, &run)?;
         batch
             .conn
             .prepare_cached("UPDATE everstep_run SET takeovers = ?2, crash_seq = ?3 WHERE id = ?1")?
             .execute(params![run.id, takeovers, last])?;
     }
-    Ok(owned.len())
+    Ok(n)
 }
 
 /// A run as freeing needs it.
@@ -94,19 +95,36 @@ struct Owned {
     crash_seq: i64,
 }
 
-fn owned(batch: &Batch<'_>, worker: WorkerId, limit: usize) -> Result<Vec<Owned>, Fault> {
-    // `wake_at IS NOT NULL` is what lets the partial index answer.
+/// A run's id, and what is wrong with its row, if something is.
+type Found = (i64, Result<Owned, Fault>);
+
+/// Runs of a worker.
+fn owned(batch: &Batch<'_>, worker: WorkerId, limit: usize) -> Result<Vec<Found>, Fault> {
+    // `wake_at IS NOT NULL` is what lets the partial index answer. Owner 0 is nobody: what is free is not freed.
     let sql = "SELECT id, status, workflow, takeovers, crash_seq FROM everstep_run
-               WHERE owner = ?1 AND wake_at IS NOT NULL LIMIT ?2";
+               WHERE owner = ?1 AND owner <> 0 AND wake_at IS NOT NULL LIMIT ?2";
     row::all(batch.conn, sql, [worker.0, Batch::limit(limit)], |row| {
-        Ok(Owned {
-            id: row.get(0)?,
-            status: row::status(row.get(1)?)?,
-            workflow: row.get(2)?,
-            takeovers: row.get(3)?,
-            crash_seq: row.get(4)?,
-        })
+        let id = row.get(0)?;
+        Ok((id, read_owned(id, row)))
     })
+}
+
+fn read_owned(id: i64, row: &Row<'_>) -> Result<Owned, Fault> {
+    let status = row::status(row.get(1)?)?;
+    status.after(Change::GivenBack).map_err(|e| illegal(RunId(id), e))?;
+    Ok(Owned { id, status, workflow: row.get(2)?, takeovers: row.get(3)?, crash_seq: row.get(4)? })
+}
+
+/// Those whose rows can be used; the others are out of the way.
+fn usable(batch: &mut Batch<'_>, owned: Vec<Found>) -> Result<Vec<Owned>, Fault> {
+    let mut usable = Vec::new();
+    for (id, run) in owned {
+        match run {
+            Ok(run) => usable.push(run),
+            Err(fault) => set_aside(batch, id, fault, None)?,
+        }
+    }
+    Ok(usable)
 }
 
 fn in_step(batch: &Batch<'_>, run: i64) -> rusqlite::Result<bool> {
@@ -117,8 +135,7 @@ fn in_step(batch: &Batch<'_>, run: i64) -> rusqlite::Result<bool> {
 }
 
 fn give_back(batch: &mut Batch<'_>, run: &Owned) -> Result<(), Fault> {
-    let status =
-        run.status.after(Change::GivenBack).map_err(|e| illegal(everstep_core::store::RunId(run.id), e))?;
+    let status = run.status.after(Change::GivenBack).map_err(|e| illegal(RunId(run.id), e))?;
     batch
         .conn
         .prepare_cached("UPDATE everstep_run SET owner = 0, wake_at = 0, status = ?2 WHERE id = ?1")?
@@ -130,29 +147,42 @@ fn give_back(batch: &mut Batch<'_>, run: &Owned) -> Result<(), Fault> {
 
 /// A worker that ends: fenced with the first transaction, its runs freed in as many as it takes.
 pub(crate) struct Leave {
-    pub(crate) fence: Fence,
-    pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
-    pub(crate) done: bool,
+    fence: Fence,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+    /// The first transaction is committed.
+    begun: bool,
+    done: bool,
+}
+
+impl Leave {
+    pub(crate) fn new(fence: Fence, answer: oneshot::Sender<Result<(), StoreError>>) -> Leave {
+        Leave { fence, answer, begun: false, done: false }
+    }
 }
 
 impl Op for Leave {
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         let worker = self.fence.worker;
+        if !self.begun {
+            // Whoever was fenced by another does not free its runs without blame.
+            batch.check(self.fence)?;
+        }
         batch
             .conn
             .prepare_cached("UPDATE everstep_worker SET fenced = 1 WHERE id = ?1 AND fenced = 0")?
             .execute([worker.0])?;
         batch.fenced(worker);
         let owned = owned(batch, worker, FREED_AT_ONCE)?;
-        for run in &owned {
-            give_back(batch, run)?;
-        }
         self.done = owned.len() < FREED_AT_ONCE;
+        for run in usable(batch, owned)? {
+            give_back(batch, &run)?;
+        }
         Ok(())
     }
 
-    fn settle(self: Box<Self>, after: &mut After<'_>) {
+    fn settle(mut self: Box<Self>, after: &mut After<'_>) {
         after.locks.remove(self.fence.worker);
+        self.begun = true;
         if self.done {
             let _ = self.answer.send(Ok(()));
         } else {

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use everstep_core::{
@@ -129,6 +129,8 @@ pub(crate) struct Load {
     pub(crate) load: LoadId,
     settled: mpsc::UnboundedReceiver<Settled>,
     receipt: Arc<dyn Receipt>,
+    /// Whether its jobs are withdrawn.
+    pub(crate) withdrawn: Arc<AtomicBool>,
 }
 
 struct Slip(mpsc::UnboundedSender<Settled>);
@@ -149,6 +151,7 @@ impl Load {
             load,
             settled,
             receipt: Arc::new(Slip(send)),
+            withdrawn: Arc::default(),
         }
     }
 
@@ -192,7 +195,14 @@ impl Load {
         let job = Box::new(SqliteJob(Box::new(job)));
         self.store.transact(
             self.fence,
-            Transact { run: self.run, load: self.load, key: key.into(), at: at(5), job },
+            Transact {
+                run: self.run,
+                load: self.load,
+                key: key.into(),
+                at: at(5),
+                withdrawn: self.withdrawn.clone(),
+                job,
+            },
         )
     }
 }

@@ -1,5 +1,6 @@
 //! What is SQLite's own about this store; what every store must do is in the conformance suite.
 
+mod conformance;
 mod damage;
 mod fixture;
 mod journal;

@@ -12,13 +12,14 @@ fn refusal(desk: &Desk) -> String {
     }
 }
 
-#[test]
+#[tokio::test]
 #[cfg(unix)]
-fn only_its_owner_reads_a_new_file() {
+async fn only_its_owner_reads_a_new_file() {
     use std::os::unix::fs::PermissionsExt;
     let desk = Desk::new();
-    let _store = desk.open();
-    for suffix in ["", "-wal", "-shm"] {
+    let worker = Worker::of(&desk.open()).await;
+    let lock = format!(".worker-{}.lock", worker.fence.worker.0);
+    for suffix in ["", "-wal", "-shm", ".open.lock", ".opening.lock", &lock] {
         let mode = std::fs::metadata(desk.beside(suffix)).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
     }
@@ -67,6 +68,7 @@ fn the_users_tables_and_version_stay_as_they_are() {
     assert_eq!(desk.number("SELECT x FROM mine"), 1);
 }
 
+/// faults.md row 37.
 #[test]
 fn migrations_that_race_make_one_schema() {
     let desk = Desk::new();
@@ -97,7 +99,7 @@ fn crashed(desk: &Desk, suffixes: &[&str]) -> Desk {
     copy
 }
 
-/// faults.md row 40: a deleted `-wal` is noticed.
+/// faults.md row 40: a deleted WAL is never passed over.
 #[tokio::test]
 async fn a_lost_wal_is_refused_unless_it_is_accepted() {
     let desk = Desk::new();
@@ -114,6 +116,67 @@ async fn a_lost_wal_is_refused_unless_it_is_accepted() {
     let store = Sqlite::options().accept_lost_wal(true).open(lost.path()).expect("opens");
     drop(store);
     lost.open();
+}
+
+/// `sqlite3` is the first that many people reach for after a crash. It recovers the file, closes it properly and
+/// deletes its `-wal`.
+#[tokio::test]
+async fn a_look_by_another_program_after_a_crash_loses_nothing() {
+    let desk = Desk::new();
+    let store = desk.open();
+    store.start(vec![new_run("a")], None).await.expect("starts");
+
+    let looked = crashed(&desk, &["", "-wal"]);
+    std::fs::hard_link(looked.beside("-wal"), looked.beside(".wal.kept")).expect("links");
+    looked.run_sql("CREATE TABLE mine (x)");
+    assert!(!looked.beside("-wal").exists(), "closed properly");
+    let store = looked.open();
+    assert!(store.run("a".into()).await.expect("reads").is_some());
+    store.start(vec![new_run("b")], None).await.expect("starts");
+    drop(store);
+    assert!(!looked.beside(".wal.kept").exists());
+
+    let lost = crashed(&desk, &["", ".wal.kept"]);
+    assert!(refusal(&lost).contains("accept_lost_wal"), "deleted by hand");
+}
+
+/// An opening that fails must leave what the crash before it left.
+#[tokio::test]
+async fn an_opening_that_fails_leaves_the_wal() {
+    let desk = Desk::new();
+    let store = desk.open();
+    store.start(vec![new_run("a")], None).await.expect("starts");
+    desk.run_sql("UPDATE everstep_meta SET value = 99 WHERE key = 'schema'");
+    let crashed = crashed(&desk, &["", "-wal"]);
+    for _ in 0..2 {
+        assert!(refusal(&crashed).contains("run a newer version"));
+        assert!(std::fs::metadata(crashed.beside("-wal")).expect("is there").len() > 0);
+    }
+}
+
+#[tokio::test]
+#[cfg(unix)]
+async fn a_link_leads_to_the_real_file_and_what_is_beside_it() {
+    let (desk, links) = (Desk::new(), Desk::new());
+    let store = desk.open();
+    store.start(vec![new_run("a")], None).await.expect("starts");
+    let crashed = crashed(&desk, &["", "-wal"]);
+    std::os::unix::fs::symlink(crashed.path(), links.path()).expect("links");
+    let store = links.open();
+    assert!(store.run("a".into()).await.expect("reads").is_some());
+    assert!(crashed.beside(".open.lock").exists() && !links.beside(".open.lock").exists());
+}
+
+#[test]
+fn names_that_are_no_paths_are_refused_with_advice() {
+    for name in [":memory:", "", "file:app.db"] {
+        let refused = Sqlite::open(name);
+        assert!(
+            matches!(&refused, Err(StoreError::Unusable(text)) if text.contains("path") && text.contains("memory")),
+            "{name}: {refused:?}"
+        );
+    }
+    assert!(!std::path::Path::new(":memory:").exists() && !std::path::Path::new("file:app.db").exists());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use everstep_core::{
     journal::Payload,
     store::{Durability, Inspect, Started, Store, StoreError},
 };
-use everstep_sqlite::{Sqlite, insert_start};
+use everstep_sqlite::{Sqlite, insert_start, rusqlite::Connection};
 
 use crate::fixture::{Desk, Worker, new_run, signal, sql, told};
 
@@ -49,6 +49,20 @@ async fn an_error_and_a_panic_undo_only_their_own() {
     assert_eq!(told(panics.await), "rolled back: panicked: oh");
     assert_eq!(told(good.await), "committed 1");
     assert_eq!(desk.number("SELECT sum(cents) FROM account"), 13);
+}
+
+/// Its step ran out of time while it waited for the writer: it is left alone.
+#[tokio::test]
+async fn a_job_that_was_withdrawn_in_the_queue_does_not_run() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let outside = desk.outside();
+    outside.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    let late = run.transact("pay", sql("UPDATE account SET cents = cents - 4 WHERE id = 1"));
+    run.withdrawn.store(true, std::sync::atomic::Ordering::Release);
+    outside.execute_batch("ROLLBACK").expect("ends");
+    assert!(told(late.await).contains("withdrawn before it began"));
+    assert_eq!(desk.number("SELECT cents FROM account"), 10);
 }
 
 /// `OR ROLLBACK` ends the whole transaction, with everybody else's work in it.
@@ -106,12 +120,23 @@ async fn what_is_not_the_users_is_refused() {
         "DROP TABLE everstep_run",
         "CREATE TABLE everstep_mine (x)",
         "CREATE TRIGGER t AFTER INSERT ON everstep_journal BEGIN SELECT 1; END",
+        "ALTER TABLE account RENAME TO everstep_mine",
+        "CREATE TABLE mine (x); ALTER TABLE mine RENAME TO EVERSTEP_mine",
+        "CREATE TEMP TABLE mine (x)",
+        "CREATE TABLE temp.mine (x); ALTER TABLE temp.mine RENAME TO everstep_run",
+        "CREATE TEMP VIEW mine AS SELECT 1",
+        "CREATE TEMP TRIGGER mine AFTER INSERT ON account BEGIN SELECT 1; END",
     ] {
         let said = told(run.transact("k", sql(forbidden)).await);
         let denied = ["not authorized", "prohibited", "reserved"].iter().any(|word| said.contains(word));
         assert!(said.starts_with("rolled back: ") && denied, "{forbidden}: {said}");
     }
-    assert_eq!(told(run.transact("k", sql("CREATE TABLE mine (x); DROP TABLE mine")).await), "committed 1");
+    assert_eq!(
+        told(
+            run.transact("k", sql("CREATE TABLE mine (x); ALTER TABLE mine RENAME TO m; DROP TABLE m")).await
+        ),
+        "committed 1"
+    );
 }
 
 #[tokio::test]
@@ -131,6 +156,26 @@ async fn sql_that_takes_too_long_is_stopped() {
     assert!(told(reads.await).contains("took longer than 20ms"));
     assert!(told(writes.await).contains("took longer than 20ms"));
     assert_eq!(run.hears().await, "next 2");
+}
+
+/// Everybody who writes waits for a job, whatever it does all the time. (The limit is over before it has begun.)
+#[tokio::test]
+async fn a_job_that_is_late_without_one_long_statement_fails() {
+    let desk = Desk::new();
+    let options = Sqlite::options().durability(Durability::Process).transaction_limit(Duration::ZERO);
+    let worker = Worker::of(&options.open(desk.path()).expect("opens")).await;
+    desk.run_sql(TABLES);
+    let run = worker.start("a").await;
+    let computes = told(run.transact("computes", |_| Ok(Payload::json("1"))).await);
+    assert!(computes.starts_with("rolled back: the transaction took longer"), "{computes}");
+    let (send, mut ran) = tokio::sync::mpsc::unbounded_channel();
+    let many = run.transact("many", move |tx| {
+        let _ = send.send(tx.execute_batch("INSERT INTO account VALUES (2, 5)").is_ok());
+        Ok(Payload::json("1"))
+    });
+    assert!(told(many.await).starts_with("rolled back: the transaction took longer"));
+    assert_eq!(ran.recv().await, Some(false), "the next statement does not begin");
+    assert_eq!(desk.number("SELECT count(*) FROM account"), 1);
 }
 
 #[tokio::test]
@@ -173,6 +218,45 @@ async fn the_users_own_connection_starts_runs_too() {
     assert_eq!(next.run.0, 3, "ids are given in the database");
     signal(&worker.store, "mine", 1).await;
     let empty = tempfile::NamedTempFile::new().expect("a file");
-    let other = everstep_sqlite::rusqlite::Connection::open(empty.path()).expect("opens");
+    let other = Connection::open(empty.path()).expect("opens");
     assert!(matches!(insert_start(&other, &new_run("x")), Err(StoreError::Unusable(_))));
+}
+
+/// What follows in the closure stands in no transaction any more: it would commit by itself.
+#[tokio::test]
+async fn nothing_commits_by_itself_after_a_job_has_lost_its_transaction() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let said = told(
+        run.transact("k", |tx| {
+            let _ = tx.execute_batch("INSERT OR ROLLBACK INTO account VALUES (1, 5)");
+            let _ = tx.execute_batch("INSERT INTO account VALUES (2, 5)");
+            let _ = insert_start(tx, &new_run("stray"));
+            Ok(Payload::json("1"))
+        })
+        .await,
+    );
+    assert!(said.contains("ended from inside"), "{said}");
+    assert_eq!(desk.number("SELECT count(*) FROM account"), 1);
+    assert!(worker.store.run("stray".into()).await.expect("reads").is_none());
+}
+
+/// A transaction that has read before it writes gives up at once when somebody else writes; one that has not waits.
+#[tokio::test]
+async fn a_start_on_the_users_own_connection_waits_for_others() {
+    thread_local!(static OTHER: std::cell::RefCell<Option<Connection>> = const { std::cell::RefCell::new(None) });
+    let (desk, _worker) = desk().await;
+    let other = desk.outside();
+    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO account VALUES (2, 5)").expect("writes");
+    OTHER.set(Some(other));
+    let mut mine = desk.outside();
+    mine.busy_handler(Some(|_| {
+        // Now somebody waits.
+        OTHER.take().is_some_and(|other| other.execute_batch("COMMIT").is_ok())
+    }))
+    .expect("waits");
+    let tx = mine.transaction().expect("begins");
+    insert_start(&tx, &new_run("mine")).expect("starts");
+    tx.commit().expect("commits");
+    assert_eq!(desk.number("SELECT count(*) FROM everstep_run"), 1);
 }

@@ -1,0 +1,14 @@
+//! The cases, one noun a file; their list is in `list`.
+
+pub(crate) mod bell;
+pub(crate) mod claim;
+pub(crate) mod cut;
+pub(crate) mod end;
+pub(crate) mod letter;
+pub(crate) mod payload;
+pub(crate) mod read;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod transact;
+pub(crate) mod turn;
+pub(crate) mod worker;

@@ -1,0 +1,159 @@
+//! The verbs from outside: start, look, wait, cancel, answer, retry. An engine has them all; a client alone has no
+//! worker.
+
+mod list;
+mod people;
+mod start;
+
+use std::sync::Arc;
+
+pub use list::{LIST_LIMIT, List};
+pub use start::{Batch, Start};
+
+use crate::{
+    Workflow,
+    body::Data,
+    clock::Clock,
+    engine::Worker,
+    entropy::Entropy,
+    error::{Code, EngineError, ErrorKind},
+    name::{check_run_id, limit_error},
+    run::Run,
+    settings::PAYLOAD_BYTES_MAX,
+    status::Status,
+    store::{RunRow, Store},
+};
+
+/// Every verb, and no worker: what a web handler or a command-line tool needs.
+///
+/// ```
+/// # use everstep_core::{Client, Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+/// # const GREET: Workflow<String, String> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+/// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), EngineError> {
+/// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+/// let client: Client = (*engine).clone(); // or `Client::new(store)`, in a process without workers
+/// let run = client.start(GREET, "ada", "Ada".to_string()).await?;
+/// assert_eq!(run.result().await?, "hello Ada");
+/// # engine.shutdown().await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) store: Arc<dyn Store>,
+    clock: Clock,
+    entropy: Entropy,
+    worker: Option<Arc<Worker>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("store", &self.store.name()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of `store`.
+    pub fn new(store: impl Store) -> Self {
+        Client::of(Arc::new(store), Clock::system(), Entropy::system(), None)
+    }
+
+    /// A client in a simulated world: see [`Simulation`](crate::Simulation).
+    #[cfg(any(test, feature = "testing"))]
+    pub fn simulated(store: impl Store, world: &crate::Simulation) -> Self {
+        Client::of(Arc::new(store), world.clock, world.entropy.clone(), None)
+    }
+
+    pub(crate) fn of(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        entropy: Entropy,
+        worker: Option<Arc<Worker>>,
+    ) -> Self {
+        Client { store, clock, entropy, worker }
+    }
+
+    /// The run of `workflow` with this id.
+    ///
+    /// # Errors
+    /// Not found; of another workflow; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// // Later, or in another process:
+    /// assert_eq!(engine.get(GREET, "ada").await?.result().await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn get<I: Data, O: Data>(
+        &self,
+        workflow: Workflow<I, O>,
+        id: impl Into<String> + Send,
+    ) -> Result<Run<O>, EngineError> {
+        let row = self.row(&id.into()).await?;
+        if &*row.workflow != workflow.name() {
+            return Err(EngineError::new(
+                ErrorKind::Misuse,
+                Code::WRONG_WORKFLOW,
+                format!("run `{}` belongs to workflow `{}`, not `{}`", row.id, row.workflow, workflow.name()),
+            ));
+        }
+        Ok(Run::new(self.store.clone(), row.run, row.id))
+    }
+
+    /// How many runs there are, by workflow and status.
+    ///
+    /// # Errors
+    /// The store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Status, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// assert_eq!(engine.counts().await?, [("greet".into(), Status::Completed, 1)]);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn counts(&self) -> Result<Vec<(Arc<str>, Status, u64)>, EngineError> {
+        Ok(self.store.counts().await?)
+    }
+
+    async fn row(&self, id: &str) -> Result<RunRow, EngineError> {
+        check_run_id(id)?;
+        self.store.run(id.into()).await?.ok_or_else(|| not_found(id))
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.worker.as_ref().map_or(PAYLOAD_BYTES_MAX, |worker| worker.settings.payload_bytes_max)
+    }
+
+    fn check_size(&self, what: &str, bytes: usize) -> Result<(), EngineError> {
+        let limit = self.payload_bytes_max();
+        if bytes <= limit {
+            return Ok(());
+        }
+        let message = format!("{what} has at most {limit} bytes; this one has {bytes}");
+        Err(limit_error(Code::TOO_LARGE, message).into())
+    }
+}
+
+fn not_found(id: &str) -> EngineError {
+    EngineError::new(ErrorKind::NotFound, Code::NOT_FOUND, format!("there is no run `{id}`"))
+}

@@ -1,0 +1,256 @@
+//! What people do to a run: cancel it, answer for it, let it go on.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::{Client, not_found};
+use crate::{
+    error::{Code, EngineError, ErrorKind},
+    journal::{Answer, Failure, Kind, Payload, decode, encode},
+    name::check_run_id,
+    status::{Status, StatusSet},
+    store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow},
+    stuck::StuckReason,
+};
+
+impl Client {
+    /// Asks to cancel a run: its function is dropped at the next thing that reaches it, and it ends `cancelled`. A stuck
+    /// run is cancelled without calling its function. Cancelling a cancelled run is no error.
+    ///
+    /// # Errors
+    /// Not found; over already; the store's.
+    ///
+    /// # What survives a crash
+    /// An acknowledged cancel.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, days, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.sleep(days(1)).await;
+    ///     Ok(format!("hello {name}"))
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// # tokio::task::yield_now().await;
+    /// engine.cancel("ada", "she has greeted us first").await?;
+    /// assert!(run.result().await.is_err_and(|e| e.to_string().contains("greeted us first")));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn cancel(&self, id: &str, why: &str) -> Result<(), EngineError> {
+        let letter = self.letter(LetterKind::Cancel, "cancel", Payload::json(why.as_bytes()));
+        self.check_size("a reason", why.len())?;
+        match self.post(id, letter, StatusSet::OPEN, false).await? {
+            Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
+            Posted::Refused(status) => Err(not_allowed(id, "cancel", status)),
+            Posted::NoSuchRun => Err(not_found(id)),
+        }
+    }
+
+    /// Answers for the step that a stuck run waits for (in doubt, or its retries spent): the run goes on with the answer.
+    ///
+    /// # Errors
+    /// Not found; a run that does not wait for an answer; a value that is no JSON; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, journal::Answer, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.step("greet", async || -> Result<String> { Err(format!("{name} is not in").into()) }).then_stuck().await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// assert!(run.result().await.is_err()); // stuck: somebody has to look
+    /// engine.answer("ada", Answer::Done { value: r#""hello from a person""#.to_string() }).await?;
+    /// assert_eq!(run.result().await?, "hello from a person");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn answer(&self, id: &str, answer: Answer) -> Result<(), EngineError> {
+        self.check_size(
+            "an answer",
+            match &answer {
+                Answer::Done { value: text } | Answer::Fail { message: text } => text.len(),
+                Answer::Retry => 0,
+            },
+        )?;
+        if let Answer::Done { value } = &answer
+            && let Err(why) = serde_json::from_str::<&RawValue>(value)
+        {
+            let message = format!("the answer's value is no JSON: {why}");
+            return Err(EngineError::new(ErrorKind::Misuse, Code::NOT_ALLOWED, message));
+        }
+        let key = self.asking_step(id, "answer").await?;
+        self.post_answer(id, &key, &answer).await
+    }
+
+    /// Lets a failed or stuck run go on from where it stood, under the current code.
+    ///
+    /// A failed run goes on before the failure that ended it, whose step is made again with its retries anew; what is
+    /// taken back goes to the archive. A stuck run is loaded again; one that waits for an answer about a step in doubt
+    /// wants [`Client::answer`].
+    ///
+    /// # Errors
+    /// Not found; neither failed nor stuck; in doubt; the store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # static SHE_IS_IN: AtomicBool = AtomicBool::new(false);
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.step("greet", async || match SHE_IS_IN.load(SeqCst) {
+    ///         true => Ok(format!("hello {name}")),
+    ///         false => Err("nobody is in".into()),
+    ///     })
+    ///     .await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// assert!(run.result().await.is_err());
+    /// SHE_IS_IN.store(true, SeqCst);
+    /// engine.retry("ada").await?;
+    /// assert_eq!(run.result().await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn retry(&self, id: &str) -> Result<(), EngineError> {
+        let row = self.row(id).await?;
+        match row.status {
+            Status::Failed => self.retry_failed(&row).await,
+            Status::Stuck => self.retry_stuck(&row).await,
+            status => Err(not_allowed(id, "retry", status)),
+        }
+    }
+
+    async fn retry_failed(&self, row: &RunRow) -> Result<(), EngineError> {
+        let loaded = self.store.load(row.run).await?;
+        let damaged = || {
+            EngineError::new(
+                ErrorKind::Store,
+                Code::DAMAGED,
+                format!("the journal of run `{}` has no failure at its end", row.id),
+            )
+        };
+        let last = loaded
+            .entries
+            .last()
+            .filter(|last| last.known_kind() == Some(Kind::Failed))
+            .ok_or_else(damaged)?;
+        let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
+        let cause = failure.cause.and_then(|seq| loaded.entries.get(usize::try_from(seq).ok()?));
+        let letters = cause
+            .and_then(|entry| entry.key.as_deref())
+            .map(|key| self.letter(LetterKind::Answer, key, encode(&Answer::Retry)));
+        let cut = Cut {
+            run: row.run,
+            only: StatusSet::of(&[Status::Failed]),
+            inbox_n: row.inbox_n,
+            from: cause.map_or(last.seq, |entry| entry.seq),
+            letters: letters.into_iter().collect(),
+            why: "retry".to_string(),
+            at: self.clock.now(),
+        };
+        self.cut(row, cut).await
+    }
+
+    async fn retry_stuck(&self, row: &RunRow) -> Result<(), EngineError> {
+        let stuck = self.store.stuck(row.run).await?;
+        match stuck.map(|stuck| (stuck.reason, stuck.key)) {
+            Some((StuckReason::InDoubt, _)) => Err(EngineError::new(
+                ErrorKind::NotAllowed,
+                Code::NOT_ALLOWED,
+                format!(
+                    "run `{}` waits for an answer about a step in doubt: use `answer` with done, retry or fail",
+                    row.id
+                ),
+            )),
+            Some((StuckReason::RetriesSpent, Some(key))) => {
+                self.post_answer(&row.id, &key, &Answer::Retry).await
+            }
+            _ => {
+                let cut = Cut {
+                    run: row.run,
+                    only: StatusSet::of(&[Status::Stuck]),
+                    inbox_n: row.inbox_n,
+                    from: u64::MAX,
+                    letters: Vec::new(),
+                    why: "retry".to_string(),
+                    at: self.clock.now(),
+                };
+                self.cut(row, cut).await
+            }
+        }
+    }
+
+    async fn cut(&self, row: &RunRow, cut: Cut) -> Result<(), EngineError> {
+        match self.store.cut(cut).await? {
+            true => Ok(()),
+            false => Err(EngineError::new(
+                ErrorKind::NotAllowed,
+                Code::NOT_ALLOWED,
+                format!("run `{}` has moved on meanwhile: look at it again", row.id),
+            )),
+        }
+    }
+
+    /// The step that a stuck run wants an answer about.
+    async fn asking_step(&self, id: &str, verb: &str) -> Result<Arc<str>, EngineError> {
+        let row = self.row(id).await?;
+        if row.status != Status::Stuck {
+            return Err(not_allowed(id, verb, row.status));
+        }
+        match self.store.stuck(row.run).await? {
+            Some(stuck) if matches!(stuck.reason, StuckReason::InDoubt | StuckReason::RetriesSpent) => {
+                stuck.key.ok_or_else(|| not_allowed(id, verb, row.status))
+            }
+            Some(stuck) => Err(EngineError::new(
+                ErrorKind::NotAllowed,
+                Code::NOT_ALLOWED,
+                format!("run `{id}` is stuck, but not waiting for an answer: {stuck}"),
+            )),
+            None => Err(not_allowed(id, verb, row.status)),
+        }
+    }
+
+    async fn post_answer(&self, id: &str, key: &str, answer: &Answer) -> Result<(), EngineError> {
+        let letter = self.letter(LetterKind::Answer, key, encode(answer));
+        match self.post(id, letter, StatusSet::of(&[Status::Stuck]), true).await? {
+            Posted::Added | Posted::Known => Ok(()),
+            Posted::Refused(status) => Err(not_allowed(id, "answer", status)),
+            Posted::NoSuchRun => Err(not_found(id)),
+        }
+    }
+
+    async fn post(
+        &self,
+        id: &str,
+        letter: Letter,
+        only: StatusSet,
+        revive: bool,
+    ) -> Result<Posted, EngineError> {
+        check_run_id(id)?;
+        Ok(self.store.post(Post { to: id.into(), letter, only, revive }).await?)
+    }
+
+    fn letter(&self, kind: LetterKind, name: &str, body: Payload) -> Letter {
+        let id = LetterId(self.entropy.draw());
+        Letter { id, kind: kind as u16, name: name.into(), body, at: self.clock.now() }
+    }
+}
+
+fn not_allowed(id: &str, verb: &str, status: Status) -> EngineError {
+    EngineError::new(
+        ErrorKind::NotAllowed,
+        Code::NOT_ALLOWED,
+        format!("`{verb}` is not possible: run `{id}` is {status}"),
+    )
+}

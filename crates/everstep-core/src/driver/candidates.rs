@@ -1,0 +1,220 @@
+//! What has happened and is no entry yet: finished bodies, fired timers, letters. One at a time becomes an entry and is
+//! delivered.
+
+use super::{
+    drive::Drive,
+    dropped::Orphan,
+    outbox::Draft,
+    table::{Arrived, Candidate, Happened, Stage},
+};
+use crate::{
+    Code, ErrorKind,
+    engine::Event,
+    journal::{Answer as Said, AttemptFailed, Failure, Kind, Payload, decode, encode},
+    store::{LetterKind, Received},
+    time::Timestamp,
+};
+
+impl Drive {
+    /// Turns the next thing that has happened into an entry. What ends the run comes last: nothing is done twice for
+    /// it.
+    pub(super) fn next_candidate(&mut self) -> bool {
+        if self.take_letter() {
+            return true;
+        }
+        let mut state = self.core.state();
+        let (mut orphan, mut asks) = (None, None);
+        if let Some(aside) = state.table.has_aside() {
+            self.out.parts.marks.append(&mut aside.marks);
+            orphan = aside.orphans.pop_front();
+            asks = aside.asking.front().map(|(_, stuck)| stuck.clone());
+        }
+        let candidate = orphan.is_none().then(|| state.table.candidates.pop_front()).flatten();
+        drop(state);
+        match (orphan, candidate, asks) {
+            (Some(orphan), ..) => self.record_orphan(orphan),
+            (_, Some(candidate), _) => self.record(*candidate),
+            _ if self.cancel() => {}
+            (_, _, Some(stuck)) => drop(self.end_stuck(stuck)),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether something has happened that is no entry yet and that no letter told.
+    pub(super) fn has_happened(&self) -> bool {
+        let table = &mut self.core.state().table;
+        !table.candidates.is_empty() || table.has_aside().is_some_and(|aside| !aside.orphans.is_empty())
+    }
+
+    pub(super) fn record_orphan(&mut self, orphan: Orphan) {
+        let Orphan { step, what, takes } = orphan;
+        let (kind, body) = match what {
+            Happened::Done(body) | Happened::Known(body) => (Kind::StepDone, body),
+            Happened::Failed(failure) => (Kind::StepFailed, encode(&failure)),
+            // The step is gone: nobody will make the attempt that would have followed.
+            Happened::Again { .. } | Happened::Reset | Happened::Fired => return,
+        };
+        self.take(takes);
+        let input = step.input.map(|input| *input);
+        self.append(Draft { attempt: step.attempt, input, ..Draft::new(kind, body).of(step.key, step.site) });
+    }
+
+    /// Makes an entry of what happened to an open operation, and delivers it.
+    pub(super) fn record(&mut self, candidate: Candidate) {
+        let Candidate { op, what, takes } = candidate;
+        self.take(takes);
+        let mut state = self.core.state();
+        let slot = state.table.get(op);
+        slot.happened = false;
+        let about = Draft {
+            attempt: slot.attempt(),
+            input: slot.input.as_deref().cloned(),
+            ..Draft::new(Kind::StepDone, Payload::default()).of(slot.key.clone(), slot.site)
+        };
+        let (deadline, row) = (slot.deadline, slot.clear_row());
+        drop(state);
+        self.out.parts.marks.extend(row);
+        match what {
+            Happened::Done(body) => self.record_done(op, Draft { body, ..about }, false),
+            Happened::Known(body) => self.record_done(op, Draft { body, ..about }, true),
+            Happened::Failed(failure) => self.record_failed(op, about, failure),
+            Happened::Again { .. } if self.next_seq >= self.core.worker.settings.entries_max => {
+                let full = self.core.check_room().expect_err("just seen");
+                self.record_failed(op, about, full.to_failure(None));
+            }
+            Happened::Again { error, pause } => self.record_again(op, about, error, pause),
+            Happened::Reset => {
+                let body = encode(&Said::Retry);
+                self.append(Draft { kind: Kind::Answered, body, attempt: 0, input: None, ..about });
+                self.reset(op);
+            }
+            Happened::Fired => {
+                let fired = Draft { kind: Kind::TimerFired, attempt: 0, not_before: deadline, ..about };
+                let seq = self.append(fired);
+                self.deliver(op, Arrived { seq, what: Ok(None) });
+            }
+        }
+    }
+
+    /// `known`: the step does not hold the value itself.
+    fn record_done(&mut self, op: usize, done: Draft, known: bool) {
+        let (run, key, attempt) = (self.core.id().clone(), done.key.clone(), done.attempt);
+        self.tell_durable(|| Event::StepDone { run, key: key.expect("a step has a key"), attempt });
+        let value = known.then(|| done.body.clone());
+        let seq = self.append(done);
+        self.deliver(op, Arrived { seq, what: Ok(value) });
+    }
+
+    fn record_failed(&mut self, op: usize, about: Draft, failure: Failure) {
+        let (run, key, attempt) = (self.core.id().clone(), about.key.clone(), about.attempt);
+        let error = failure.message.clone();
+        self.tell_durable(|| Event::StepFailed { run, key: key.expect("a step has a key"), attempt, error });
+        let seq = self.append(Draft { kind: Kind::StepFailed, body: encode(&failure), ..about });
+        self.deliver(op, Arrived { seq, what: Err(failure) });
+    }
+
+    fn record_again(&mut self, op: usize, about: Draft, error: Failure, pause: std::time::Duration) {
+        let now = self.core.state().now;
+        let retry_at = self.core.worker.clock.now().max(now).after(pause);
+        let (run, key, attempt) = (self.core.id().clone(), about.key.clone(), about.attempt);
+        self.tell_durable(|| Event::AttemptFailed {
+            run,
+            key: key.expect("a step has a key"),
+            attempt,
+            error: error.message.clone(),
+            retry_in: pause,
+        });
+        let body = encode(&AttemptFailed { error, retry_at: retry_at.0 });
+        self.append(Draft { kind: Kind::AttemptFailed, body, ..about });
+        self.back_off(op, attempt, retry_at);
+    }
+
+    pub(super) fn back_off(&mut self, op: usize, failed: u32, retry_at: Timestamp) {
+        let table = &mut self.core.state().table;
+        let slot = table.get(op);
+        slot.failed = failed;
+        slot.expired = None;
+        // Other code may not have polled it yet: its first poll says what it wants, and then it starts.
+        if !matches!(slot.stage, Stage::Claimed) {
+            table.rest(op, Stage::Idle);
+            table.set_retry_at(op, Some(retry_at));
+        }
+    }
+
+    /// A person said: try again, with all its attempts anew. Says nothing about attempts that began since.
+    pub(super) fn reset(&mut self, op: usize) {
+        let table = &mut self.core.state().table;
+        let slot = table.get(op);
+        slot.failed = 0;
+        slot.expired = None;
+        if !matches!(slot.stage, Stage::Claimed) {
+            table.set_retry_at(op, None);
+            table.rest(op, Stage::Idle);
+            table.register(op);
+        }
+    }
+
+    /// Takes the first letter that is of use now.
+    fn take_letter(&mut self) -> bool {
+        let useful = self.inbox.letters().iter().find_map(|letter| self.use_of(letter));
+        match useful {
+            Some(Use::Open(candidate)) => self.record(candidate),
+            Some(Use::Dropped(orphan)) => self.record_orphan(orphan),
+            None => return false,
+        }
+        true
+    }
+
+    /// Whom a letter is for.
+    fn use_of(&self, Received { n, letter }: &Received) -> Option<Use> {
+        let kind = LetterKind::from_code(letter.kind)?;
+        let takes = Some(*n);
+        if !matches!(kind, LetterKind::Recorded | LetterKind::Answer) {
+            return None;
+        }
+        let table = &mut self.core.state().table;
+        let Some(op) = table.by_key(&letter.name) else {
+            let step =
+                (kind == LetterKind::Recorded).then(|| table.aside().left.remove(&letter.name)).flatten()?;
+            return Some(Use::Dropped(Orphan { step, what: Happened::Known(letter.body.clone()), takes }));
+        };
+        let slot = table.get(op);
+        // What has happened to it is about to be recorded, perhaps this very letter.
+        if slot.happened || matches!(slot.stage, Stage::Claimed | Stage::Delivered { .. }) {
+            return None;
+        }
+        let what = match kind {
+            LetterKind::Recorded => Happened::Known(letter.body.clone()),
+            // An answer is about an attempt that ended; this one is being made.
+            _ if slot.stage.is_running() => return None,
+            _ => said(&decode(&letter.body).ok()?),
+        };
+        Some(Use::Open(Candidate { op, what, takes }))
+    }
+
+    /// Ends the run if a letter asks for it.
+    pub(super) fn cancel(&mut self) -> bool {
+        let Some(Received { n, letter }) = self.inbox.cancel() else { return false };
+        let (n, why) = (*n, String::from_utf8_lossy(&letter.body.bytes).into_owned());
+        self.take(Some(n));
+        self.end_cancelled(why, true);
+        true
+    }
+}
+
+/// What a letter is good for.
+enum Use {
+    Open(Candidate),
+    Dropped(Orphan),
+}
+
+fn said(answer: &Said) -> Happened {
+    match answer {
+        Said::Done { value } => Happened::Known(Payload::json(value.clone())),
+        Said::Retry => Happened::Reset,
+        Said::Fail { message } => {
+            Happened::Failed(Failure::of(ErrorKind::Raised, Code::ANSWERED, message.clone()))
+        }
+    }
+}

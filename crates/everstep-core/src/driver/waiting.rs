@@ -1,0 +1,167 @@
+//! Nothing to do at the moment: what wakes a run again, and what is said of bodies that take long.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    drive::{Drive, Next},
+    dropped::Orphan,
+    table::{Happened, Row, Slot, Stage},
+};
+use crate::{
+    store::{Mark, StartedRow, Transacted},
+    time::Timestamp,
+};
+
+/// How long a body runs before people see it as running, and how long one may stay woken and unpolled.
+const SLOW: Duration = Duration::from_secs(1);
+/// So many turns may be on their way to the disk before timers wait for it: with up to 256 entries each they are more
+/// than a healthy disk ever owes, and what a dead one owes stays bounded.
+const TURNS_UNSETTLED_MAX: u64 = 64;
+
+/// A timer that is set.
+pub(super) type Alarm = (Timestamp, Pin<Box<tokio::time::Sleep>>);
+
+impl Drive {
+    /// Reads the inbox if a message came, sets the timer, looks for what hangs.
+    pub(super) fn wait(&mut self, cx: &mut Context<'_>) -> Next {
+        let heard = self.read_inbox(cx) | self.hear_jobs(cx);
+        if heard || self.room.poll_free(&self.core.worker.steps, cx) {
+            return Next::Again;
+        }
+        let mut state = self.core.state();
+        let has_jobs = state.table.has_aside().is_some_and(|aside| !aside.jobs.is_empty());
+        let (running, waiting) = (state.table.running, has_jobs || state.table.is_waiting());
+        let held_back = !state.table.startable.is_empty();
+        let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
+        drop(state);
+        if self.core.stopping().is_some() && running == 0 {
+            return self.give_back();
+        }
+        if !waiting && self.reading.is_none() && self.all_durable() {
+            return self.end_waits_for_nothing();
+        }
+        if running > 0 && self.look_for_slow() {
+            return Next::Again;
+        }
+        let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
+        let slow = if running > 0 { self.slow_check } else { Timestamp::NEVER };
+        let look_again = if held_back { self.held_back() } else { Timestamp::NEVER };
+        self.set_timer(due.min(slow).min(look_again), cx)
+    }
+
+    /// Whether so much is on its way that timers wait; the next receipt wakes the run.
+    pub(super) fn is_ahead_of_the_disk(&self) -> bool {
+        self.unsettled() > TURNS_UNSETTLED_MAX
+    }
+
+    /// When to look again whether this worker may start bodies.
+    fn held_back(&self) -> Timestamp {
+        match self.core.worker.may_start() {
+            true => Timestamp::NEVER,
+            false => self.core.worker.clock.now().after(SLOW),
+        }
+    }
+
+    fn read_inbox(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.core.take_nudge() {
+            self.inbox.read_begins(self.core.settled_turns());
+            self.reading = Some(self.core.worker.store.inbox(self.core.claimed.row.run));
+        }
+        let Some(reading) = &mut self.reading else { return false };
+        let Poll::Ready(read) = reading.as_mut().poll(cx) else { return false };
+        self.reading = None;
+        let heard = read.map(|letters| self.inbox.hear(letters));
+        heard.is_ok()
+    }
+
+    /// What became of the jobs of transactional steps that were dropped: what was committed is recorded.
+    pub(super) fn hear_jobs(&mut self, cx: &mut Context<'_>) -> bool {
+        let jobs = self.core.state().table.has_aside().map(|aside| std::mem::take(&mut aside.jobs));
+        let jobs = jobs.unwrap_or_default();
+        if jobs.is_empty() {
+            return false;
+        }
+        let (mut open, mut heard) = (Vec::new(), false);
+        for (key, mut answer) in jobs {
+            let Poll::Ready(said) = answer.as_mut().poll(cx) else {
+                open.push((key, answer));
+                continue;
+            };
+            heard = true;
+            let mut state = self.core.state();
+            let aside = state.table.aside();
+            // Perhaps its letter came first.
+            let step = aside.left.remove(&key);
+            if let (Some(step), Ok(Transacted::Committed { n, body })) = (step, said) {
+                aside.orphans.push_back(Orphan { step, what: Happened::Known(body), takes: Some(n) });
+            }
+        }
+        self.core.state().table.aside().jobs.append(&mut open);
+        heard
+    }
+
+    fn set_timer(&mut self, at: Timestamp, cx: &mut Context<'_>) -> Next {
+        if at == Timestamp::NEVER {
+            self.timer = None;
+            return Next::Wait;
+        }
+        if self.timer.as_ref().is_none_or(|(set, _)| *set != at) {
+            self.timer = Some((at, Box::pin(self.core.worker.clock.until(at))));
+        }
+        let (_, timer) = self.timer.as_mut().expect("just set");
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                self.timer = None;
+                Next::Again
+            }
+            Poll::Pending => Next::Wait,
+        }
+    }
+
+    /// Marks bodies that run for long, so that people see them, and reports those that nobody polls.
+    fn look_for_slow(&mut self) -> bool {
+        let now = self.core.worker.clock.now();
+        if self.slow_check != Timestamp::NEVER && now < self.slow_check {
+            return false;
+        }
+        let marks_before = self.out.parts.marks.len();
+        let mut state = self.core.state();
+        for slot in state.table.iter_mut() {
+            let Stage::Running { since } = slot.stage else { continue };
+            self.out.parts.marks.extend(mark_slow(slot, since, now));
+            if is_forgotten(slot, now) {
+                tracing::warn!(run = %self.core.id(), step = %slot.key, line = %slot.site,
+                    "a step has begun, is ready to go on, and nobody polls it: it holds what it holds until its future is polled");
+            }
+        }
+        drop(state);
+        self.slow_check = now.after(SLOW);
+        self.out.parts.marks.len() > marks_before
+    }
+}
+
+/// The row of a body that has run for long.
+fn mark_slow(slot: &mut Slot, since: Timestamp, now: Timestamp) -> Option<Mark> {
+    if slot.row.is_some() || now.since(since) < SLOW {
+        return None;
+    }
+    let attempt = slot.attempt();
+    slot.row = Some(Row { attempt, began: true });
+    Some(Mark::Started(StartedRow { key: slot.key.clone(), attempt, at: since, abandoned: false }))
+}
+
+/// Whether its body has been woken for long and nobody polled it; told once.
+fn is_forgotten(slot: &mut Slot, now: Timestamp) -> bool {
+    if !slot.body.as_ref().is_some_and(|body| body.is_woken()) {
+        slot.unpolled_since = None;
+        return false;
+    }
+    let since = *slot.unpolled_since.get_or_insert(now);
+    let long = now.since(since) >= SLOW && !slot.warned;
+    slot.warned |= long;
+    long
+}

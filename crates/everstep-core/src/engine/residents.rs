@@ -1,0 +1,120 @@
+//! The runs in memory: who is there, who is on the way, and what must not be forgotten about them meanwhile.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{driver::run::RunCore, store::RunId};
+
+/// The runs in memory.
+#[derive(Default)]
+pub(crate) struct Residents(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    runs: HashMap<RunId, Arc<RunCore>>,
+    /// Places taken by runs on their way here.
+    coming: usize,
+    /// Who got messages while on the way. Forgotten when nobody is coming any more.
+    nudged: HashSet<RunId>,
+    /// How often turns of a run were refused, one load after the other.
+    refused: HashMap<RunId, u32>,
+    /// Set when the engine leaves: whoever comes now is given back, at once or when no body runs.
+    leaving: Option<bool>,
+}
+
+impl Residents {
+    /// Takes a place for `wanted` runs, of `max` in all; how many there were.
+    pub(crate) fn reserve(&self, wanted: usize, max: usize) -> usize {
+        let mut state = self.state();
+        if state.leaving.is_some() {
+            return 0;
+        }
+        let got = wanted.min(max.saturating_sub(state.runs.len() + state.coming));
+        state.coming += got;
+        got
+    }
+
+    /// Takes a place for a run that this worker has anyway.
+    pub(crate) fn reserve_one(&self) {
+        self.state().coming += 1;
+    }
+
+    /// Gives places back that nobody came for.
+    pub(crate) fn unreserve(&self, count: usize) {
+        self.state().arrived(count);
+    }
+
+    /// A run is here; its place was reserved. Tells it what came while it was on its way.
+    pub(crate) fn enter(&self, core: &Arc<RunCore>) {
+        let mut state = self.state();
+        let run = core.claimed.row.run;
+        core.nudge_if(state.nudged.remove(&run));
+        state.arrived(1);
+        state.runs.insert(run, core.clone());
+        if let Some(at_once) = state.leaving {
+            core.stop(at_once);
+        }
+    }
+
+    /// This load of the run is over. Another one may be here already, and stays.
+    pub(crate) fn leave(&self, core: &Arc<RunCore>) {
+        let mut state = self.state();
+        let run = core.claimed.row.run;
+        if state.runs.get(&run).is_some_and(|here| Arc::ptr_eq(here, core)) {
+            state.runs.remove(&run);
+        }
+    }
+
+    /// Counts a refusal; how many there were in a row.
+    pub(crate) fn refused(&self, run: RunId) -> u32 {
+        let mut state = self.state();
+        let count = state.refused.entry(run).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// A load of the run came to its end.
+    pub(crate) fn accepted(&self, run: RunId) {
+        let mut state = self.state();
+        if !state.refused.is_empty() {
+            state.refused.remove(&run);
+        }
+    }
+
+    /// Lets the drivers of these runs read their inbox, at once or when they are here.
+    pub(crate) fn nudge(&self, runs: Vec<RunId>) {
+        let mut state = self.state();
+        for run in runs {
+            match state.runs.get(&run) {
+                Some(core) => core.nudge(),
+                None if state.coming > 0 => drop(state.nudged.insert(run)),
+                // Its load ends just now: the end compares how many messages there are, and finds it.
+                None => {}
+            }
+        }
+    }
+
+    /// Tells all that the engine leaves.
+    pub(crate) fn stop(&self, at_once: bool) {
+        let mut state = self.state();
+        state.leaving = Some(state.leaving.unwrap_or(false) | at_once);
+        let cores: Vec<_> = state.runs.values().cloned().collect();
+        drop(state);
+        cores.iter().for_each(|core| core.stop(at_once));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn arrived(&mut self, count: usize) {
+        self.coming -= count;
+        if self.coming == 0 {
+            self.nudged.clear();
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Loads that end without a driver: a run that cannot even be tried, a stuck one that is only cancelled.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{event::Event, worker::Worker};
+use crate::{
+    driver::find_cancel,
+    journal::{Entry, Kind, encode},
+    status::Status,
+    store::{Claimed, End, Loaded, Receipt, Received, Settled, StoreError, Turn},
+    stuck::{Stuck, StuckReason},
+    time::Timestamp,
+};
+
+/// How long a stuck run is left alone that was woken by nothing this binary knows.
+const LEAVE_STUCK: Duration = Duration::from_secs(60);
+/// How long a run is left alone that could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// Why a run cannot even be tried.
+    pub(super) fn unfit(&self, claimed: &Claimed, loaded: &Loaded) -> Option<Stuck> {
+        let damaged = |detail| Some(Stuck { reason: StuckReason::JournalDamaged, key: None, detail });
+        if loaded.entries.is_empty() {
+            return damaged("the journal is empty".to_string());
+        }
+        let gap = loaded.entries.iter().zip(0u64..).find(|(entry, seq)| entry.seq != *seq);
+        if let Some((entry, seq)) = gap {
+            return damaged(format!("entry {} stands where entry {seq} should be", entry.seq));
+        }
+        if claimed.row.takeovers > self.settings.takeovers_max {
+            let inside: Vec<_> = loaded.started.iter().map(|row| &*row.key).collect();
+            let detail = format!(
+                "its worker died {} times while it was inside `{}`, without getting further",
+                claimed.row.takeovers,
+                inside.join("`, `")
+            );
+            let key = loaded.started.first().map(|row| row.key.clone());
+            return Some(Stuck { reason: StuckReason::CrashesWorker, key, detail });
+        }
+        None
+    }
+
+    /// A claimed run that needs a person before it can be driven; unless one has asked to cancel: that was acknowledged,
+    /// and a stuck run would not hear it.
+    pub(super) fn settle_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, stuck: Stuck) {
+        if let Some(asked) = find_cancel(&loaded.inbox) {
+            return self.settle_cancelled(claimed, loaded, asked);
+        }
+        tracing::warn!(run = %claimed.row.id, %stuck, "a run is stuck");
+        let event =
+            Event::Stuck { run: claimed.row.id.clone(), reason: stuck.reason, detail: stuck.detail.clone() };
+        let end = End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() };
+        self.settle(claimed, Vec::new(), Vec::new(), (end, Some(event)));
+    }
+
+    /// A claimed run that could not be read: damage is for a person, anything else may pass.
+    pub(super) fn settle_unread(self: &Arc<Self>, claimed: &Claimed, error: StoreError) {
+        tracing::error!(run = %claimed.row.id, %error, "a run could not be read");
+        match error {
+            StoreError::Damaged(what) => {
+                let stuck =
+                    Stuck { reason: StuckReason::JournalDamaged, key: None, detail: what.to_string() };
+                self.settle_stuck(claimed, &Loaded::nothing(), stuck);
+            }
+            _ => {
+                let end = End::GivenBack { wake_at: self.clock.now().after(LOOK_AGAIN) };
+                self.settle(claimed, Vec::new(), Vec::new(), (end, None));
+            }
+        }
+    }
+
+    /// A stuck run is woken only to be cancelled: its function is not called.
+    pub(super) fn wake_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) {
+        match find_cancel(&loaded.inbox) {
+            Some(asked) => self.settle_cancelled(claimed, loaded, asked),
+            None => {
+                // Woken for nothing that this binary knows: left as it was. Not for ever, or a message that comes at
+                // this very moment would never be seen.
+                let end = End::GivenBack { wake_at: self.clock.now().after(LEAVE_STUCK) };
+                self.settle(claimed, Vec::new(), Vec::new(), (end, None));
+            }
+        }
+    }
+
+    fn settle_cancelled(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, asked: &Received) {
+        let at = self.clock.now();
+        let next = loaded.entries.last().map_or(0, |entry| entry.seq + 1);
+        let entry = |offset: u64, kind: Kind| Entry {
+            seq: next + offset,
+            kind: kind.code(),
+            key: None,
+            attempt: 0,
+            input: None,
+            body: encode(&String::from_utf8_lossy(&asked.letter.body.bytes)),
+            site: None,
+            build: self.build.clone(),
+            fingerprint: 0,
+            at,
+        };
+        let entries = vec![entry(0, Kind::CancelAsked), entry(1, Kind::Cancelled)];
+        let end = End::Finished { status: Status::Cancelled, inbox_n: inbox_n(claimed, loaded), at };
+        let event = Event::Cancelled { run: claimed.row.id.clone() };
+        self.settle(claimed, entries, vec![asked.n], (end, Some(event)));
+    }
+
+    /// Ends a load that has no driver; the event is told when that is durable. A message that comes at the same time
+    /// gives the run back instead.
+    fn settle(
+        self: &Arc<Self>,
+        claimed: &Claimed,
+        entries: Vec<Entry>,
+        takes: Vec<u64>,
+        (end, event): (End, Option<Event>),
+    ) {
+        let (run, load) = (claimed.row.run, claimed.load);
+        let turn = Turn { run, load, entries, marks: Vec::new(), takes, end: Some(end) };
+        let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone(), event });
+        self.store.commit(self.fence, turn, &(receipt as Arc<dyn Receipt>));
+    }
+}
+
+/// Messages ever received, as far as this load knows.
+fn inbox_n(claimed: &Claimed, loaded: &Loaded) -> u64 {
+    loaded.inbox.last().map_or(claimed.row.inbox_n, |r| r.n.max(claimed.row.inbox_n))
+}
+
+/// Hears what became of a load that was ended without a driver.
+struct SettleReceipt {
+    worker: Arc<Worker>,
+    claimed: Claimed,
+    event: Option<Event>,
+}
+
+impl Receipt for SettleReceipt {
+    fn settled(&self, settled: Settled) {
+        match settled {
+            Settled::Durable { .. } => {
+                if let Some(event) = &self.event {
+                    self.worker.tell(|| event.clone());
+                }
+            }
+            // A message came: the run is given back and will be loaded with it. From another thread, because a store
+            // must not be called from its own receipt.
+            Settled::Moved { .. } => {
+                let (worker, claimed) = (self.worker.clone(), self.claimed.clone());
+                self.worker.spawn(async move {
+                    let end = End::GivenBack { wake_at: Timestamp(0) };
+                    worker.settle(&claimed, Vec::new(), Vec::new(), (end, None));
+                });
+            }
+            Settled::Refused(error) => self.worker.take_again(&self.claimed, error),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Cuts: a person takes the end of a journal back.
+
+use super::{Letter, RunId};
+use crate::{status::StatusSet, time::Timestamp};
+
+/// A person takes the end of a journal back: the run goes on before it, at once. A failed, stuck or paused one becomes
+/// `pending` ([`Change::Revived`](crate::Change::Revived)), a pending or waiting one keeps its status, and of a completed
+/// or cancelled one it is refused. Why it was stuck, when it was over and its takeovers are forgotten.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// Which run.
+    pub run: RunId,
+    /// It must still have one of these statuses and this many messages.
+    pub only: StatusSet,
+    /// [`RunRow::inbox_n`](super::RunRow::inbox_n) as it was when the cut was decided.
+    pub inbox_n: u64,
+    /// Entries from this number on go to the archive; at least 1, because every run has entry 0.
+    pub from: u64,
+    /// What is put into its inbox in the same transaction, unless it is known there.
+    pub letters: Vec<Letter>,
+    /// For people: the verb and the reason.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}

@@ -1,0 +1,113 @@
+//! Letters: what reaches a run from outside.
+
+use std::sync::Arc;
+
+use super::StoreError;
+use crate::{
+    journal::Payload,
+    status::{Status, StatusSet},
+    time::Timestamp,
+};
+
+/// The name of a message, made by its sender: sent twice, it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LetterId(pub u128);
+
+/// The kinds of messages: numbered like entries, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum LetterKind {
+    /// A signal.
+    Signal = 1,
+    /// A request that wants an answer.
+    Request = 2,
+    /// A child run ended.
+    ChildEnded = 3,
+    /// A promise was resolved or rejected.
+    PromiseSettled = 4,
+    /// A transactional step committed this record; nobody else may send one.
+    Recorded = 5,
+    /// A person asks to cancel.
+    Cancel = 6,
+    /// A person answers for a step.
+    Answer = 7,
+}
+
+impl LetterKind {
+    /// The kind of a stored number; `None` if this binary does not know it.
+    pub fn from_code(code: u16) -> Option<LetterKind> {
+        use LetterKind as K;
+        [K::Signal, K::Request, K::ChildEnded, K::PromiseSettled, K::Recorded, K::Cancel, K::Answer]
+            .into_iter()
+            .find(|k| *k as u16 == code)
+    }
+}
+
+/// Something that is to reach a run from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Its sender's name for it.
+    pub id: LetterId,
+    /// [`LetterKind`] as its number.
+    pub kind: u16,
+    /// The signal's name, the step's key, ...
+    pub name: Arc<str>,
+    /// What it carries.
+    pub body: Payload,
+    /// When it was sent.
+    pub at: Timestamp,
+}
+
+impl Letter {
+    /// Whether anybody may send it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is the record of a transactional step, which only
+    /// [`Store::transact`](super::Store::transact) writes.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.kind == LetterKind::Recorded as u16 {
+            true => {
+                Err(StoreError::Refused(format!("a record of step `{}` cannot be sent", self.name).into()))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// A letter that reached its run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its number in this run's inbox, from 1.
+    pub n: u64,
+    /// The letter.
+    pub letter: Letter,
+}
+
+/// A letter and the run it is for.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The run's id, as its caller chose it.
+    pub to: Arc<str>,
+    /// The letter.
+    pub letter: Letter,
+    /// It is taken only in these statuses.
+    pub only: StatusSet,
+    /// Whether a stuck or paused run becomes `pending` by it ([`Change::Revived`](crate::Change::Revived)): a person has
+    /// looked at it, so why it was stuck and its takeovers are forgotten. Else it keeps its status. A run that a worker
+    /// has keeps it in any case: its worker decides.
+    pub revive: bool,
+}
+
+/// What became of a post.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// It is in the inbox.
+    Added,
+    /// A letter of this id reached the run before, perhaps long ago: also if it was taken, and if the run's status
+    /// would not take it any more.
+    Known,
+    /// No run has that id.
+    NoSuchRun,
+    /// The run's status does not take it.
+    Refused(Status),
+}

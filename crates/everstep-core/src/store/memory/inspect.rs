@@ -1,0 +1,58 @@
+//! Reads.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Memory, run::Run};
+use crate::{
+    journal::Entry,
+    status::Status,
+    store::{Answer, Filter, Inspect, Loaded, Received, RunId, RunRow},
+    stuck::Stuck,
+};
+
+impl Inspect for Memory {
+    fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>> {
+        self.read(|content| content.ids.get(&id).and_then(|run| content.runs.get(run)).map(Run::seen_row))
+    }
+
+    fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|content| {
+            let end = before.unwrap_or(RunId(i64::MAX));
+            let newest_first = content.runs.range(..end).rev().map(|(_, run)| run.seen_row());
+            newest_first.filter(|row| filter.matches(row)).take(limit).collect()
+        })
+    }
+
+    fn load(&self, run: RunId) -> Answer<Loaded> {
+        self.read(|content| match content.runs.get(&run) {
+            Some(run) => Loaded {
+                entries: run.entries.clone(),
+                inbox: run.received(),
+                started: run.started.values().cloned().collect(),
+            },
+            None => Loaded { entries: Vec::new(), inbox: Vec::new(), started: Vec::new() },
+        })
+    }
+
+    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
+        self.read(|content| content.runs.get(&run).map(Run::received).unwrap_or_default())
+    }
+
+    fn last(&self, run: RunId) -> Answer<Option<Entry>> {
+        self.read(|content| content.runs.get(&run).and_then(|run| run.entries.last().cloned()))
+    }
+
+    fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
+        self.read(|content| content.runs.get(&run).and_then(|run| run.stuck.clone()))
+    }
+
+    fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
+        self.read(|content| {
+            let mut counts = BTreeMap::new();
+            for run in content.runs.values() {
+                *counts.entry((run.row.workflow.clone(), run.row.status)).or_insert(0) += 1;
+            }
+            counts.into_iter().map(|((workflow, status), n)| (workflow, status, n)).collect()
+        })
+    }
+}

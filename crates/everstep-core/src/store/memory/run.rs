@@ -1,0 +1,96 @@
+//! A run: its row, journal, inbox and started rows.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use super::refused;
+use crate::{
+    journal::Entry,
+    status::{Change, Status},
+    store::{Letter, LetterId, NewRun, Received, RunId, RunRow, StartedRow, StoreError},
+    stuck::Stuck,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// Its `takeovers` are those since [`Run::seq_at_crash`]; [`Run::seen_row`] tells what they are worth now.
+    pub(super) row: RunRow,
+    pub(super) entries: Vec<Entry>,
+    pub(super) inbox: BTreeMap<u64, Letter>,
+    /// Every letter that ever reached it.
+    pub(super) known: HashSet<LetterId>,
+    pub(super) started: BTreeMap<Arc<str>, StartedRow>,
+    pub(super) archive: Vec<(String, Vec<Entry>)>,
+    pub(super) stuck: Option<Stuck>,
+    pub(super) nudged: bool,
+    /// Its last entry at the last death of its worker.
+    pub(super) seq_at_crash: u64,
+}
+
+impl Run {
+    pub(super) fn pending(run: RunId, new: &NewRun) -> Run {
+        let row = RunRow {
+            run,
+            id: new.id.clone(),
+            workflow: new.workflow.clone(),
+            status: Status::Pending,
+            owner: None,
+            wake_at: None,
+            inbox_n: 0,
+            generation: 0,
+            takeovers: 0,
+            created_at: new.first.at,
+            began_at: None,
+            finished_at: None,
+        };
+        Run {
+            row,
+            entries: vec![new.first.clone()],
+            inbox: BTreeMap::new(),
+            known: HashSet::new(),
+            started: BTreeMap::new(),
+            archive: Vec::new(),
+            stuck: None,
+            nudged: false,
+            seq_at_crash: 0,
+        }
+    }
+
+    /// Its row as others see it: deaths before its last entry do not count.
+    pub(super) fn seen_row(&self) -> RunRow {
+        let takeovers = if self.has_progressed() { 0 } else { self.row.takeovers };
+        RunRow { takeovers, ..self.row.clone() }
+    }
+
+    /// Whether it has made an entry since its worker last died.
+    pub(super) fn has_progressed(&self) -> bool {
+        self.last_seq() > self.seq_at_crash
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.seq)
+    }
+
+    /// The status after `change`, if that may follow.
+    pub(super) fn after(&self, change: Change) -> Result<Status, StoreError> {
+        self.row.status.after(change).map_err(|error| refused(format!("run {}: {error}", self.row.run.0)))
+    }
+
+    /// Puts a letter into the inbox, unless it was there before; its number.
+    pub(super) fn receive(&mut self, letter: Letter) -> Option<u64> {
+        self.known.insert(letter.id).then(|| self.add(letter))
+    }
+
+    /// Puts a letter into the inbox as it is; its number.
+    pub(super) fn add(&mut self, letter: Letter) -> u64 {
+        self.row.inbox_n += 1;
+        self.inbox.insert(self.row.inbox_n, letter);
+        self.row.inbox_n
+    }
+
+    pub(super) fn received(&self) -> Vec<Received> {
+        self.inbox.iter().map(|(n, letter)| Received { n: *n, letter: letter.clone() }).collect()
+    }
+}

@@ -1,0 +1,66 @@
+//! Starts: each by itself, decided by the id.
+
+use std::sync::Arc;
+
+use super::{Memory, OpeningId, content::Content, run::Run};
+use crate::{
+    journal::Entry,
+    store::{Adopt, Answer, Claimed, Fence, NewRun, RunId, Started, StoreError},
+};
+
+impl Memory {
+    /// See [`crate::store::Store::start`].
+    pub(super) fn start_all(
+        &self,
+        runs: Vec<NewRun>,
+        claim: Option<(Fence, Arc<dyn Adopt>)>,
+    ) -> Answer<Vec<Started>> {
+        let (fence, adopt) = claim.unzip();
+        let mut claimed = Vec::new();
+        let (answer, rings) = self.apply(|content| {
+            fence.map_or(Ok(()), |fence| content.check(fence))?;
+            runs.iter().try_for_each(NewRun::check)?;
+            let each = |new| content.start_one(self.0.number, new, fence, &mut claimed);
+            runs.into_iter().map(each).collect()
+        });
+        self.ring(rings);
+        if let Some(adopt) = adopt {
+            claimed.into_iter().for_each(|(run, first)| adopt.adopt(run, first));
+        }
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Content {
+    fn start_one(
+        &mut self,
+        opening: OpeningId,
+        new: NewRun,
+        fence: Option<Fence>,
+        claimed: &mut Vec<(Claimed, Entry)>,
+    ) -> Result<Started, StoreError> {
+        if let Some(known) = self.ids.get(&new.id) {
+            return self.known(*known);
+        }
+        self.last_run += 1;
+        let run = RunId(self.last_run);
+        self.runs.insert(run, Run::pending(run, &new));
+        self.ids.insert(new.id, run);
+        self.rings.changed = true;
+        match fence.filter(|_| new.claim) {
+            Some(fence) => claimed.push((self.take(opening, run, fence, Some(new.first.at))?, new.first)),
+            None => {
+                self.set_due(run, Some(new.due));
+                self.rings.claimable = true;
+            }
+        }
+        Ok(Started::New(run))
+    }
+
+    fn known(&mut self, run: RunId) -> Result<Started, StoreError> {
+        let run = self.run(run)?;
+        let damaged = || StoreError::Damaged(format!("run `{}` has no first entry", run.row.id).into());
+        let first = run.entries.first().cloned().ok_or_else(damaged)?;
+        Ok(Started::Known(Box::new(run.seen_row()), Box::new(first)))
+    }
+}

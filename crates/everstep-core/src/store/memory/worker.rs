@@ -1,0 +1,97 @@
+//! Workers: made, renewed, fenced, their runs freed.
+
+use std::collections::BTreeSet;
+
+use super::{content::Content, refused};
+use crate::{
+    status::Change,
+    store::{Fence, RunId, StoreError, WorkerId, WorkerSeen, takeovers_after},
+    time::Timestamp,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    beat: u64,
+    pub(super) fenced: bool,
+    pub(super) gone: bool,
+    pub(super) owns: BTreeSet<RunId>,
+}
+
+impl Content {
+    pub(super) fn enroll(&mut self) -> Fence {
+        self.last_worker += 1;
+        let worker = WorkerId(self.last_worker);
+        self.workers.insert(worker, Worker::default());
+        self.rings.changed = true;
+        Fence { worker }
+    }
+
+    /// This worker, if it may write.
+    fn live(&mut self, fence: Fence) -> Result<&mut Worker, StoreError> {
+        self.check(fence)?;
+        self.rings.changed = true;
+        self.workers.get_mut(&fence.worker).ok_or(StoreError::Fenced(fence.worker))
+    }
+
+    pub(super) fn beat(&mut self, fence: Fence) -> Result<(), StoreError> {
+        self.live(fence)?.beat += 1;
+        Ok(())
+    }
+
+    pub(super) fn seen_workers(&self) -> Vec<WorkerSeen> {
+        let seen = self.workers.iter().filter(|(_, worker)| !worker.fenced || !worker.owns.is_empty());
+        seen.map(|(id, worker)| WorkerSeen {
+            worker: *id,
+            beat: worker.beat,
+            fenced: worker.fenced,
+            gone: worker.gone,
+        })
+        .collect()
+    }
+
+    pub(super) fn fence(&mut self, by: Fence, other: WorkerId, beat: u64) -> Result<bool, StoreError> {
+        self.check(by)?;
+        // A missing worker counts as fenced: whoever removed it knew.
+        let Some(worker) = self.workers.get_mut(&other) else { return Ok(true) };
+        worker.fenced |= worker.beat == beat;
+        self.rings.changed = true;
+        Ok(worker.fenced)
+    }
+
+    /// Frees some runs of a fenced worker and counts its death against them.
+    pub(super) fn free(&mut self, by: Fence, other: WorkerId, limit: usize) -> Result<usize, StoreError> {
+        self.check(by)?;
+        if self.workers.get(&other).is_some_and(|worker| !worker.fenced) {
+            return Err(refused(format!("worker {} is not fenced: its runs are its own", other.0)));
+        }
+        let owned = self.owned(other, limit);
+        for id in &owned {
+            self.give_back(*id)?;
+            let run = self.run(*id)?;
+            let in_step = run.started.values().any(|row| !row.abandoned);
+            run.row.takeovers = takeovers_after(run.row.takeovers, run.has_progressed(), in_step);
+            run.seq_at_crash = run.last_seq();
+        }
+        Ok(owned.len())
+    }
+
+    pub(super) fn leave(&mut self, fence: Fence) -> Result<(), StoreError> {
+        self.live(fence)?.fenced = true;
+        self.owned(fence.worker, usize::MAX).into_iter().try_for_each(|run| self.give_back(run))
+    }
+
+    fn owned(&self, worker: WorkerId, limit: usize) -> Vec<RunId> {
+        let owns = self.workers.get(&worker).map(|worker| &worker.owns);
+        owns.into_iter().flatten().copied().take(limit).collect()
+    }
+
+    fn give_back(&mut self, id: RunId) -> Result<(), StoreError> {
+        let run = self.run(id)?;
+        run.row.status = run.after(Change::GivenBack)?;
+        self.disown(id);
+        self.set_due(id, Some(Timestamp(0)));
+        self.rings.claimable = true;
+        self.rings.changed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Runs: as a store tells them, as they are started, as a worker takes them.
+
+use std::sync::Arc;
+
+use super::{LoadId, Received, StartedRow, StoreError, WorkerId};
+use crate::{journal::Entry, status::Status, time::Timestamp};
+
+/// A run's number inside its store: dense, in the order of starts, never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(pub i64);
+
+/// A run as its row tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its number inside the store.
+    pub run: RunId,
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// Its workflow.
+    pub workflow: Arc<str>,
+    /// Where it stands.
+    pub status: Status,
+    /// Who has it in memory.
+    pub owner: Option<WorkerId>,
+    /// When it becomes claimable, `Timestamp(0)` for at once; `None` while a worker has it, and if only a message or a
+    /// person can make it so.
+    pub wake_at: Option<Timestamp>,
+    /// How many messages it ever received; numbers them.
+    pub inbox_n: u64,
+    /// How often it was restarted.
+    pub generation: u32,
+    /// How often its worker died since it last made an entry, so 0 as soon as there is another entry; see
+    /// [`Store::free`](super::Store::free).
+    pub takeovers: u32,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When a worker first took it into memory: the worker's [`Claim::due`] of the first claim, or the time of entry 0
+    /// if the start itself claimed it. Set once and kept for good, whatever becomes of the run, because what its
+    /// function waits for first counts from then: a worker that comes later must not begin to count anew.
+    pub began_at: Option<Timestamp>,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A run to be started.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// Its workflow.
+    pub workflow: Arc<str>,
+    /// Entry 0.
+    pub first: Entry,
+    /// When it may begin.
+    pub due: Timestamp,
+    /// The trace context of the caller (W3C `traceparent`), if any.
+    pub trace: Option<Arc<str>>,
+    /// Whether the starting worker takes it into memory at once.
+    pub claim: bool,
+}
+
+impl NewRun {
+    /// Whether it begins as every run does.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if its first entry is not number 0: then no start of the call happens.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.first.seq {
+            0 => Ok(()),
+            seq => {
+                Err(StoreError::Refused(format!("run `{}` cannot begin with entry {seq}", self.id).into()))
+            }
+        }
+    }
+}
+
+/// What became of one start.
+#[derive(Clone, Debug)]
+pub enum Started {
+    /// It is new.
+    New(RunId),
+    /// The id was used before: that run and its entry 0.
+    Known(Box<RunRow>, Box<Entry>),
+}
+
+/// Takes over the runs that a start claimed, after its commit and before its answer: a start whose future was
+/// dropped still has an owner that drives it.
+pub trait Adopt: Send + Sync {
+    /// `run` is this worker's now, with entry 0 as its whole journal.
+    fn adopt(&self, run: Claimed, first: Entry);
+}
+
+/// Which runs a worker wants.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The workflows it knows. Runs of others are left for a worker that does.
+    pub workflows: Arc<[Arc<str>]>,
+    /// Runs that are due by then.
+    pub due: Timestamp,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A run that a worker has taken.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Its row as the claim leaves it; but `status` is the one it had before.
+    pub row: RunRow,
+    /// The number of this load: see [`Loads`](super::Loads).
+    pub load: LoadId,
+}
+
+/// Everything about a run that a driver needs.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The journal of its generation, by number.
+    pub entries: Vec<Entry>,
+    /// What has reached it and is not in the journal yet, by number.
+    pub inbox: Vec<Received>,
+    /// The attempts that were started and of which no outcome is known, by key.
+    pub started: Vec<StartedRow>,
+}
+
+impl Loaded {
+    /// Of a run that was not read.
+    pub(crate) fn nothing() -> Loaded {
+        Loaded { entries: Vec::new(), inbox: Vec::new(), started: Vec::new() }
+    }
+}

@@ -1,0 +1,190 @@
+//! A store around the in-memory one that answers as a busy database does: reads late and with an old snapshot, jobs of
+//! transactional steps when it comes to them.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use everstep_core::{
+    Ctx, Result, Status, Step, Stuck, Timestamp,
+    journal::Entry,
+    store::{
+        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Memory,
+        MemoryJob, NewRun, Post, Posted, Receipt, Received, RunId, RunRow, Started, Store, StoreError,
+        Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+    },
+};
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+/// The in-memory store behind a queue.
+#[derive(Clone, Default)]
+pub struct Wrapped {
+    pub memory: Memory,
+    behind: Arc<Behind>,
+}
+
+type Queued = (Fence, Transact, oneshot::Sender<Result<Transacted, StoreError>>);
+
+#[derive(Default)]
+struct Behind {
+    /// How long after its snapshot an inbox read is answered, in milliseconds.
+    late: AtomicU64,
+    /// What else happens just before an inbox read is answered.
+    bell: tokio::sync::Notify,
+    holding: AtomicBool,
+    jobs: Mutex<VecDeque<Queued>>,
+    ends: AtomicU64,
+}
+
+/// A transactional step.
+pub fn transaction(
+    ctx: &Ctx,
+    name: &str,
+    body: impl Fn() -> Result<u64> + Clone + Send + 'static,
+) -> Step<'static, u64> {
+    ctx.transaction_on("memory", name, move |recorder| {
+        let body = body.clone();
+        let job = MemoryJob(Box::new(move |_| recorder.record(body()?)));
+        Box::new(job) as Box<dyn Any + Send>
+    })
+}
+
+impl Wrapped {
+    /// From now on inbox reads are answered so late, with what was there when they were asked.
+    pub fn answer_late(&self, after: Duration) {
+        self.behind.late.store(after.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// Resolves just before the next inbox read is answered.
+    pub async fn inbox_answered(&self) {
+        self.behind.bell.notified().await;
+    }
+
+    /// Jobs queue up until [`Wrapped::release_jobs`].
+    pub fn hold_jobs(&self) {
+        self.behind.holding.store(true, Ordering::SeqCst);
+    }
+
+    /// Runs what has queued up.
+    pub fn release_jobs(&self) {
+        self.behind.holding.store(false, Ordering::SeqCst);
+        loop {
+            let Some((fence, step, answer)) = self.behind.jobs.lock().expect("unpoisoned").pop_front() else {
+                return;
+            };
+            let done = self.memory.transact(fence, step).now_or_never();
+            let _ = answer.send(done.expect("the in-memory store answers at once"));
+        }
+    }
+
+    /// How many turns came that end a load.
+    pub fn ends(&self) -> u64 {
+        self.behind.ends.load(Ordering::SeqCst)
+    }
+}
+
+impl Inspect for Wrapped {
+    fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>> {
+        self.memory.run(id)
+    }
+    fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.memory.find(filter, before, limit)
+    }
+    fn load(&self, run: RunId) -> Answer<Loaded> {
+        self.memory.load(run)
+    }
+    #[allow(clippy::disallowed_methods, reason = "a test takes virtual time")]
+    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
+        let (answer, behind) = (self.memory.inbox(run), self.behind.clone());
+        let late = Duration::from_millis(behind.late.load(Ordering::SeqCst));
+        Box::pin(async move {
+            if !late.is_zero() {
+                tokio::time::sleep(late).await;
+            }
+            behind.bell.notify_waiters();
+            answer.await
+        })
+    }
+    fn last(&self, run: RunId) -> Answer<Option<Entry>> {
+        self.memory.last(run)
+    }
+    fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
+        self.memory.stuck(run)
+    }
+    fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
+        self.memory.counts()
+    }
+}
+
+impl Store for Wrapped {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+    fn durability(&self) -> Durability {
+        self.memory.durability()
+    }
+    fn bell(&self) -> &Arc<Bell> {
+        self.memory.bell()
+    }
+    fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {
+        self.memory.enroll(info)
+    }
+    fn beat(&self, fence: Fence) -> Answer<()> {
+        self.memory.beat(fence)
+    }
+    fn workers(&self) -> Answer<Vec<WorkerSeen>> {
+        self.memory.workers()
+    }
+    fn fence(&self, fence: Fence, other: WorkerId, beat: u64) -> Answer<bool> {
+        self.memory.fence(fence, other, beat)
+    }
+    fn free(&self, fence: Fence, other: WorkerId, limit: usize) -> Answer<usize> {
+        self.memory.free(fence, other, limit)
+    }
+    fn leave(&self, fence: Fence) -> Answer<()> {
+        self.memory.leave(fence)
+    }
+    fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
+        self.memory.start(runs, claim)
+    }
+    fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {
+        self.memory.claim(fence, claim)
+    }
+
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.memory.reload(fence, run)
+    }
+    fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
+        self.memory.next_due(workflows)
+    }
+    fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>> {
+        self.memory.nudged(fence)
+    }
+    fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
+        self.behind.ends.fetch_add(u64::from(turn.end.is_some()), Ordering::SeqCst);
+        self.memory.commit(fence, turn, receipt);
+    }
+    fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted> {
+        let (send, answer) = oneshot::channel();
+        self.behind.jobs.lock().expect("unpoisoned").push_back((fence, step, send));
+        if !self.behind.holding.load(Ordering::SeqCst) {
+            self.release_jobs();
+        }
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the job was lost".into())))
+        })
+    }
+    fn post(&self, post: Post) -> Answer<Posted> {
+        self.memory.post(post)
+    }
+    fn cut(&self, cut: Cut) -> Answer<bool> {
+        self.memory.cut(cut)
+    }
+}

@@ -1,0 +1,146 @@
+//! When the WAL goes into the database. SQLite does that by itself, inside a commit, and throws its errors away: a
+//! failed sync of the database would be noticed by nobody. So the writer does it, after it has answered.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::row::unsigned;
+
+/// Pages between two checkpoints, as SQLite itself would have it: 4 MB.
+const EVERY: u64 = 1000;
+/// Pages from which on the WAL is too long: 64 MB. Somebody reads without end, and it cannot begin anew.
+const TOO_LONG: u64 = 16_000;
+/// How long everybody who writes waits then for those who read.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// The writer's checkpoints.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    every: u64,
+    too_long: u64,
+    /// What may be written before the next look at the length of the WAL: a look costs a hundredth of a commit.
+    left: u64,
+    /// The WAL is too long, and has been tried to begin anew at this length.
+    tried_at: Option<u64>,
+}
+
+/// Pages of the WAL, and how many of them are in the database.
+struct Wal {
+    pages: u64,
+    done: u64,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Checkpoints {
+        Checkpoints { every: EVERY, too_long: TOO_LONG, left: 0, tried_at: None }
+    }
+}
+
+impl Checkpoints {
+    /// A commit is done and answered; it changed about so many rows, or pages if they are long.
+    pub(crate) fn after_commit(&mut self, conn: &Connection, changes: u64) -> rusqlite::Result<()> {
+        self.left = self.left.saturating_sub(changes);
+        if self.left > 0 {
+            return Ok(());
+        }
+        // Asked again soon, should this fail.
+        self.left = self.every / 64;
+        let wal = self.advance(conn, run(conn, "NOOP")?)?;
+        // A WAL that is in the database as a whole begins anew with the next commit. A row may change some pages.
+        let pages = if wal.pages == wal.done { 0 } else { wal.pages };
+        self.left = self.left.max(self.every.saturating_sub(pages) / 4);
+        Ok(())
+    }
+
+    fn advance(&mut self, conn: &Connection, wal: Wal) -> rusqlite::Result<Wal> {
+        if wal.pages < self.too_long {
+            self.tried_at = None;
+        }
+        if wal.pages < self.every {
+            return Ok(wal);
+        }
+        if wal.pages < self.tried_at.map_or(self.too_long, |at| at + self.every) {
+            return run(conn, "PASSIVE");
+        }
+        if self.tried_at.replace(wal.pages).is_none() {
+            tracing::warn!(
+                wal.pages,
+                "the WAL grows and grows: another program keeps a read transaction open, or reads without a pause"
+            );
+        }
+        conn.busy_timeout(WAIT)?;
+        let begun_anew = run(conn, "RESTART");
+        conn.busy_timeout(Duration::ZERO)?;
+        begun_anew
+    }
+}
+
+/// Does as much as can be done; that somebody is in the way is no error.
+pub(crate) fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<()> {
+    run(conn, how).map(drop)
+}
+
+fn run(conn: &Connection, how: &str) -> rusqlite::Result<Wal> {
+    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({how})"))?
+        .query_row([], |row| Ok(Wal { pages: unsigned(row.get(1)?), done: unsigned(row.get(2)?) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Desk {
+        dir: tempfile::TempDir,
+        conn: Connection,
+        checkpoints: Checkpoints,
+    }
+
+    impl Desk {
+        fn new() -> Desk {
+            let dir = tempfile::tempdir().expect("a directory");
+            let conn = Connection::open(dir.path().join("a.db")).expect("opens");
+            conn.execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)",
+            )
+            .expect("makes");
+            Desk { dir, conn, checkpoints: Checkpoints { every: 10, too_long: 20, left: 0, tried_at: None } }
+        }
+
+        /// Writes pages, two a commit; how many the WAL has then.
+        fn write(&mut self, commits: usize) -> u64 {
+            for _ in 0..commits {
+                self.conn.execute_batch("INSERT INTO t VALUES (zeroblob(4000))").expect("writes");
+                self.checkpoints.after_commit(&self.conn, 1).expect("checkpoints");
+            }
+            run(&self.conn, "NOOP").expect("looks").pages
+        }
+
+        fn reader(&self) -> Connection {
+            let reader = Connection::open(self.dir.path().join("a.db")).expect("opens");
+            reader.execute_batch("BEGIN; SELECT * FROM t").expect("reads");
+            reader
+        }
+    }
+
+    /// faults.md row 39: a WAL that readers hold up is bounded again once they leave.
+    #[test]
+    fn the_wal_begins_anew_as_soon_as_nobody_is_in_the_way() {
+        let mut desk = Desk::new();
+        assert!(desk.write(50) <= 20, "nobody is in the way");
+        let reader = desk.reader();
+        assert!(desk.write(50) > 50);
+        assert!(desk.checkpoints.tried_at.is_some());
+        drop(reader);
+        assert!(desk.write(20) <= 20);
+        assert!(desk.checkpoints.tried_at.is_none());
+    }
+
+    #[test]
+    fn errors_are_seen() {
+        let mut desk = Desk::new();
+        desk.conn.execute_batch("BEGIN; INSERT INTO t VALUES (1)").expect("begins");
+        desk.checkpoints.every = 0;
+        desk.checkpoints.after_commit(&desk.conn, 1).expect_err("not inside a transaction");
+    }
+}

@@ -1,0 +1,126 @@
+//! The tables of `docs/` are those of the code.
+
+use std::{fmt::Write as _, path::Path};
+
+use everstep::{Code, Retry, Settings, StuckReason};
+
+/// Compares the part of a page between `<!-- table: NAME -->` and the next `<!-- end -->` with `expected`.
+fn check(page: &str, name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("docs/{page}: {e}"));
+    let begin = format!("<!-- table: {name} -->\n");
+    let shown = text.split_once(&begin).and_then(|(_, rest)| rest.split_once("<!-- end -->"));
+    let shown = shown.map(|(table, _)| table).unwrap_or_else(|| panic!("docs/{page} has no table `{name}`"));
+    assert_eq!(shown, expected, "docs/{page}, table `{name}`: it should be\n{expected}");
+}
+
+#[test]
+fn the_page_of_errors_lists_every_code() {
+    let mut table = "| Code | Meaning |\n|---|---|\n".to_string();
+    for (code, meaning) in Code::TABLE {
+        writeln!(table, "| `{code}` | {meaning} |").expect("a string takes everything");
+    }
+    check("errors.md", "codes", &table);
+}
+
+#[test]
+fn the_page_of_errors_lists_every_reason_to_be_stuck() {
+    let mut table = "| Stuck | What helps |\n|---|---|\n".to_string();
+    for reason in StuckReason::ALL {
+        writeln!(table, "| {reason} | {} |", reason.way_out()).expect("a string takes everything");
+    }
+    check("errors.md", "stuck", &table);
+}
+
+/// Every field, by name: a new one does not compile here until it is in the table.
+#[test]
+fn the_page_of_settings_shows_the_defaults() {
+    let Settings {
+        lease,
+        grace,
+        resident_runs_max,
+        running_steps_max,
+        entries_max,
+        payload_bytes_max,
+        retry,
+        began_after,
+        takeovers_max,
+        build,
+        not_durable,
+    } = Settings::default();
+    let retry = if retry.attempts() == Retry::none().attempts() { "none: one attempt" } else { "?" };
+    let rows = [
+        (
+            "lease",
+            format!("{lease:?}"),
+            "a silent worker may be taken over after this; it renews every quarter of it",
+        ),
+        ("grace", format!("{grace:?}"), "how long `shutdown` waits for running steps"),
+        (
+            "resident_runs_max",
+            grouped(resident_runs_max as u64),
+            "runs in memory at once; others wait in the store",
+        ),
+        (
+            "running_steps_max",
+            grouped(running_steps_max as u64),
+            "step bodies that run at once; others begin when one has ended",
+        ),
+        (
+            "entries_max",
+            grouped(entries_max),
+            "entries of one generation of a run; from 100,000 on there is a warning",
+        ),
+        (
+            "payload_bytes_max",
+            format!("{} MiB", payload_bytes_max >> 20),
+            "bytes of one encoded value: an input, a step's result, an outcome, an answer",
+        ),
+        ("retry", retry.to_string(), "for steps that do not say otherwise"),
+        (
+            "began_after",
+            format!("{began_after:?}"),
+            "a run that begins later than this records when it began",
+        ),
+        (
+            "takeovers_max",
+            takeovers_max.to_string(),
+            "a run that was in a step when so many workers died is stuck",
+        ),
+        (
+            "build",
+            build.unwrap_or_else(|| "from the executable".to_string()),
+            "the name of this code, which runs record",
+        ),
+        (
+            "not_durable",
+            not_durable.map_or("a warning; in a simulation stuck", |_| "?").to_string(),
+            "what an await on something that is not durable is",
+        ),
+    ];
+    let mut table = "| Setting | Default | What it bounds |\n|---|---|---|\n".to_string();
+    for (name, default, meaning) in rows {
+        writeln!(table, "| `{name}` | {default} | {meaning} |").expect("a string takes everything");
+    }
+    check("settings.md", "settings", &table);
+}
+
+#[test]
+fn the_page_of_settings_shows_the_fixed_limits() {
+    let rows = [
+        ("`RUN_ID_BYTES_MAX`", everstep::RUN_ID_BYTES_MAX, "bytes of a run's id"),
+        ("`NAME_BYTES_MAX`", everstep::NAME_BYTES_MAX, "bytes of the name of a step, scope or workflow"),
+        ("`LIST_LIMIT`", everstep::LIST_LIMIT, "runs in one list, unless `.limit(n)` says otherwise"),
+    ];
+    let mut table = "| Constant | Value | What it bounds |\n|---|---|---|\n".to_string();
+    for (name, value, meaning) in rows {
+        writeln!(table, "| {name} | {value} | {meaning} |").expect("a string takes everything");
+    }
+    check("settings.md", "limits", &table);
+}
+
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
