@@ -13,7 +13,7 @@ use everstep::{
     Builder, Ctx, Error, Result, StepCtx, With, Workflow,
     sqlite::{
         Transaction as _,
-        rusqlite::{Connection, OpenFlags},
+        rusqlite::{self, Connection, OpenFlags, types::FromSql},
     },
 };
 use tokio::sync::watch;
@@ -80,11 +80,10 @@ impl World {
         Ok(())
     }
 
-    /// How often a worker has renewed its lease.
-    fn beats(&self, worker: i64) -> Result<i64> {
-        let connection = Connection::open_with_flags(&self.0.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(connection
-            .query_row("SELECT beat FROM everstep_worker WHERE id = ?1", [worker], |row| row.get(0))?)
+    /// One value out of the database, past the engine.
+    pub(crate) fn read<T: FromSql>(&self, sql: &str) -> rusqlite::Result<T> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        Connection::open_with_flags(&self.0.database, flags)?.query_row(sql, [], |row| row.get(0))
     }
 }
 
@@ -139,8 +138,9 @@ async fn counted(ctx: Ctx, n: u64, world: World) -> Result<u64> {
 async fn slow(ctx: Ctx, n: u64, world: World) -> Result<u64> {
     let last = async |s: StepCtx| {
         world.note(ctx.id(), &s)?;
-        let until = world.beats(s.fence_number())? + i64::try_from(n)?;
-        while world.beats(s.fence_number())? < until {
+        let beats = format!("SELECT beat FROM everstep_worker WHERE id = {}", s.fence_number());
+        let until = world.read::<i64>(&beats)? + i64::try_from(n)?;
+        while world.read::<i64>(&beats)? < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(n)

@@ -14,7 +14,7 @@ use everstep::sqlite::{
     Sqlite,
     rusqlite::{Connection, config::DbConfig},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// Against hanging only: nothing is expected to take nearly so long.
 const HANGS: Duration = Duration::from_secs(60);
@@ -70,7 +70,8 @@ impl Stage {
 
     /// An engine that meets a fault, in strace's words, at the `nth` of these system calls of a thread.
     pub(crate) fn tampered_worker(&self, calls: &str, fault: &str, nth: usize) -> Actor {
-        self.worker_as_it_comes(LEASE_MS, Some((calls, format!("{calls}:{fault}:when={nth}"))))
+        // A lease of a day: no beat comes between the commits that are counted.
+        self.worker_as_it_comes(DAY_MS, Some((calls, format!("{calls}:{fault}:when={nth}"))))
     }
 
     /// The system call that met its fault, with the path it was about.
@@ -150,6 +151,13 @@ impl Stage {
 
     pub(crate) fn sql(&self, sql: &str) {
         self.connection().execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Whether nobody is writing just now.
+    fn can_be_written(&self) -> bool {
+        let connection = self.connection();
+        connection.busy_timeout(std::time::Duration::ZERO).expect("a setting");
+        connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
     }
 
     pub(crate) fn number(&self, sql: &str) -> i64 {
@@ -282,6 +290,21 @@ impl Actor {
     pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);
         self.ends();
+    }
+
+    /// Stops the process while it holds no lock on the database: one that is stopped inside a transaction holds up
+    /// everybody, whoever owns the runs.
+    pub(crate) fn stops_outside_a_transaction(&self, stage: &Stage) {
+        let pid = Pid::from_child(&self.child);
+        loop {
+            self.signal(Signal::STOP);
+            let stopped = waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is ours");
+            assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it was alive");
+            if stage.can_be_written() {
+                return;
+            }
+            self.signal(Signal::CONT);
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -17,7 +17,7 @@ fn a_stopped_worker_that_goes_on_changes_nothing() {
     stale.hears("begins r held");
     let worker = stage.number("SELECT id FROM everstep_worker");
     let lock = File::open(stage.beside(&format!(".worker-{worker}.lock"))).expect("every worker has one");
-    stale.signal(Signal::STOP);
+    stale.stops_outside_a_transaction(&stage);
 
     let mut winner = stage.worker(LEASE_MS);
     winner.hears("begins r held 1");
