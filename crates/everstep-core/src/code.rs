@@ -21,7 +21,7 @@ codes! {
     2 TIMEOUT "A step ran out of its time.";
     3 PANIC "A step body panicked.";
     4 IN_DOUBT "An attempt was started and its end is unknown; the step's doubt policy says to fail.";
-    5 NOT_RECORDABLE "A step's result does not come back from its own JSON (NaN, skipped fields, `Some(None)`).";
+    5 NOT_RECORDABLE "A step's result does not come back from its own JSON (NaN, skipped fields).";
     6 UNDECODABLE "A recorded value does not decode as the type that is asked for.";
     7 CANCELLED "The run was cancelled.";
     8 ANSWERED "A person answered that the step failed.";
@@ -42,7 +42,6 @@ codes! {
     103 NOT_ALLOWED "The run's status does not allow this.";
     104 BAD_FILTER "A filter that cannot be read.";
     110 STUCK "The run is stuck and needs a person.";
-    111 SHUT_DOWN "The engine is shutting down.";
     120 STORE "The store failed.";
     121 STORE_CLOSED "This opening of the store is over; open it anew.";
     122 STORE_FULL "The store cannot write now.";

@@ -1,6 +1,9 @@
 //! The two errors. [`Error`] lives inside workflows: made by `?` from anything, recorded, equal on replay.
 //! [`EngineError`] lives outside: what a verb of `Engine`, `Client` or `Run` fails with. A type that `?` makes from
-//! anything cannot itself be a `std::error::Error` (coherence), hence two.
+//! anything cannot itself be a `std::error::Error` (coherence), hence two. `record` is what both keep.
+
+mod outside;
+mod record;
 
 use std::{
     any::Any,
@@ -13,8 +16,11 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use self::outside::EngineError;
+use self::record::{Record, chain, in_full, sources, type_tag};
+pub(crate) use self::record::{Typed, panic_message};
 pub use crate::code::Code;
-use crate::{journal::Failure, store::StoreError, stuck::Stuck};
+use crate::journal::Failure;
 
 type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
@@ -52,8 +58,6 @@ pub enum ErrorKind {
     Stuck,
     /// The store failed.
     Store,
-    /// The engine is shutting down.
-    ShutDown,
 }
 
 /// What goes wrong inside a workflow.
@@ -72,17 +76,6 @@ pub struct Error {
 enum What {
     Raised(BoxError, &'static Location<'static>),
     Recorded(Arc<Record>),
-}
-
-struct Record {
-    failure: Failure,
-    causes: Option<Box<Cause>>,
-}
-
-#[derive(Debug)]
-struct Cause {
-    message: String,
-    next: Option<Box<Cause>>,
 }
 
 impl Error {
@@ -277,16 +270,6 @@ impl Error {
 }
 
 /// An error and its sources.
-fn chain<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&e| e.source())
-}
-
-fn sources(error: &(dyn StdError + 'static)) -> Vec<String> {
-    chain(error).skip(1).map(ToString::to_string).collect()
-}
-
-// The bound takes in everything that can be boxed, above all `anyhow::Error`, which `E: std::error::Error` would
-// leave out.
 impl<E: Into<BoxError> + 'static> From<E> for Error {
     #[track_caller]
     fn from(error: E) -> Self {
@@ -339,205 +322,6 @@ impl fmt::Debug for Error {
     }
 }
 
-/// What `{:?}` shows: `declined (EV0001 Raised, src/pay.rs:39:43), because of: no funds`.
-fn in_full(
-    f: &mut fmt::Formatter<'_>,
-    message: &dyn fmt::Display,
-    (code, kind): (Code, ErrorKind),
-    raised_at: &str,
-    causes: &[String],
-) -> fmt::Result {
-    write!(f, "{message} ({code} {kind:?}")?;
-    if !raised_at.is_empty() {
-        write!(f, ", {raised_at}")?;
-    }
-    f.write_str(")")?;
-    causes.iter().try_for_each(|cause| write!(f, ", because of: {cause}"))
-}
-
-/// What a verb of `Engine`, `Client` or `Run` fails with: a std error, so it goes into `anyhow` and its like.
-#[derive(Clone)]
-pub struct EngineError(Arc<Record>);
-
-impl EngineError {
-    /// What kind of error it is.
-    pub fn kind(&self) -> ErrorKind {
-        self.0.failure.kind
-    }
-
-    /// Its stable code.
-    pub fn code(&self) -> Code {
-        self.0.failure.code
-    }
-
-    /// Whether the run id is in use for something else.
-    pub fn is_conflict(&self) -> bool {
-        self.kind() == ErrorKind::Conflict
-    }
-
-    /// The typed error that the run ended with, if a [`typed`](crate::Step::typed) step raised it.
-    pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
-        self.0.failure.downcast(type_tag::<E>())
-    }
-
-    /// As [`EngineError::downcast`], by the name given to [`typed_as`](crate::Step::typed_as).
-    pub fn downcast_as<E: DeserializeOwned>(&self, tag: &str) -> Option<E> {
-        self.0.failure.downcast(tag)
-    }
-
-    /// Where user code raised it; empty for errors of the engine.
-    pub fn raised_at(&self) -> &str {
-        &self.0.failure.raised_at
-    }
-
-    pub(crate) fn new(kind: ErrorKind, code: Code, message: impl Into<String>) -> Self {
-        EngineError::from_failure(Failure::of(kind, code, message))
-    }
-
-    pub(crate) fn from_failure(failure: Failure) -> Self {
-        EngineError(Arc::new(Record::new(failure)))
-    }
-
-    pub(crate) fn stuck(id: &str, stuck: &Stuck) -> Self {
-        EngineError::new(ErrorKind::Stuck, Code::STUCK, format!("run `{id}` is stuck: {stuck}"))
-    }
-
-    /// An error of a store crate, for its extension traits.
-    #[doc(hidden)]
-    pub fn of_store(error: StoreError) -> Self {
-        error.into()
-    }
-}
-
-impl From<Error> for EngineError {
-    fn from(error: Error) -> Self {
-        EngineError::from_failure(error.to_failure(None))
-    }
-}
-
-impl From<StoreError> for EngineError {
-    fn from(error: StoreError) -> Self {
-        let code = match error {
-            StoreError::Fenced(_) => Code::FENCED,
-            StoreError::Closed(_) => Code::STORE_CLOSED,
-            StoreError::Full(_) => Code::STORE_FULL,
-            StoreError::Damaged(_) => Code::DAMAGED,
-            StoreError::Refused(_) | StoreError::Unusable(_) | StoreError::Failed(_) => Code::STORE,
-        };
-        EngineError::new(ErrorKind::Store, code, error.to_string())
-    }
-}
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.failure.message)
-    }
-}
-
-impl fmt::Debug for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        in_full(f, self, (self.code(), self.kind()), self.raised_at(), &self.0.failure.causes)
-    }
-}
-
-impl StdError for EngineError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.causes.as_deref().map(|cause| cause as _)
-    }
-}
-
-impl Record {
-    fn new(failure: Failure) -> Self {
-        let causes = failure
-            .causes
-            .iter()
-            .rev()
-            .fold(None, |next, message| Some(Box::new(Cause { message: message.clone(), next })));
-        Record { failure, causes }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl StdError for Cause {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.next.as_deref().map(|cause| cause as _)
-    }
-}
-
-impl Failure {
-    /// A failure without sources, line or type.
-    pub(crate) fn of(kind: ErrorKind, code: Code, message: impl Into<String>) -> Failure {
-        Failure {
-            kind,
-            code,
-            message: message.into(),
-            causes: Vec::new(),
-            raised_at: String::new(),
-            terminal: false,
-            typed: None,
-            cause: None,
-        }
-    }
-
-    /// Itself, if its record has at most `bytes_max` bytes; else an error that says so and how it began.
-    pub(crate) fn within(self, bytes_max: usize) -> Failure {
-        const SHOWN: usize = 200;
-        let bytes = crate::journal::encode(&self).bytes.len();
-        // Our own errors about limits are short enough, and say more.
-        if bytes <= bytes_max || self.kind == ErrorKind::Limit {
-            return self;
-        }
-        let begins: String = self.message.chars().take(SHOWN).collect();
-        let message =
-            format!("an error has at most {bytes_max} bytes; this one has {bytes}, and begins: {begins}");
-        let terminal = self.terminal;
-        Failure { terminal, ..Failure::of(ErrorKind::Limit, Code::TOO_LARGE, message) }
-    }
-
-    fn downcast<E: DeserializeOwned>(&self, wanted: &str) -> Option<E> {
-        let (tag, json) = self.typed.as_ref()?;
-        (tag == wanted).then(|| serde_json::from_str(json).ok())?
-    }
-}
-
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)")
-}
-
-fn type_tag<E: 'static>() -> &'static str {
-    std::any::type_name::<E>()
-}
-
-/// How a step keeps errors of one type whole.
-#[derive(Clone)]
-pub(crate) struct Typed {
-    tag: &'static str,
-    json: fn(&(dyn StdError + 'static)) -> Option<String>,
-}
-
-impl Typed {
-    pub(crate) fn of<E: StdError + Serialize + 'static>(tag: Option<&'static str>) -> Typed {
-        Typed {
-            tag: tag.unwrap_or_else(type_tag::<E>),
-            json: |error| serde_json::to_string(error.downcast_ref::<E>()?).ok(),
-        }
-    }
-
-    fn encode(&self, error: &(dyn StdError + 'static)) -> Option<(String, String)> {
-        chain(error).find_map(self.json).map(|json| (self.tag.to_string(), json))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -561,7 +345,7 @@ mod tests {
         let text = serde_json::to_string(&failure).expect("plain data");
         let back = Error::from_failure(serde_json::from_str(&text).expect("what was written"), Some(4));
         assert_eq!(format!("{live:?}"), format!("{back:?}"));
-        assert!(live.raised_at().contains("error.rs:"), "{}", live.raised_at());
+        assert!(live.raised_at().contains("error/mod.rs:"), "{}", live.raised_at());
         assert_eq!(back.downcast::<Declined>(), Some(Declined { missing: 3 }));
         assert!(back.is::<Declined>());
         assert_eq!(back.downcast::<String>(), None);
