@@ -22,6 +22,9 @@ pub struct Clock {
 const EPOCH: Timestamp = Timestamp(1_767_225_600_000_000);
 /// tokio's timers reach about two years; whoever waits longer wakes in between and waits again.
 const WAIT_MAX: Duration = Duration::from_secs(86_400 * 300);
+/// How long a wait for a time of day trusts the monotonic clock, which knows neither of a machine's sleep nor of a clock
+/// that is set.
+const TRUST: Duration = Duration::from_secs(60);
 
 impl Clock {
     /// The system's clock.
@@ -48,9 +51,10 @@ impl Clock {
         Instant::now()
     }
 
-    /// Waits until the time of day is `at`, or for 300 days: look again after it.
+    /// Waits until the time of day is `at`, or for a minute (simulated: 300 days): look again after it.
     pub fn until(&self, at: Timestamp) -> tokio::time::Sleep {
-        tokio::time::sleep(at.since(self.now()).min(WAIT_MAX))
+        let most = if self.origin.is_some() { WAIT_MAX } else { TRUST };
+        tokio::time::sleep(at.since(self.now()).min(most))
     }
 
     /// Waits.

@@ -499,6 +499,65 @@ fn shutdown_waits_for_running_steps_and_gives_runs_back() {
     });
 }
 
+/// A grace longer than the lease: what still runs is not taken over meanwhile.
+#[test]
+fn the_lease_is_renewed_while_shutdown_waits() {
+    virtual_time(async {
+        let (memory, world, calls) = (Memory::default(), Simulation::new(1), Counter::default());
+        let counted = calls.clone();
+        let workflow = move |ctx: Ctx, _| {
+            let counted = counted.clone();
+            async move {
+                ctx.step("slow", async || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    nap(20_000).await;
+                    Ok(1u64)
+                })
+                .await?;
+                Ok("done".to_string())
+            }
+        };
+        let short = Settings { lease: seconds(2), grace: seconds(60), ..common::settings() };
+        let first = common::engine_with(&memory, &world, short.clone(), workflow.clone()).await;
+        let run = Client::simulated(memory.clone(), &world).start(W, "r", 7).await.expect("it starts");
+        nap(100).await;
+        let second = common::engine_with(&memory, &world, short, workflow).await;
+        first.shutdown().await.expect("it leaves");
+        assert_eq!(run.result().await.expect("done"), "done");
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "one body");
+        drop(second);
+    });
+}
+
+/// A shutdown that is given up is a drop: bodies stop, and the runs are given back.
+#[test]
+fn a_shutdown_dropped_in_the_middle_stops_at_once() {
+    virtual_time(async {
+        let (memory, world, calls) = (Memory::default(), Simulation::new(1), Counter::default());
+        let counted = calls.clone();
+        let first = engine(&memory, &world, move |ctx: Ctx, _| {
+            let counted = counted.clone();
+            async move {
+                ctx.step("slow", async || {
+                    nap(5000).await;
+                    Ok(counted.fetch_add(1, Ordering::SeqCst))
+                })
+                .await?;
+                Ok("done".to_string())
+            }
+        })
+        .await;
+        first.start(W, "r", 7).await.expect("it starts");
+        nap(100).await;
+        assert!(tokio::time::timeout(seconds(1), first.shutdown()).await.is_err(), "the body takes longer");
+        nap(1).await;
+        let row = memory.run("r".into()).await.expect("reads").expect("there");
+        assert_eq!((row.status, row.owner), (Status::Pending, None), "given back at once");
+        nap(20_000).await;
+        assert_eq!(calls.load(Ordering::SeqCst), 0, "the body was dropped");
+    });
+}
+
 /// Guarantee 4: nothing outside sees a consequence of an entry that is not durable. Outside are bodies, callers and
 /// events; timers in sequence wait for no disk.
 #[test]

@@ -71,6 +71,10 @@ pub(crate) struct Drive {
     pub(super) suspect: bool,
     /// Rounds since something was recorded, while the engine waits for nothing any more.
     pub(super) leaving: usize,
+    /// This worker was not sure of its lease when it last wanted to start a body.
+    pub(super) held_back: bool,
+    /// The last read of the inbox failed.
+    pub(super) unread: bool,
     waker: Waker,
     must_poll: bool,
 }
@@ -112,6 +116,8 @@ impl Drive {
             slow_check: Timestamp::NEVER,
             room: Room::default(),
             leaving: 0,
+            held_back: false,
+            unread: false,
             must_poll: true,
         };
         drive.begin();
@@ -284,6 +290,7 @@ impl Drive {
 
     /// Starts registered work, when every earlier entry is durable, this worker may, and there is room.
     fn start(&mut self) -> bool {
+        self.held_back = false;
         let mut state = self.core.state();
         let marking = state.table.has_aside().is_some_and(|aside| !aside.marking.is_empty());
         let has_work = marking || !state.table.startable.is_empty();
@@ -292,7 +299,8 @@ impl Drive {
             self.room = Room::default();
             return false;
         }
-        if self.core.stopping().is_some() || !self.core.worker.may_start() {
+        self.held_back = !self.core.worker.may_start();
+        if self.held_back || self.core.stopping().is_some() {
             return false;
         }
         self.flush();

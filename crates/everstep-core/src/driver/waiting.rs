@@ -35,13 +35,12 @@ impl Drive {
         let mut state = self.core.state();
         let has_jobs = state.table.has_aside().is_some_and(|aside| !aside.jobs.is_empty());
         let (running, waiting) = (state.table.running, has_jobs || state.table.is_waiting());
-        let held_back = !state.table.startable.is_empty();
         let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
         drop(state);
         if self.core.stopping().is_some() && running == 0 {
             return self.give_back();
         }
-        if !waiting && self.reading.is_none() && self.all_durable() {
+        if !waiting && self.reading.is_none() && !self.unread && self.all_durable() {
             return self.end_waits_for_nothing();
         }
         if running > 0 && self.look_for_slow() {
@@ -49,8 +48,7 @@ impl Drive {
         }
         let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
         let slow = if running > 0 { self.slow_check } else { Timestamp::NEVER };
-        let look_again = if held_back { self.held_back() } else { Timestamp::NEVER };
-        self.set_timer(due.min(slow).min(look_again), cx)
+        self.set_timer(due.min(slow).min(self.look_again()), cx)
     }
 
     /// Whether so much is on its way that timers wait; the next receipt wakes the run.
@@ -58,24 +56,30 @@ impl Drive {
         self.unsettled() > TURNS_UNSETTLED_MAX
     }
 
-    /// When to look again whether this worker may start bodies.
-    fn held_back(&self) -> Timestamp {
-        match self.core.worker.may_start() {
-            true => Timestamp::NEVER,
-            false => self.core.worker.clock.now().after(SLOW),
+    /// When to try again what cannot be done at the moment, though nothing tells when it can.
+    fn look_again(&self) -> Timestamp {
+        match self.held_back || self.unread {
+            true => self.core.worker.clock.now().after(SLOW),
+            false => Timestamp::NEVER,
         }
     }
 
     fn read_inbox(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.core.take_nudge() {
+        if self.core.take_nudge() | std::mem::take(&mut self.unread) {
             self.inbox.read_begins(self.core.settled_turns());
             self.reading = Some(self.core.worker.store.inbox(self.core.claimed.row.run));
         }
         let Some(reading) = &mut self.reading else { return false };
         let Poll::Ready(read) = reading.as_mut().poll(cx) else { return false };
         self.reading = None;
-        let heard = read.map(|letters| self.inbox.hear(letters));
-        heard.is_ok()
+        match read {
+            Ok(letters) => self.inbox.hear(letters),
+            Err(error) => {
+                tracing::warn!(run = %self.core.id(), %error, "the inbox cannot be read; trying again");
+                self.unread = true;
+            }
+        }
+        !self.unread
     }
 
     /// What became of the jobs of transactional steps that were dropped: what was committed is recorded.

@@ -45,15 +45,14 @@ enum Duty {
     TakeOver,
 }
 
-/// Renews the lease until the store says that it is lost or the worker stops.
+/// Renews the lease until the store says that it is lost or nothing of the worker runs any more.
 pub(super) async fn beat(worker: Arc<Worker>) {
     let pause = worker.settings.lease / 4;
     loop {
         let began = worker.clock.instant();
         let renewed = worker.store.beat(worker.fence);
         // Whoever leaves does not wait for a store that cannot write.
-        let renewed =
-            tokio::select! { biased; () = worker.stopped.cancelled() => return, it = renewed => it };
+        let renewed = tokio::select! { biased; () = worker.silent.cancelled() => return, it = renewed => it };
         match renewed {
             Ok(()) => worker.renewed_at(began),
             Err(StoreError::Fenced(_)) => return worker.lost(),
@@ -61,7 +60,7 @@ pub(super) async fn beat(worker: Arc<Worker>) {
             Err(StoreError::Closed(_)) => return worker.stop_all(true),
             Err(error) => tracing::warn!(%error, "the lease was not renewed"),
         }
-        tokio::select! { biased; () = worker.stopped.cancelled() => return, () = worker.clock.sleep(pause) => {} }
+        tokio::select! { biased; () = worker.silent.cancelled() => return, () = worker.clock.sleep(pause) => {} }
     }
 }
 

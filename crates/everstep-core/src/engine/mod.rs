@@ -86,6 +86,8 @@ pub struct Engine {
     client: Client,
     worker: Arc<Worker>,
     beat: Option<std::thread::JoinHandle<()>>,
+    /// The worker has signed off: nothing is left to do.
+    left: bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -197,8 +199,12 @@ impl Engine {
                 return Err(cannot_leave());
             }
         }
+        // Not earlier: what still runs is ours only as long as the lease is renewed.
+        worker.silent.cancel();
         self.join_beat();
-        match worker.clock.limit(LEAVE_WAIT, worker.store.leave(worker.fence)).await {
+        let left = worker.clock.limit(LEAVE_WAIT, worker.store.leave(worker.fence)).await;
+        self.left = left.is_some();
+        match left {
             None => Err(cannot_leave()),
             // Another worker has its runs already.
             Some(Err(StoreError::Fenced(_))) => Ok(()),
@@ -216,8 +222,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if !self.worker.stopped.is_cancelled() {
+        if !self.left {
             self.worker.stopped.cancel();
+            self.worker.silent.cancel();
             self.worker.stop_all(true);
             self.worker.tasks.close();
             // Takes its place in the queue now; nobody waits for it.
@@ -336,12 +343,12 @@ impl<S> Builder<S> {
         let beat = match self.simulated {
             false => Some(beat_thread(worker.clone())?),
             true => {
-                worker.tasks.spawn(loops::beat(worker.clone()));
+                tokio::spawn(loops::beat(worker.clone()));
                 None
             }
         };
         let client = Client::of(self.store, clock, entropy, Some(worker.clone()));
-        Ok(Engine { client, worker, beat })
+        Ok(Engine { client, worker, beat, left: false })
     }
 }
 

@@ -136,6 +136,7 @@ impl Receipt for SettleReceipt {
     fn settled(&self, settled: Settled) {
         match settled {
             Settled::Durable { .. } => {
+                self.worker.residents.accepted(self.claimed.row.run);
                 if let Some(event) = &self.event {
                     self.worker.tell(|| event.clone());
                 }

@@ -22,7 +22,7 @@ use crate::{
     journal::{Payload, Start, decode},
     settings::Settings,
     status::Status,
-    store::{Claimed, Fence, Loaded, Store, StoreError},
+    store::{Claimed, Fence, Loaded, RunId, Store, StoreError},
     stuck::{Stuck, StuckReason},
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) room: Notify,
     /// The engine's loops end.
     pub(crate) stopped: tokio_util::sync::CancellationToken,
+    /// The lease is not renewed any more: nothing runs.
+    pub(crate) silent: tokio_util::sync::CancellationToken,
     /// The last renewal, in milliseconds of the monotonic clock since `origin`.
     renewed: AtomicU64,
     origin: tokio::time::Instant,
@@ -90,6 +92,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             room: Notify::new(),
             stopped: tokio_util::sync::CancellationToken::new(),
+            silent: tokio_util::sync::CancellationToken::new(),
             renewed: AtomicU64::new(0),
             origin: clock.instant(),
             fenced: AtomicBool::new(false),
@@ -157,9 +160,9 @@ impl Worker {
             self.residents.unreserve(1);
             return;
         };
+        let stay = Stay { worker: &self, core: &core };
         let exit = std::panic::AssertUnwindSafe(drive).catch_unwind().await;
-        self.residents.leave(&core);
-        self.room.notify_waiters();
+        drop(stay);
         match exit {
             Ok(Exit::Over) => self.residents.accepted(core.claimed.row.run),
             Ok(Exit::Dropped(error)) => self.take_again(&core.claimed, error),
@@ -250,13 +253,7 @@ impl Worker {
         }
         let worker = self.clone();
         self.spawn(async move {
-            let pause = worker.clock.sleep(REFUSED_PAUSE * refusals);
-            tokio::select! { biased; () = worker.stopped.cancelled() => return, () = pause => {} }
-            let again = match worker.store.reload(worker.fence, run).await {
-                Ok(Some(again)) => again,
-                Ok(None) => return,
-                Err(error) => return tracing::error!(run = run.0, %error, "a run could not be taken again"),
-            };
+            let Some(again) = worker.reload(run, REFUSED_PAUSE * refusals).await else { return };
             if refusals == REFUSALS_MAX {
                 let detail = format!("its turns are refused, {refusals} times in a row: {error}");
                 let stuck = Stuck { reason: StuckReason::JournalDamaged, key: None, detail };
@@ -265,6 +262,20 @@ impl Worker {
             worker.residents.reserve_one();
             worker.load(again);
         });
+    }
+
+    /// Takes a run again that is this worker's, after a pause; `None` if it is not, or the worker leaves. A store that
+    /// can do nothing at the moment (a full disk) is asked until it can.
+    async fn reload(&self, run: RunId, pause: Duration) -> Option<Claimed> {
+        loop {
+            let pause = self.clock.sleep(pause);
+            tokio::select! { biased; () = self.stopped.cancelled() => return None, () = pause => {} }
+            match self.store.reload(self.fence, run).await {
+                Ok(again) => return again,
+                Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return None,
+                Err(error) => tracing::warn!(run = run.0, %error, "a run cannot be taken again yet"),
+            }
+        }
     }
 
     /// For a run that is not in memory any more: a cancel may wait in its inbox.
@@ -281,6 +292,19 @@ impl Worker {
     /// Spawns onto this worker's runtime, from any thread. Whoever leaves waits for it.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(work, &self.runtime);
+    }
+}
+
+/// A run's stay in memory. It ends with its task, also when a runtime drops that in the middle.
+struct Stay<'w> {
+    worker: &'w Worker,
+    core: &'w Arc<RunCore>,
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        self.worker.residents.leave(self.core);
+        self.worker.room.notify_waiters();
     }
 }
 
