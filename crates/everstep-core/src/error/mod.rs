@@ -6,7 +6,6 @@ mod outside;
 mod record;
 
 use std::{
-    any::Any,
     error::Error as StdError,
     fmt,
     panic::{AssertUnwindSafe, Location, catch_unwind},
@@ -287,7 +286,8 @@ impl<E: Into<BoxError> + 'static> From<E> for Error {
 #[cfg(feature = "anyhow")]
 fn boxed<E: Into<BoxError> + 'static>(error: E) -> BoxError {
     let mut error = Some(error);
-    let inner = (&mut error as &mut dyn Any).downcast_mut::<Option<anyhow::Error>>().and_then(Option::take);
+    let inner =
+        (&mut error as &mut dyn std::any::Any).downcast_mut::<Option<anyhow::Error>>().and_then(Option::take);
     match inner {
         Some(inner) => inner.reallocate_into_boxed_dyn_error_without_backtrace(),
         None => error.expect("only an anyhow error was taken out").into(),

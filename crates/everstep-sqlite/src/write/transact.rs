@@ -1,5 +1,7 @@
 //! Transactional steps: the user's rows and the record of the step in one commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use everstep_core::{
     Error,
     journal::Payload,
@@ -80,8 +82,16 @@ impl Job {
         Ok(n)
     }
 
+    /// What the user's code holds is dropped here, and may do what it likes to itself, but not to the writer.
     fn send(self, answer: Result<Transacted, StoreError>) {
-        let _ = self.answer.send(answer);
+        let key = self.step.key.clone();
+        let sent = catch_unwind(AssertUnwindSafe(move || {
+            let _ = self.answer.send(answer);
+            drop(self.step.job);
+        }));
+        if sent.is_err() {
+            tracing::error!(step = %key, "something that a transaction held panicked when it was dropped");
+        }
     }
 }
 

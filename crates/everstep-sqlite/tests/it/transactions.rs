@@ -51,6 +51,28 @@ async fn an_error_and_a_panic_undo_only_their_own() {
     assert_eq!(desk.number("SELECT sum(cents) FROM account"), 13);
 }
 
+/// The writer is everybody's: it outlives what a transaction holds.
+#[tokio::test]
+async fn a_value_that_panics_when_it_is_dropped_stops_nobody() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("boom");
+        }
+    }
+    let (_desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let bomb = Bomb;
+    let bad = run.transact("bad", move |tx| {
+        let _held = &bomb;
+        tx.execute_batch("INSERT INTO account VALUES (2, 3)")?;
+        Ok(Payload::default())
+    });
+    assert!(told(bad.await).starts_with("committed"));
+    let good = run.transact("good", sql("INSERT INTO account VALUES (3, 3)"));
+    assert!(told(good.await).starts_with("committed"));
+}
+
 /// Its step ran out of time while it waited for the writer: it is left alone.
 #[tokio::test]
 async fn a_job_that_was_withdrawn_in_the_queue_does_not_run() {
