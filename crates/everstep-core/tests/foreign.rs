@@ -4,12 +4,9 @@
 
 mod common;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
-use common::{W, engine, engine_with, plain, run_once, run_once_with, settings, settle, virtual_time};
+use common::{W, engine, engine_with, nap, plain, run_once, run_once_with, settings, settle, virtual_time};
 use everstep_core::{
     BoxFuture, Ctx, ErrorKind, Event, NotDurable, Result, Settings, Simulation, StuckReason, join, seconds,
     store::Memory,
@@ -38,10 +35,6 @@ fn here(mark: &str) -> String {
     let at =
         include_str!("foreign.rs").lines().position(|line| line.ends_with(&mark)).expect("a marked line");
     format!("{}:{}", file!(), at + 1)
-}
-
-async fn nap(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 /// A body that takes `ms` of virtual time.

@@ -9,7 +9,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use common::{W, engine, finish, journal, plain, told, virtual_time};
+use common::{W, engine, finish, journal, nap, plain, told, virtual_time};
 use everstep_core::{
     Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Retry, Settings, Simulation, Status, StepCtx,
     StuckReason, Verdict, Workflow, days,
@@ -19,10 +19,6 @@ use everstep_core::{
 };
 
 type Counter = Arc<AtomicU64>;
-
-async fn nap(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-}
 
 /// Runs until the body of a step with this policy is inside its first attempt, then kills the worker (drops it and
 /// marks its process as gone), and lets `again` finish the run.
