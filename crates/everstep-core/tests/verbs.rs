@@ -7,7 +7,6 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use std::time::Duration;
 
 use common::{W, engine, finish, journal, nap, plain, told, virtual_time};
 use everstep_core::{
