@@ -1,7 +1,5 @@
 //! Attempts that were started and did not return: when they are in doubt, who decides, what started rows tell.
 
-mod common;
-
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -12,7 +10,7 @@ use std::{
     task::Poll,
 };
 
-use common::{W, engine, finish, journal, nap, plain, settings, soon, started, told, virtual_time};
+use crate::common::{W, engine, finish, journal, nap, plain, settings, soon, started, told, virtual_time};
 use everstep_core::{
     Ctx, Doubt, Engine, Event, Result, Retry, Settings, Simulation, Step, StuckReason, Verdict, hours,
     journal::{Answer, Kind},
@@ -129,7 +127,7 @@ fn another_build_may_give_another_input() {
         finish(&memory, &world, with(1)).await.0.expect("it runs");
         memory.truncate("r", 2);
         let newer = Settings { build: Some("newer".into()), ..settings() };
-        let engine = common::engine_with(&memory, &world, newer, with(2)).await;
+        let engine = crate::common::engine_with(&memory, &world, newer, with(2)).await;
         let run = engine.get(W, "r").await.expect("found");
         assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("ok"));
     });

@@ -1,14 +1,14 @@
 //! Free values: `now`, `random`, `uuid` are the same on every replay, each scope has its own, and time never runs
 //! backwards.
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     time::{Duration, SystemTime},
 };
 
-use common::{W, check_cuts, check_replays, engine, finish, journal, plain, run_once, settle, virtual_time};
+use crate::common::{
+    W, check_cuts, check_replays, engine, finish, journal, plain, run_once, settle, virtual_time,
+};
 use everstep_core::{
     Client, Ctx, Result, Retry, Simulation, StepCtx, Timestamp, hours, join, journal::Kind, seconds,
     store::Memory,

@@ -1,14 +1,12 @@
 //! What people and other workers do to runs: doubt and answers, retry, cancel, stuck runs, takeover, shutdown.
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
-mod common;
-
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use common::{W, engine, finish, journal, nap, plain, told, virtual_time};
+use crate::common::{W, engine, finish, journal, nap, plain, told, virtual_time};
 use everstep_core::{
     Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Retry, Settings, Simulation, Status, StepCtx,
     StuckReason, Verdict, Workflow, days,
@@ -277,7 +275,7 @@ fn unchanged_code_replays_and_changed_code_is_reported() {
         }
         drop(engine);
         // Under the code that wrote it the run goes on.
-        let engine = common::engine(&memory, &world, old).await;
+        let engine = crate::common::engine(&memory, &world, old).await;
         engine.retry("r").await.expect("stuck runs may be retried");
         assert_eq!(run.result().await.expect("replays"), "old");
     });
@@ -512,11 +510,11 @@ fn the_lease_is_renewed_while_shutdown_waits() {
                 Ok("done".to_string())
             }
         };
-        let short = Settings { lease: seconds(2), grace: seconds(60), ..common::settings() };
-        let first = common::engine_with(&memory, &world, short.clone(), workflow.clone()).await;
+        let short = Settings { lease: seconds(2), grace: seconds(60), ..crate::common::settings() };
+        let first = crate::common::engine_with(&memory, &world, short.clone(), workflow.clone()).await;
         let run = Client::simulated(memory.clone(), &world).start(W, "r", 7).await.expect("it starts");
         nap(100).await;
-        let second = common::engine_with(&memory, &world, short, workflow).await;
+        let second = crate::common::engine_with(&memory, &world, short, workflow).await;
         first.shutdown().await.expect("it leaves");
         assert_eq!(run.result().await.expect("done"), "done");
         assert_eq!(calls.load(Ordering::SeqCst), 1, "one body");

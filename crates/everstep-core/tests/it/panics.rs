@@ -1,8 +1,6 @@
 //! Panics of user code, wherever they come from: the run ends in a state that the documentation names, nothing else is
 //! harmed, and mended code goes on.
 
-mod common;
-
 use std::{
     fmt,
     sync::{
@@ -12,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{W, engine, plain, virtual_time};
+use crate::common::{W, engine, plain, virtual_time};
 use everstep_core::{
     BoxFuture, Ctx, Error, ErrorKind, Result, Retry, Run, Simulation, Status, StuckReason, Verdict, seconds,
     store::{Inspect, Memory},
@@ -276,7 +274,7 @@ fn a_panic_in_a_guard_does_not_hinder_cancel_or_shutdown() {
         let first = engine(&memory, &world, workflow).await;
         let run = first.start(W, "r", 7).await.expect("it starts");
         first.start(W, "other", 7).await.expect("it starts");
-        common::settle().await;
+        crate::common::settle().await;
         first.cancel("r", "enough").await.expect("open");
         assert_eq!(run.result().await.expect_err("cancelled").kind(), ErrorKind::Cancelled);
         first.shutdown().await.expect("it leaves");

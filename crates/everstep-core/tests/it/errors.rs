@@ -1,7 +1,5 @@
 //! Errors: every way in, and the same error out, live, on every replay and outside.
 
-mod common;
-
 use std::{
     error::Error as StdError,
     fmt,
@@ -9,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{check_replays, engine, finish, plain, run_once, told, virtual_time};
+use crate::common::{check_replays, engine, finish, plain, run_once, told, virtual_time};
 use everstep_core::{
     BoxFuture, Ctx, EngineError, Error, ErrorKind, Result, Retry, Simulation, Step, journal::Kind, seconds,
     store::Memory,
@@ -143,7 +141,7 @@ fn fail(way: u8, ask: fn(Step<'_, u64>) -> Step<'_, u64>) -> (Arc<Mutex<Option<E
             }
         })
         .await;
-        engine.run(common::W, "r", 1).await.expect_err("it fails")
+        engine.run(crate::common::W, "r", 1).await.expect_err("it fails")
     });
     (caught, outside)
 }
@@ -223,7 +221,7 @@ fn a_retry_after_is_kept_across_a_crash() {
         tokio::time::advance(Duration::from_secs(10)).await;
         let (again, ..) = finish(&memory, &world, workflow).await;
         assert!(again.expect("it ends").starts_with("busy after "));
-        let resumed = common::journal(&memory).await;
+        let resumed = crate::common::journal(&memory).await;
         assert!(resumed[2].at.since(resumed[1].at) >= seconds(30), "the second attempt waited for it");
     });
 }
@@ -242,7 +240,7 @@ fn errors_of_the_engine_pass_through_a_workflow() {
             }
         })
         .await;
-        let error = engine.run(common::W, "r", 1).await.expect_err("no such run");
+        let error = engine.run(crate::common::W, "r", 1).await.expect_err("no such run");
         assert_eq!((error.kind(), error.code().to_string().as_str()), (ErrorKind::NotFound, "EV0101"));
         assert_eq!(error.to_string(), "there is no run `nobody`");
     });
@@ -281,7 +279,7 @@ fn an_undecodable_result_is_an_error_of_whoever_asks() {
         let error = engine.get(as_number, "r").await.expect("found").result().await.expect_err("no number");
         assert_eq!(error.kind(), ErrorKind::Decode);
         assert_eq!(
-            plain(engine.get(common::W, "r").await.expect("found").result().await).as_deref(),
+            plain(engine.get(crate::common::W, "r").await.expect("found").result().await).as_deref(),
             Ok("value 7")
         );
     });

@@ -1,8 +1,6 @@
 //! The rules of a round, each by the program that it exists for (design.md section 3, model.md).
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
-mod common;
-
 use std::{
     pin::pin,
     sync::{
@@ -12,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{check_cuts, check_replays, run_once, told};
+use crate::common::{check_cuts, check_replays, run_once, told};
 use everstep_core::{Ctx, ErrorKind, Result, Retry, StepCtx, join, seconds, select, try_join};
 
 /// A body that takes `ms` of virtual time.

@@ -1,14 +1,12 @@
 //! Limits and names: one below, at, and one above each; above it there is one clear error with the limit and what was
 //! given, and nothing was written.
 
-mod common;
-
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use common::{W, engine, journal, plain, run_once, told, virtual_time};
+use crate::common::{W, engine, journal, plain, run_once, told, virtual_time};
 use everstep_core::{
     Client, Code, Ctx, ENTRIES_MAX, Engine, EngineError, Error, ErrorKind, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX,
     RUN_ID_BYTES_MAX, Result, Retry, Settings, Simulation, Status, Workflow, join,

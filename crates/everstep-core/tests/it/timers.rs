@@ -1,11 +1,9 @@
 //! Durations from nothing to for ever (faults.md row 27), wherever one can be given; and the walls that timers of
 //! 32 bits have.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     W, check_cuts, check_replays, engine, finish, journal, plain, run_once, settle, told, virtual_time,
 };
 use everstep_core::{

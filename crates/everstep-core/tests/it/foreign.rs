@@ -2,11 +2,11 @@
 //! call, and a run that waits for nothing else becomes stuck.
 #![allow(clippy::disallowed_methods, reason = "that is what these tests are about")]
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 
-use common::{W, engine, engine_with, nap, plain, run_once, run_once_with, settings, settle, virtual_time};
+use crate::common::{
+    W, engine, engine_with, nap, plain, run_once, run_once_with, settings, settle, virtual_time,
+};
 use everstep_core::{
     BoxFuture, Ctx, ErrorKind, Event, NotDurable, Result, Settings, Simulation, StuckReason, join, seconds,
     store::Memory,

@@ -1,14 +1,12 @@
 //! What reaches a run from outside while it runs: each letter is taken once, none is swallowed.
 
-mod common;
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     W, engine, engine_with, finish, journal, nap, plain, settings, soon, told, virtual_time,
     wrapped::{Wrapped, transaction},
 };

@@ -1,6 +1,5 @@
 //! Runs a workflow on virtual time, then cuts its journal after every entry and runs it again: the outcome must be
 //! the same each time.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod wrapped;
 

@@ -2,8 +2,6 @@
 //! entry. What was recorded never changes and is never done again, and a whole journal replays to its own outcome.
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     sync::{
@@ -13,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Outcome, finish, run_once, told, virtual_time};
+use crate::common::{Outcome, finish, run_once, told, virtual_time};
 use everstep_core::{
     BoxFuture, Ctx, Event, Result, Retry, Simulation, Step, StepCtx, join, journal::Kind, seconds, select,
     store::Memory,

@@ -1,7 +1,5 @@
 //! How a load of a run ends: what is recorded before, what is dropped first, what is told.
 
-mod common;
-
 use std::{
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
@@ -14,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use common::{W, engine, engine_with, finish, journal, nap, plain, settings, soon, told, virtual_time};
+use crate::common::{
+    W, engine, engine_with, finish, journal, nap, plain, settings, soon, told, virtual_time,
+};
 use everstep_core::{
     Ctx, Doubt, ErrorKind, Event, NotDurable, Result, Retry, Settings, Simulation, Status, StuckReason, join,
     seconds,

@@ -1,0 +1,16 @@
+//! The engine on the in-memory store: its rules by the programs they exist for, mostly on virtual time.
+
+mod common;
+mod conformance;
+mod doubt;
+mod endings;
+mod errors;
+mod foreign;
+mod letters;
+mod limits;
+mod orders;
+mod panics;
+mod replay;
+mod timers;
+mod values;
+mod verbs;
