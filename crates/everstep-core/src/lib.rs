@@ -19,6 +19,7 @@ mod engine;
 mod run;
 mod settings;
 
+pub mod failpoint;
 pub mod journal;
 pub mod store;
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use everstep_core::failpoint::{Failpoint, pass};
 use rusqlite::Connection;
 
 use crate::row::unsigned;
@@ -82,8 +83,17 @@ pub(crate) fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<()> {
 }
 
 fn run(conn: &Connection, how: &str) -> rusqlite::Result<Wal> {
-    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({how})"))?
-        .query_row([], |row| Ok(Wal { pages: unsigned(row.get(1)?), done: unsigned(row.get(2)?) }))
+    let looks_only = how == "NOOP";
+    if !looks_only {
+        pass(Failpoint::CheckpointBegins);
+    }
+    let wal = conn
+        .prepare_cached(&format!("PRAGMA wal_checkpoint({how})"))?
+        .query_row([], |row| Ok(Wal { pages: unsigned(row.get(1)?), done: unsigned(row.get(2)?) }))?;
+    if !looks_only {
+        pass(Failpoint::CheckpointDone);
+    }
+    Ok(wal)
 }
 
 #[cfg(test)]

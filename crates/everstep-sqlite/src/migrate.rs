@@ -1,7 +1,10 @@
 //! The schema's versions. A version is a file in `schema/` and never changes once it is published; processes that
 //! open a file at the same time take turns, and the later one finds the work done.
 
-use everstep_core::store::StoreError;
+use everstep_core::{
+    failpoint::{Failpoint, fails, pass},
+    store::StoreError,
+};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::fault::store_error;
@@ -40,6 +43,7 @@ pub(crate) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
         return check_tables(conn);
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
+    pass(Failpoint::MigrationBegins);
     // Looked at again under the lock: another process may have been faster.
     let from = version(&tx)?;
     check_tables(&tx)?;
@@ -51,7 +55,12 @@ pub(crate) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
         tx.execute_batch(step).map_err(store_error)?;
     }
     tx.execute("UPDATE everstep_meta SET value = ?1 WHERE key = 'schema'", [VERSION]).map_err(store_error)?;
-    tx.commit().map_err(store_error)
+    if fails(Failpoint::MigrationDone) {
+        return Err(StoreError::Full("a failpoint failed".into()));
+    }
+    tx.commit().map_err(store_error)?;
+    pass(Failpoint::MigrationCommitted);
+    Ok(())
 }
 
 /// Whether a connection sees the schema that this version writes to.

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use everstep_core::store::{Bell, Durability, StoreError};
+use everstep_core::{
+    failpoint::{Failpoint, Guard, broken, pass},
+    store::{Bell, Durability, StoreError},
+};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
@@ -153,6 +156,7 @@ impl Options {
         let path = resolve(path.as_ref())?;
         let opening = OpenLock::take(&path, OPEN_WAIT).map_err(|_| still_held(&path))?;
         create(&path)?;
+        pass(Failpoint::FileMade);
         // Looked at before SQLite makes a new one.
         let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
         let mut conn = connect(&path, self.durability)?;
@@ -165,6 +169,7 @@ impl Options {
         }
         prepare_file(&conn, self.durability, opening.alone)?;
         wal::keep(&path);
+        pass(Failpoint::StoreOpened);
         let lock = opening.share();
         // From here on the writer waits by itself, and can be stopped while it does.
         conn.busy_timeout(Duration::ZERO).map_err(store_error)?;
@@ -314,6 +319,7 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError
 
 fn level(durability: Durability) -> &'static str {
     match durability {
+        _ if broken(Guard::Sync) => "OFF",
         Durability::Process => "NORMAL",
         _ => "FULL",
     }
@@ -326,6 +332,7 @@ fn prepare_file(conn: &Connection, durability: Durability, alone: bool) -> Resul
     }
     if meta(conn, "open")? == 0 {
         set_meta(conn, "open", 1).map_err(store_error)?;
+        pass(Failpoint::FileMarked);
         // Not TRUNCATE: an empty WAL beside the mark would look like a lost one.
         checkpoint(conn, "FULL").map_err(store_error)?;
     }
@@ -338,6 +345,7 @@ fn warm(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
         set_meta(conn, "warm", n as i64)?;
     }
     conn.execute_batch(&format!("PRAGMA synchronous = {}", level(durability)))?;
+    pass(Failpoint::LogWarmed);
     checkpoint(conn, "RESTART")
 }
 
@@ -357,6 +365,7 @@ fn close(conn: Connection, path: &Path, lock: &OpenLock, clean: bool) {
     if clean && lock.is_last() {
         let _ = conn.busy_timeout(Duration::from_secs(1));
         let closed = set_meta(&conn, "open", 0)
+            .inspect(|()| pass(Failpoint::FileUnmarked))
             .and_then(|()| checkpoint(&conn, "TRUNCATE"))
             .and_then(|()| conn.set_db_config(NO_CHECKPOINT, false));
         match closed {
@@ -368,6 +377,7 @@ fn close(conn: Connection, path: &Path, lock: &OpenLock, clean: bool) {
     if let Err((_, error)) = conn.close() {
         tracing::warn!(%error, "the database could not be closed cleanly; nothing is lost");
     }
+    pass(Failpoint::StoreClosed);
 }
 
 fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {

@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
-use everstep_core::store::{Bell, Loads, StoreError};
-use rusqlite::Connection;
+use everstep_core::{
+    failpoint::{Failpoint, fails, pass},
+    store::{Bell, Loads, StoreError},
+};
+use rusqlite::{Connection, ffi};
 
 use crate::{
     batch::{Batch, Held},
@@ -183,7 +186,7 @@ impl Writer<'_> {
             }
         }
         let watch = Stopwatch::start();
-        let committed = batch.flush().and_then(|()| batch.hot.execute(Hot::Commit, &[]));
+        let committed = batch.flush().and_then(|()| commit(batch.hot));
         if let Err(error) = committed {
             batch.rolled_back();
             self.rollback();
@@ -204,6 +207,7 @@ impl Writer<'_> {
             self.bell.ring_inbox();
         }
         self.answer(std::mem::take(ops), refused);
+        pass(Failpoint::TransactionAnswered);
         match self.state.checkpoints.after_commit(self.conn, changes) {
             Err(error) if class(&error) == Class::Fatal => return fatal_or_later(&error),
             // The WAL has it all; it only grows.
@@ -279,7 +283,7 @@ impl Writer<'_> {
     fn begin(&mut self) -> rusqlite::Result<()> {
         let mut wait = Duration::from_micros(100);
         loop {
-            match self.hot.execute(Hot::Begin, &[]) {
+            match begin(&mut self.hot) {
                 Err(error) if is_busy(&error) => {
                     if self.queue.is_stopping()
                         && self.state.stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
@@ -320,6 +324,29 @@ impl Writer<'_> {
             self.bell.ring_foreign();
         }
     }
+}
+
+fn begin(hot: &mut dyn Execute) -> rusqlite::Result<usize> {
+    if fails(Failpoint::TransactionBegins) {
+        return failed(ffi::SQLITE_BUSY);
+    }
+    hot.execute(Hot::Begin, &[])
+}
+
+fn commit(hot: &mut dyn Execute) -> rusqlite::Result<usize> {
+    if fails(Failpoint::TransactionWritten) {
+        return failed(ffi::SQLITE_FULL);
+    }
+    let committed = hot.execute(Hot::Commit, &[])?;
+    if fails(Failpoint::TransactionCommitted) {
+        return failed(ffi::SQLITE_IOERR_FSYNC);
+    }
+    Ok(committed)
+}
+
+/// What a failpoint fails with.
+fn failed(code: i32) -> rusqlite::Result<usize> {
+    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("a failpoint failed".to_string())))
 }
 
 /// Changes with commits of others, and only with those, as long as it is read on the one writing connection.

@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 use super::{Client, not_found};
 use crate::{
     error::{Code, EngineError, ErrorKind},
+    failpoint::{Failpoint, fails, pass},
     journal::{Answer, Failure, Kind, Payload, decode, encode},
     name::check_run_id,
     status::{Status, StatusSet},
-    store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow},
+    store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow, StoreError},
     stuck::StuckReason,
 };
 
@@ -238,7 +239,12 @@ impl Client {
         revive: bool,
     ) -> Result<Posted, EngineError> {
         check_run_id(id)?;
-        Ok(self.store.post(Post { to: id.into(), letter, only, revive }).await?)
+        if fails(Failpoint::LetterSent) {
+            return Err(StoreError::Full("a failpoint failed".into()).into());
+        }
+        let posted = self.store.post(Post { to: id.into(), letter, only, revive }).await?;
+        pass(Failpoint::LetterDurable);
+        Ok(posted)
     }
 
     fn letter(&self, kind: LetterKind, name: &str, body: Payload) -> Letter {

@@ -15,6 +15,7 @@ use crate::{
     digest::{Digest, Incarnation},
     engine::Adoption,
     error::{Code, EngineError, Error, ErrorKind},
+    failpoint::{Failpoint, fails, pass},
     journal::{Entry, Kind, Site, Start as First, decode, encode},
     name::{check_name, check_run_id, limit_error},
     run::Run,
@@ -229,6 +230,9 @@ impl Client {
         &self,
         mut runs: Vec<NewRun>,
     ) -> Result<(Vec<Started>, Option<Arc<Adoption>>), EngineError> {
+        if fails(Failpoint::StartSent) {
+            return Err(StoreError::Full("a failpoint failed".into()).into());
+        }
         let Some(worker) = &self.worker else { return Ok((self.store.start(runs, None).await?, None)) };
         // Takes places in memory for as many as there is room; the rest is claimed when there is.
         let known = runs.iter().filter(|run| worker.knows(&run.workflow)).count();
@@ -258,6 +262,7 @@ impl Client {
         started: Started,
         adoption: Option<&Adoption>,
     ) -> Result<Run<O>, EngineError> {
+        pass(Failpoint::StartDurable);
         match started {
             Started::New(number) => {
                 let listener = adoption.and_then(|adoption| adoption.listener(number));

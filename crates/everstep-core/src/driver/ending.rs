@@ -11,6 +11,7 @@ use super::{
 use crate::{
     engine::Event,
     error::Error,
+    failpoint::{Failpoint, pass},
     journal::{Kind, Payload, encode},
     status::Status,
     store::{End, Mark, Turn},
@@ -51,6 +52,7 @@ impl Drive {
         parts.marks.extend(unbegun.map(|(_, slot)| Mark::Cleared(slot.key.clone())));
         drop(state);
         self.drop_function();
+        pass(Failpoint::RunEnds);
         let mut turn = self.turn_of(parts);
         turn.end = Some(end);
         self.phase = Phase::Ending(Box::new(turn.clone()));
@@ -138,6 +140,7 @@ impl Drive {
 
     /// Free for any worker, at once.
     pub(super) fn give_back(&mut self) -> Next {
+        pass(Failpoint::RunGivenBack);
         self.end(End::GivenBack { wake_at: Timestamp(0) })
     }
 

@@ -6,6 +6,7 @@ use std::{collections::VecDeque, panic::Location, sync::Arc};
 use super::drive::Drive;
 use crate::{
     engine::Event,
+    failpoint::{Failpoint, pass},
     journal::{Entry, Kind, Payload, Site},
     store::{Mark, Receipt, Turn},
     time::Timestamp,
@@ -135,6 +136,7 @@ impl Drive {
     }
 
     pub(super) fn send(&mut self, turn: Turn) {
+        pass(Failpoint::TurnSent);
         self.out.sent += 1;
         self.core.worker.store.commit(self.core.worker.fence, turn, &self.out.receipt);
     }

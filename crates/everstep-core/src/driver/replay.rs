@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     engine::Event,
+    failpoint::{Guard, broken},
     journal::{AttemptFailed, Entry, Failure, Kind, Payload, Role, decode},
     stuck::StuckReason,
     time::Timestamp,
@@ -55,6 +56,9 @@ impl Drive {
         let Some(op) = op else { return Next::Again };
         if let Some(detail) = self.other_input(op, &entry) {
             return self.stuck_for(StuckReason::Diverged, Some(key), detail);
+        }
+        if broken(Guard::Replay) && kind == Kind::StepDone {
+            return Next::Again;
         }
         let seq = entry.seq;
         let what = match kind {

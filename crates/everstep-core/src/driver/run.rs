@@ -19,6 +19,7 @@ use crate::{
     digest::{Fingerprint, Incarnation},
     engine::{Event, Worker},
     error::{Code, Error},
+    failpoint::{Failpoint, pass},
     journal::Payload,
     name::limit_error,
     store::{Answer, Claimed, Receipt, Settled, StoreError, Transacted},
@@ -397,6 +398,7 @@ fn after_end(what: &str) -> Error {
 
 impl Receipt for RunCore {
     fn settled(&self, settled: Settled) {
+        pass(Failpoint::TurnDurable);
         let durable = matches!(settled, Settled::Durable { .. });
         match settled {
             Settled::Durable { .. } => {}

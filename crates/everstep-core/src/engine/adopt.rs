@@ -10,6 +10,7 @@ use std::{
 
 use super::worker::Worker;
 use crate::{
+    failpoint::{Failpoint, pass},
     journal::Entry,
     store::{Adopt, Claimed, Listener, Loaded, RunId},
 };
@@ -36,6 +37,7 @@ impl Adoption {
 
 impl Adopt for Adoption {
     fn adopt(&self, run: Claimed, first: Entry) {
+        pass(Failpoint::RunAdopted);
         self.places.fetch_sub(1, Ordering::AcqRel);
         let listener = self.worker.store.bell().listen(run.row.run);
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(run.row.run, listener);

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::worker::Worker;
-use crate::store::{Claim, StoreError, WorkerId};
+use crate::{
+    failpoint::{Failpoint, fails, pass},
+    store::{Claim, StoreError, WorkerId},
+};
 
 /// Runs taken with one claim.
 const CLAIM_BATCH: usize = 1000;
@@ -50,7 +53,7 @@ pub(super) async fn beat(worker: Arc<Worker>) {
     let pause = worker.settings.lease / 4;
     loop {
         let began = worker.clock.instant();
-        let renewed = worker.store.beat(worker.fence);
+        let renewed = renew(&worker);
         // Whoever leaves does not wait for a store that cannot write.
         let renewed = tokio::select! { biased; () = worker.silent.cancelled() => return, it = renewed => it };
         match renewed {
@@ -62,6 +65,15 @@ pub(super) async fn beat(worker: Arc<Worker>) {
         }
         tokio::select! { biased; () = worker.silent.cancelled() => return, () = worker.clock.sleep(pause) => {} }
     }
+}
+
+async fn renew(worker: &Worker) -> Result<(), StoreError> {
+    let failed = || Err(StoreError::Full("a failpoint failed".into()));
+    if fails(Failpoint::BeatSent) {
+        return failed();
+    }
+    worker.store.beat(worker.fence).await?;
+    if fails(Failpoint::BeatDurable) { failed() } else { Ok(()) }
 }
 
 /// Claims due runs when one may have become claimable: listen, look, wait.
@@ -127,7 +139,10 @@ async fn nudge(worker: &Arc<Worker>) {
         inbox.mark_unchanged();
         foreign.mark_unchanged();
         match worker.store.nudged(worker.fence).await {
-            Ok(runs) => worker.residents.nudge(runs),
+            Ok(runs) => {
+                pass(Failpoint::LettersSeen);
+                worker.residents.nudge(runs);
+            }
             Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
             Err(error) => {
                 tracing::warn!(%error, "messages could not be looked for");
@@ -166,11 +181,13 @@ async fn take_over(worker: &Arc<Worker>) {
 }
 
 async fn fence(worker: &Arc<Worker>, other: WorkerId, beat: u64) -> bool {
-    worker.store.fence(worker.fence, other, beat).await.unwrap_or(false)
+    !fails(Failpoint::TakeoverBegins) && worker.store.fence(worker.fence, other, beat).await.unwrap_or(false)
 }
 
 async fn free(worker: &Arc<Worker>, other: WorkerId) {
+    pass(Failpoint::TakeoverFenced);
     while let Ok(freed) = worker.store.free(worker.fence, other, FREE_BATCH).await {
+        pass(Failpoint::TakeoverDone);
         if freed < FREE_BATCH {
             return;
         }

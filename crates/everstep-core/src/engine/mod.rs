@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     entropy::Entropy,
     error::{Code, EngineError, Error, ErrorKind},
+    failpoint::{Failpoint, pass},
     name::check_name,
     settings::{NotDurable, Settings},
     step::record,
@@ -190,6 +191,7 @@ impl Engine {
     /// ```
     pub async fn shutdown(mut self) -> Result<(), EngineError> {
         let worker = self.worker.clone();
+        pass(Failpoint::ShutdownBegins);
         worker.stopped.cancel();
         worker.stop_all(false);
         worker.tasks.close();
@@ -202,7 +204,9 @@ impl Engine {
         // Not earlier: what still runs is ours only as long as the lease is renewed.
         worker.silent.cancel();
         self.join_beat();
+        pass(Failpoint::ShutdownQuiet);
         let left = worker.clock.limit(LEAVE_WAIT, worker.store.leave(worker.fence)).await;
+        pass(Failpoint::ShutdownDone);
         self.left = left.is_some();
         match left {
             None => Err(cannot_leave()),

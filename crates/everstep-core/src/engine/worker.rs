@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     driver::{Drive, Exit, run::RunCore},
     error::Error,
+    failpoint::{Failpoint, fails, pass},
     journal::{Payload, Start, decode},
     settings::Settings,
     status::Status,
@@ -139,7 +140,7 @@ impl Worker {
     pub(crate) fn load(self: &Arc<Self>, claimed: Claimed) {
         let (worker, claimed) = (self.clone(), Box::new(claimed));
         self.spawn(async move {
-            match worker.store.load(claimed.row.run).await {
+            match worker.read(&claimed).await {
                 Ok(loaded) => worker.drive(Box::new((*claimed, loaded))).await,
                 Err(error) => {
                     worker.residents.unreserve(1);
@@ -147,6 +148,13 @@ impl Worker {
                 }
             }
         });
+    }
+
+    async fn read(&self, claimed: &Claimed) -> Result<Loaded, StoreError> {
+        match fails(Failpoint::RunClaimed) {
+            true => Err(StoreError::Failed("a failpoint failed".into())),
+            false => self.store.load(claimed.row.run).await,
+        }
     }
 
     /// Drives a run that was read. A place must have been reserved.
@@ -187,6 +195,7 @@ impl Worker {
 
     /// The driver of a run, or `None` if it was settled without one.
     fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<(Arc<RunCore>, Box<Drive>)> {
+        pass(Failpoint::RunRead);
         if claimed.row.status == Status::Stuck {
             self.wake_stuck(&claimed, &loaded);
             return None;

@@ -25,6 +25,7 @@ use crate::{
         wake::BodyWaker,
     },
     error::{Code, Error, ErrorKind, Result, panic_message},
+    failpoint::{Failpoint, pass},
     journal::Failure,
     retry::Decision,
     scope::Claim,
@@ -129,6 +130,9 @@ impl<T: Data> Open<'_, T> {
 
     /// Makes the body of an attempt, unless there is something to say before it.
     fn begin(&mut self, attempt: u32, doubt: Option<u32>) {
+        if doubt.is_some() {
+            pass(Failpoint::DoubtDecided);
+        }
         match (self.refusal(), doubt) {
             (Some(error), _) => self.failed(attempt, error),
             (None, None) => self.make(attempt),
@@ -181,6 +185,7 @@ impl<T: Data> Open<'_, T> {
         if let Some(withdrawn) = &self.withdrawn {
             withdrawn.store(false, Ordering::Release);
         }
+        pass(Failpoint::BodyBegins);
         let ctx = self.step_ctx(attempt);
         let made = {
             let _body = stack::enter(Frame::Body(self.core.address()));
@@ -249,6 +254,7 @@ impl<T: Data> Open<'_, T> {
     }
 
     fn returned(&mut self, attempt: u32, result: Result<Made<T>>) {
+        pass(Failpoint::BodyReturned);
         match (result, self.too_late.take()) {
             (Ok(Made { value, payload, letter }), _) => {
                 self.value = Some(value);

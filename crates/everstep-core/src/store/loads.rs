@@ -4,6 +4,7 @@
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::{RunId, StoreError};
+use crate::failpoint::{Guard, broken};
 
 /// The number of one load of a run into memory; never given twice by one opening of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +65,7 @@ impl<X> Loads<X> {
         };
         let (before, mut next) = (open.next, open.next);
         for seq in seqs {
-            if seq != next {
+            if seq != next && !broken(Guard::Load) {
                 return Err(refused(format!("run {}: entry {seq} where {next} is next", run.0)));
             }
             next += 1;
@@ -82,6 +83,9 @@ impl<X> Loads<X> {
 
     /// Ends a load: nothing of it passes any more.
     pub fn close(&mut self, load: LoadId) -> Option<X> {
+        if broken(Guard::Load) {
+            return None;
+        }
         self.open.remove(&load).map(|open| open.extra)
     }
 

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use everstep_core::{
     Error,
+    failpoint::{Failpoint, Guard, broken, pass},
     journal::Payload,
     store::{Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
 };
@@ -47,6 +48,7 @@ impl Job {
         };
         // The user's code may start runs, with ids from the database.
         batch.flush()?;
+        pass(Failpoint::JobBegins);
         match tx::run(batch.conn, job, batch.job_limit)? {
             Ran::Gone(error) => {
                 self.outcome = Some(Transacted::RolledBack(error));
@@ -55,7 +57,12 @@ impl Job {
             Ran::RolledBack(error) => Ok(Transacted::RolledBack(error)),
             Ran::Done { body, started } => {
                 batch.rings.claimable |= started;
+                pass(Failpoint::JobDone);
+                if broken(Guard::Once) {
+                    return Ok(Transacted::Committed { n: 0, body });
+                }
                 let n = self.record(batch, &body)?;
+                pass(Failpoint::JobRecorded);
                 Ok(Transacted::Committed { n: unsigned(n), body })
             }
         }

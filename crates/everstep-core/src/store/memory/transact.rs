@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::{Memory, OpeningId, content::Content};
 use crate::{
     error::{Error, Result, panic_message},
+    failpoint::{Guard, broken},
     journal::Payload,
     store::{Answer, Fence, Letter, LetterId, LetterKind, Receipt, StoreError, Transact, Transacted, Turn},
 };
@@ -118,6 +119,9 @@ impl Content {
         };
         self.rows = rows;
         self.rings.changed = true;
+        if broken(Guard::Once) {
+            return Ok(Transacted::Committed { n: 0, body });
+        }
         let kind = LetterKind::Recorded as u16;
         let run = self.run(step.run)?;
         // Nobody sends it a second time: its name is looked for by nobody.
