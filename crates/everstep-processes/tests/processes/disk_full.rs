@@ -6,7 +6,9 @@ use std::{
     process::Command,
 };
 
-use crate::stage::{LEASE_MS, Stage};
+use everstep_processes::stage::{LEASE_MS, Stage};
+
+use crate::ACTOR;
 
 /// A file system of 8 MB of its own, unmounted when dropped.
 struct SmallDisk {
@@ -64,7 +66,7 @@ const STEPS: usize = 100;
 #[test]
 fn a_full_disk_makes_runs_wait_and_runs_no_body_again() {
     let disk = SmallDisk::new();
-    let stage = Stage::with_database(disk.path("app.db"));
+    let stage = Stage::with_database(ACTOR, disk.path("app.db"));
     let mut worker = stage.worker(LEASE_MS);
     worker.asks("start asks stuck 1", "started");
     worker.asks("start gated held 1", "started");

@@ -1,6 +1,8 @@
 //! After a failed fsync nobody knows what is on the disk.
 
-use crate::stage::{LEASE_MS, Stage};
+use everstep_processes::stage::{LEASE_MS, Stage};
+
+use crate::ACTOR;
 
 const STEPS: usize = 5;
 
@@ -26,7 +28,7 @@ fn a_failed_fsync_ends_this_opening_and_a_new_one_goes_on() {
 }
 
 fn fail(nth: usize) -> Fate {
-    let stage = Stage::just_crashed("");
+    let stage = Stage::just_crashed(ACTOR, "");
     let mut worker = stage.tampered_worker("fdatasync,fsync", "error=EIO", nth);
     if worker.hears_or_ends("ready").is_none() {
         let said = worker.hears("no engine");

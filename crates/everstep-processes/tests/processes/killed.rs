@@ -1,11 +1,13 @@
 //! A killed process is known to be dead at once: its lock file is free.
 
-use crate::stage::{DAY_MS, Stage};
+use everstep_processes::stage::{DAY_MS, Stage};
+
+use crate::ACTOR;
 
 /// faults.md row 24: nothing stays with a process that was killed. The lease is a day: only the lock file can tell.
 #[test]
 fn a_killed_process_is_taken_over_at_once() {
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let mut first = stage.worker(DAY_MS);
     first.asks("start gated r 1", "started");
     first.hears("begins r held");
@@ -24,7 +26,7 @@ fn a_killed_process_is_taken_over_at_once() {
 /// The same for one that was there already: it looks for dead neighbours more often than its own lease would need.
 #[test]
 fn a_killed_process_is_taken_over_by_its_neighbour() {
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let mut first = stage.worker(DAY_MS);
     first.asks("start gated r 1", "started");
     first.hears("begins r held");

@@ -1,11 +1,13 @@
 //! Several processes on one file: workers, clients, the user's own program.
 
-use crate::stage::{LEASE_MS, Stage};
+use everstep_processes::stage::{LEASE_MS, Stage};
+
+use crate::ACTOR;
 
 #[test]
 fn two_workers_and_a_client_share_a_file() {
     const RUNS: usize = 40;
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let (mut client, mut one, mut two) = (stage.client(), stage.worker(LEASE_MS), stage.worker(LEASE_MS));
     for n in 0..RUNS {
         client.asks(&format!("start chain {n} 3"), "started");
@@ -29,7 +31,7 @@ fn two_workers_and_a_client_share_a_file() {
 /// The user's program may hold the file for seconds: everybody waits, and nothing fails.
 #[test]
 fn a_program_that_holds_the_file_delays_and_fails_nothing() {
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let (mut worker, mut client) = (stage.worker(LEASE_MS), stage.client());
     worker.asks("start gated g 1", "started");
     worker.hears("begins g held");
@@ -72,7 +74,7 @@ fn a_program_that_holds_the_file_delays_and_fails_nothing() {
 #[test]
 fn eight_processes_hammer_one_file() {
     const RUNS: usize = 15;
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let mut workers: Vec<_> = (0..8).map(|_| stage.worker(LEASE_MS)).collect();
     for (w, worker) in workers.iter_mut().enumerate() {
         for n in 0..RUNS {

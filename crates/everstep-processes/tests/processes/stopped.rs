@@ -4,14 +4,16 @@ use std::fs::{File, TryLockError};
 
 use rustix::process::Signal;
 
-use crate::stage::Stage;
+use everstep_processes::stage::Stage;
+
+use crate::ACTOR;
 
 const LEASE_MS: u64 = 600;
 
 /// faults.md row 10: a worker that was taken over writes nothing any more, tells nothing, and knows why.
 #[test]
 fn a_stopped_worker_that_goes_on_changes_nothing() {
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let mut stale = stage.worker(LEASE_MS);
     stale.asks("start gated r 1", "started");
     stale.hears("begins r held");
@@ -59,7 +61,7 @@ fn a_stopped_worker_that_goes_on_changes_nothing() {
 /// faults.md row 12: time alone proves no death. The body lasts for three leases, and somebody looks on.
 #[test]
 fn a_step_longer_than_the_lease_is_not_stolen_while_its_worker_beats() {
-    let stage = Stage::new();
+    let stage = Stage::new(ACTOR);
     let (mut busy, looks_on) = (stage.worker(LEASE_MS), stage.worker(LEASE_MS));
     busy.asks("start slow r 12", "started");
     busy.hears("begins r last");

@@ -1,6 +1,8 @@
 //! The user's rows and the record of a transactional step are one commit, wherever the process dies.
 
-use crate::stage::{LEASE_MS, Stage};
+use everstep_processes::stage::{LEASE_MS, Stage};
+
+use crate::ACTOR;
 
 const TABLE: &str = "CREATE TABLE counted (run TEXT NOT NULL)";
 /// The step is committed, and its entry is not in the journal yet.
@@ -36,7 +38,7 @@ fn check(calls: &str) {
 
 /// Kills a worker at the `nth` of these calls of its writer, and lets the next finish; `None` if it was not killed.
 fn die(calls: &str, nth: usize) -> Option<Died> {
-    let stage = Stage::just_crashed(TABLE);
+    let stage = Stage::just_crashed(ACTOR, TABLE);
     let mut first = stage.tampered_worker(calls, "signal=KILL", nth);
     first.tell("start counted r 1");
     first.hears_or_ends("start counted r 1: ");

@@ -1,9 +1,8 @@
 //! One process of a test: an engine or a client on a database file, told by lines on its standard input what to do,
 //! telling on its standard output what happened. A test waits for such lines and never for time.
-//!
-//! `actor worker DATABASE LEDGER LEASE_MS`, `actor client DATABASE`, `actor hold DATABASE LEDGER MS`.
 
 mod commands;
+mod mixed;
 mod workflows;
 
 use std::{error::Error, path::Path, time::Duration};
@@ -12,26 +11,28 @@ use everstep::{
     Client, Engine, Event, Settings,
     sqlite::{Sqlite, rusqlite::Connection},
 };
+pub use mixed::STEPS;
 use workflows::World;
 
-type AnyResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
+/// Any error ends an actor.
+pub type AnyResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-#[tokio::main]
-async fn main() -> AnyResult<()> {
+/// The parts an actor can play.
+pub const USAGE: &str = "actor worker DATABASE LEDGER LEASE_MS | client DATABASE | hold DATABASE LEDGER MS";
+
+/// Plays the part that `args` name; `None` if there is no such part.
+pub async fn act(args: &[String]) -> Option<AnyResult<()>> {
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["worker", database, ledger, lease] => Some(worker(database, ledger, lease).await),
+        ["client", database] => Some(client(database).await),
+        ["hold", database, ledger, time] => Some(hold(database, ledger, time)),
+        _ => None,
+    }
+}
+
+fn listen_to_the_log() {
     // The lines of the log and those of the events share one pipe, and so have one order.
     tracing_subscriber::fmt().without_time().with_ansi(false).with_target(false).init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["worker", database, ledger, lease] => worker(database, ledger, ms(lease)?).await,
-        ["client", database] => {
-            let client = Client::new(Sqlite::open(database)?);
-            say(format!("ready {}", std::process::id()));
-            commands::obey(&client, &World::default()).await;
-            Ok(())
-        }
-        ["hold", database, ledger, time] => hold(database, ledger, ms(time)?),
-        _ => Err("actor worker DATABASE LEDGER LEASE_MS | client DATABASE | hold DATABASE LEDGER MS".into()),
-    }
 }
 
 /// One line, whole: other threads say something too.
@@ -43,9 +44,18 @@ fn ms(text: &str) -> AnyResult<Duration> {
     Ok(Duration::from_millis(text.parse()?))
 }
 
-async fn worker(database: &str, ledger: &str, lease: Duration) -> AnyResult<()> {
+async fn client(database: &str) -> AnyResult<()> {
+    listen_to_the_log();
+    let client = Client::new(Sqlite::open(database)?);
+    say(format!("ready {}", std::process::id()));
+    commands::obey(&client, &World::default()).await;
+    Ok(())
+}
+
+async fn worker(database: &str, ledger: &str, lease: &str) -> AnyResult<()> {
+    listen_to_the_log();
     let world = World::new(database, ledger);
-    let settings = Settings { lease, build: Some("actor".to_string()), ..Settings::default() };
+    let settings = Settings { lease: ms(lease)?, build: Some("actor".to_string()), ..Settings::default() };
     let builder = Engine::builder(Sqlite::open(database)?).settings(settings).state(world.clone());
     let engine = match workflows::register(builder).start().await {
         Ok(engine) => engine,
@@ -98,11 +108,11 @@ fn tell(event: &Event) {
 
 /// The user's own program, which keeps a transaction open: here time passes.
 #[allow(clippy::disallowed_methods, reason = "holding the file for a while is what this program is for")]
-fn hold(database: &str, ledger: &str, time: Duration) -> AnyResult<()> {
+fn hold(database: &str, ledger: &str, time: &str) -> AnyResult<()> {
     let connection = Connection::open(database)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     say("holds");
-    std::thread::sleep(time);
+    std::thread::sleep(ms(time)?);
     // Before the commit: whatever another process can do only after it comes later in the ledger.
     workflows::append(Path::new(ledger), "released")?;
     connection.execute_batch("COMMIT")?;

@@ -2,7 +2,7 @@
 
 use everstep::{Client, EngineError, Run, Workflow, journal::Answer};
 
-use crate::{
+use super::{
     say,
     workflows::{self, World},
 };

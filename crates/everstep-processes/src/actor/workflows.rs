@@ -18,6 +18,8 @@ use everstep::{
 };
 use tokio::sync::watch;
 
+use super::mixed;
+
 /// `n` small steps in a row.
 const CHAIN: Workflow<u64, u64> = Workflow::new("chain");
 /// `n` steps of 4 kB each.
@@ -30,8 +32,12 @@ const COUNTED: Workflow<u64, u64> = Workflow::new("counted");
 const SLOW: Workflow<u64, u64> = Workflow::new("slow");
 /// A step that always asks a person.
 const ASKS: Workflow<u64, u64> = Workflow::new("asks");
+/// Of everything a little, with pauses of `n` ms.
+const MIXED: Workflow<u64, u64> = Workflow::new("mixed");
+/// Sleeps for `n` s, beside a step that waits for the gate with its run's name.
+const NAPS: Workflow<u64, u64> = Workflow::new("naps");
 /// All of them.
-pub(crate) const ALL: [Workflow<u64, u64>; 6] = [CHAIN, BULK, GATED, COUNTED, SLOW, ASKS];
+pub(crate) const ALL: [Workflow<u64, u64>; 8] = [CHAIN, BULK, GATED, COUNTED, SLOW, ASKS, MIXED, NAPS];
 
 pub(crate) fn register(builder: Builder<With<World>>) -> Builder<With<World>> {
     builder
@@ -41,6 +47,8 @@ pub(crate) fn register(builder: Builder<With<World>>) -> Builder<With<World>> {
         .register(COUNTED, counted)
         .register(SLOW, slow)
         .register(ASKS, asks)
+        .register(MIXED, mixed::mixed)
+        .register(NAPS, naps)
 }
 
 /// The world outside the workflows.
@@ -68,15 +76,28 @@ impl World {
         Ok(append(&self.0.ledger, &format!("{run} {}", s.key()))?)
     }
 
-    /// Lets the run with this name pass, now or later.
-    pub(crate) fn open(&self, run: &str) {
+    /// A body was here, and under which worker: of a stopped one and of its heir it is not the same.
+    pub(crate) fn note_who(&self, run: &str, s: &StepCtx) -> Result<()> {
+        let (key, attempt, fence) = (s.key(), s.attempt(), s.fence_number());
+        Ok(append(&self.0.ledger, &format!("{run} {key} {attempt} {fence}"))?)
+    }
+
+    /// Lets the run with this name pass, now or later; `RUN/KEY`: in this step only.
+    pub(crate) fn open(&self, gate: &str) {
         self.0.open.send_modify(|open| {
-            open.insert(run.to_string());
+            open.insert(gate.to_string());
         });
     }
 
     async fn pass(&self, run: &str) -> Result<()> {
         self.0.open.subscribe().wait_for(|open| open.contains(run)).await?;
+        Ok(())
+    }
+
+    /// Waits until the run may pass in this step.
+    pub(crate) async fn pass_at(&self, run: &str, key: &str) -> Result<()> {
+        let gate = format!("{run}/{key}");
+        self.0.open.subscribe().wait_for(|open| open.contains(run) || open.contains(&gate)).await?;
         Ok(())
     }
 
@@ -146,6 +167,17 @@ async fn slow(ctx: Ctx, n: u64, world: World) -> Result<u64> {
         Ok(n)
     };
     ctx.step("last", last).await
+}
+
+async fn naps(ctx: Ctx, n: u64, world: World) -> Result<u64> {
+    let nap = async {
+        ctx.sleep(Duration::from_secs(n)).await;
+        Ok(())
+    };
+    let gate = ctx.step("gate", async |_: StepCtx| world.pass(ctx.id()).await);
+    let ((), ()) = everstep::try_join!(nap, gate)?;
+    ctx.step("woken", async |s: StepCtx| world.note(ctx.id(), &s)).await?;
+    Ok(n)
 }
 
 async fn asks(ctx: Ctx, n: u64, world: World) -> Result<u64> {
