@@ -18,8 +18,14 @@ cargo xtask COMMAND
 const CRATES_MAX: usize = 50;
 
 /// Programs that tests use, and Debian's packages with them.
-const PROGRAMS: [(&str, &str); 4] =
-    [("strace", "strace"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("umount", "mount")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("strace", "strace"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mount", "mount"),
+    ("umount", "mount"),
+    // For the library that comes with it.
+    ("faketime", "faketime"),
+];
 
 type Step = fn() -> Result<(), String>;
 

@@ -148,6 +148,36 @@ impl Actor {
         self.ends();
     }
 
+    /// Waits until it stops by itself, or has said such a line; whether it stopped.
+    #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "a bound against hanging")]
+    pub(crate) fn stops_or_says(&mut self, is_it: impl Fn(&str) -> bool) -> bool {
+        let (pid, began) = (Pid::from_child(&self.child), Instant::now());
+        loop {
+            let changed =
+                waitpid(Some(pid), WaitOptions::UNTRACED | WaitOptions::NOHANG).expect("it is ours");
+            if changed.is_some_and(|(_, status)| status.stopped()) {
+                return true;
+            }
+            if self.said.iter().any(|line| is_it(line)) {
+                return false;
+            }
+            assert!(began.elapsed() < HANGS, "it neither stops nor ends; it said {:#?}", self.said);
+            // No event tells of both: a moment is short enough to look again.
+            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(5)) {
+                self.said.push(line);
+            }
+        }
+    }
+
+    /// Lets a process that is stopped inside a transaction leave it, and stops it again.
+    pub(crate) fn leaves_its_transaction(&self, stage: &Stage) {
+        if !stage.can_be_written() {
+            self.signal(Signal::CONT);
+            self.stops_outside_a_transaction(stage);
+        }
+    }
+
     /// Stops the process while it holds no lock on the database: one that is stopped inside a transaction holds up
     /// everybody, whoever owns the runs.
     pub fn stops_outside_a_transaction(&self, stage: &Stage) {

@@ -109,6 +109,21 @@ impl Stage {
         worker
     }
 
+    /// An engine whose process passes its failpoints as it is told (`EVERSTEP_FAILPOINT`), and keeps a list of them.
+    pub fn worker_at(&self, failpoint: &str, lease_ms: u64) -> Actor {
+        let mut command = Command::new(&self.actor);
+        command.env("EVERSTEP_FAILPOINT", failpoint).env("EVERSTEP_FAILPOINT_LOG", self.beside(".passed"));
+        let mut worker = Actor::spawn(self.as_worker(&mut command, lease_ms));
+        worker.hears("ready");
+        worker
+    }
+
+    /// The failpoints that were passed.
+    pub fn passed(&self) -> Vec<String> {
+        let passed = fs::read_to_string(self.beside(".passed")).unwrap_or_default();
+        passed.lines().map(str::to_string).collect()
+    }
+
     /// A clock that shows the right time, until it is set.
     pub fn clock(&self, name: &str) -> Clock {
         Clock::right(self.folder.path().join(name))

@@ -35,21 +35,21 @@ pub struct Figures {
     pub violations: Vec<String>,
 }
 
-/// All plays; a good part of them in the short form.
+/// All plays; a good part of them in the short form. Failpoints are there only if the engine is built with them.
 pub fn plays(actor: &Path, full: bool) -> Vec<Play> {
-    let lines = play::lines_of_a_run(actor);
-    let stops = || STEPS.into_iter().map(Stop::InBody).chain((1..=lines).map(Stop::AfterLine));
+    let stops = STEPS.into_iter().map(Stop::InBody).chain(play::stops_on_the_way(actor));
     let mut plays = Vec::new();
-    // First of all those that show best what a stale worker could do.
-    for (n, stop) in stops().enumerate() {
-        let in_body = matches!(stop, Stop::InBody(_));
+    for (n, stop) in stops.enumerate() {
         for (r, resume) in [Resume::Amid, Resume::After].into_iter().enumerate() {
             for times in Times::ALL {
-                let short = times == Times::Right && (in_body || n % 2 == r)
-                    || in_body && resume == Resume::Amid && n % 3 == times as usize % 3;
-                if full || short {
-                    plays.push(Play { stop, resume, times });
-                }
+                let right = times == Times::Right;
+                let belongs = match stop {
+                    Stop::InBody(_) => full || right || r == 0 && times as usize == n % 3 + 1,
+                    Stop::AfterLine(_) => full || right && n % 2 == r,
+                    // Where exactly it is stopped is no chance here: once with the right clock is enough.
+                    Stop::At(..) => right && (full || n % 2 == r),
+                };
+                plays.extend(belongs.then_some(Play { stop, resume, times }));
             }
         }
     }

@@ -5,7 +5,13 @@ use std::{collections::BTreeSet, fmt, path::Path, str::FromStr};
 
 use rustix::process::Signal;
 
-use crate::{actor::STEPS, clock::Clock, process::Actor, stage::Stage};
+use crate::{
+    actor::STEPS,
+    clock::Clock,
+    process::Actor,
+    stage::{DAY_MS, Stage},
+};
+use everstep::failpoint::Failpoint;
 
 const LEASE_MS: u64 = 800;
 const RUN: &str = "r";
@@ -14,6 +20,19 @@ const HOUR: i64 = 3600;
 const RESULT: &str = "ok 6";
 const OVER: &str = "ERROR this worker was fenced";
 
+/// Failpoints between a run's start and its end where a worker holds no lock on the database. Not those of
+/// transactions: how many there are depends on the time too.
+const ON_THE_WAY: [Failpoint; 8] = [
+    Failpoint::StartDurable,
+    Failpoint::RunAdopted,
+    Failpoint::RunRead,
+    Failpoint::BodyBegins,
+    Failpoint::BodyReturned,
+    Failpoint::TurnSent,
+    Failpoint::TurnDurable,
+    Failpoint::RunEnds,
+];
+
 /// Where the worker is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -21,6 +40,8 @@ pub enum Stop {
     InBody(&'static str),
     /// Somewhere after so many lines about the run.
     AfterLine(usize),
+    /// Where it passes this failpoint for the nth time.
+    At(Failpoint, usize),
 }
 
 /// When it goes on.
@@ -72,16 +93,22 @@ pub struct Seen {
     pub repeated: usize,
 }
 
-/// How many lines about a run a worker says that nobody stops.
-pub(super) fn lines_of_a_run(actor: &Path) -> usize {
+/// What a worker comes by that nobody stops: lines that it says about its run, failpoints on the run's way.
+pub(super) fn stops_on_the_way(actor: &Path) -> Vec<Stop> {
     let stage = Stage::new(actor);
     stage.sql("CREATE TABLE counted (run TEXT NOT NULL)");
-    let mut worker = stage.worker(LEASE_MS);
+    let mut worker = stage.worker_at("", DAY_MS);
+    let opening = stage.passed().len();
     worker.tell(&format!("open {RUN}"));
     worker.asks(&format!("start mixed {RUN} 5"), "started");
-    worker.hears(&format!("completed {RUN}"));
-    worker.tell("leave");
-    worker.last_words().iter().filter(|line| is_about_the_run(line)).count()
+    worker.asks(&format!("result mixed {RUN}"), RESULT);
+    let passed = stage.passed();
+    let nth = |i: usize| passed[..=i].iter().filter(|name| **name == passed[i]).count();
+    let at =
+        |i: usize| ON_THE_WAY.iter().find(|point| point.name() == passed[i]).map(|p| Stop::At(*p, nth(i)));
+    let failpoints = (opening..passed.len()).filter_map(at);
+    let lines = worker.said().iter().filter(|line| is_about_the_run(line)).count();
+    (1..=lines).map(Stop::AfterLine).chain(failpoints).collect()
 }
 
 fn is_about_the_run(line: &str) -> bool {
@@ -98,13 +125,13 @@ impl Play {
         stage.sql("CREATE TABLE counted (run TEXT NOT NULL)");
         let clock = stage.clock("clock");
         clock.set(self.times.at_first());
-        let mut stale = match self.times {
-            Times::Right => stage.worker(LEASE_MS),
+        let mut heir = stage.worker(LEASE_MS);
+        let mut stale = match (self.stop, self.times) {
+            (Stop::At(point, nth), _) => stage.worker_at(&format!("{}:{nth}:stop", point.name()), LEASE_MS),
+            (_, Times::Right) => stage.worker(LEASE_MS),
             _ => stage.worker_with(&clock, LEASE_MS),
         };
-        let mut heir = stage.worker(LEASE_MS);
-        self.bring_to_the_stop(&mut stale, &clock);
-        stale.stops_outside_a_transaction(&stage);
+        self.bring_to_the_stop(&mut stale, &clock, &stage);
         let at_stop = Account::of(&stage);
 
         // Whatever the heir begins, it stands in until its gate is opened.
@@ -119,8 +146,9 @@ impl Play {
         let journal = stage.journal(RUN);
         stale.tell(&format!("open {RUN}"));
         stale.signal(Signal::CONT);
-        stale.hears_where(OVER, |line| line.contains(OVER) || at_stop.is_new(line));
+        let last = stale.hears_where(OVER, |line| line.contains("ERROR") || at_stop.is_new(line));
         at_stop.check_words(stale.said());
+        assert!(last.contains(OVER), "it was not fenced: {last}");
         assert_eq!(stage.journal(RUN), journal, "a stale worker has changed the journal");
         finish(&mut heir);
 
@@ -138,16 +166,22 @@ impl Play {
         if matches!(self.times, Times::Right | Times::Behind) { 5 } else { 0 }
     }
 
-    fn bring_to_the_stop(&self, stale: &mut Actor, clock: &Clock) {
+    fn bring_to_the_stop(&self, stale: &mut Actor, clock: &Clock, stage: &Stage) {
         match self.stop {
             Stop::InBody(step) => {
                 for other in STEPS.into_iter().filter(|other| *other != step) {
                     stale.tell(&format!("open {RUN}/{other}"));
                 }
             }
-            Stop::AfterLine(_) => stale.tell(&format!("open {RUN}")),
+            Stop::AfterLine(_) | Stop::At(..) => stale.tell(&format!("open {RUN}")),
         }
         stale.tell(&format!("start mixed {RUN} {}", self.pause()));
+        // A run may have a turn less than the one that was counted.
+        if let Stop::At(..) = self.stop
+            && stale.stops_or_says(|line| line == format!("completed {RUN}"))
+        {
+            return stale.leaves_its_transaction(stage);
+        }
         let (mut lines, mut jump) = (0, HOUR);
         stale.hears_where("the stop", |line| {
             if self.times == Times::Jumping {
@@ -159,8 +193,10 @@ impl Play {
                 Stop::InBody(step) => line.starts_with(&format!("begins {RUN} {step} ")),
                 // Without its timer a run says a line less.
                 Stop::AfterLine(n) => lines == n || line.starts_with(&format!("completed {RUN}")),
+                Stop::At(..) => true,
             }
         });
+        stale.stops_outside_a_transaction(stage);
     }
 
     fn check_the_end(&self, stage: &Stage, at_stop: &Account) -> Seen {
@@ -265,11 +301,25 @@ impl Times {
     }
 }
 
+impl Stop {
+    fn named(text: &str) -> Option<Stop> {
+        let step = STEPS.into_iter().find(|step| *step == text).map(Stop::InBody);
+        let line = || text.parse().ok().map(Stop::AfterLine);
+        let at = || {
+            let (name, nth) = text.split_once(':')?;
+            let point = ON_THE_WAY.into_iter().find(|point| point.name() == name)?;
+            Some(Stop::At(point, nth.parse().ok()?))
+        };
+        step.or_else(line).or_else(at)
+    }
+}
+
 impl fmt::Display for Play {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stop {
             Stop::InBody(step) => write!(f, "{step}")?,
             Stop::AfterLine(n) => write!(f, "{n}")?,
+            Stop::At(point, n) => write!(f, "{}:{n}", point.name())?,
         }
         write!(f, "/{:?}/{:?}", self.resume, self.times)
     }
@@ -279,13 +329,15 @@ impl FromStr for Play {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Play, String> {
-        let none =
-            || format!("`{text}` is no play: `STEP or LINE/Amid or After/Right, Ahead, Behind or Jumping`");
+        let none = || {
+            format!(
+                "`{text}` is no play: `STEP, LINE or FAILPOINT:N/Amid or After/Right, Ahead, Behind or Jumping`"
+            )
+        };
         let [stop, resume, times] = text.split('/').collect::<Vec<_>>()[..] else { return Err(none()) };
-        let step = STEPS.into_iter().find(|step| *step == stop).map(Stop::InBody);
         let resumes = [Resume::Amid, Resume::After];
         Ok(Play {
-            stop: step.or_else(|| stop.parse().ok().map(Stop::AfterLine)).ok_or_else(none)?,
+            stop: Stop::named(stop).ok_or_else(none)?,
             resume: resumes.into_iter().find(|known| format!("{known:?}") == resume).ok_or_else(none)?,
             times: Times::ALL.into_iter().find(|known| format!("{known:?}") == times).ok_or_else(none)?,
         })

@@ -1,10 +1,13 @@
 //! A process that stands still past its lease and goes on later can change nothing.
 
-use std::fs::{File, TryLockError};
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+};
 
 use rustix::process::Signal;
 
-use everstep_processes::stage::Stage;
+use everstep_processes::{stage::Stage, stale};
 
 use crate::ACTOR;
 
@@ -70,4 +73,14 @@ fn a_step_longer_than_the_lease_is_not_stolen_while_its_worker_beats() {
     assert_eq!(stage.number("SELECT count(*) FROM everstep_worker WHERE fenced"), 0);
     looks_on.leaves();
     busy.leaves();
+}
+
+/// faults.md row 10, at every point of a run, with right and wrong clocks; `--bin stale -- --full` plays more of it.
+#[test]
+fn a_worker_that_is_stopped_anywhere_and_goes_on_changes_nothing() {
+    let plays = stale::plays(Path::new(ACTOR), false);
+    let figures = stale::sweep(Path::new(ACTOR), &plays, |_, _, _| {});
+    assert_eq!(figures.violations, Vec::<String>::new());
+    assert!(figures.amid_the_run * 2 > figures.stops, "most stops are before the end: {figures:?}");
+    assert!(figures.repeated > 0, "who stands in a body makes it again: {figures:?}");
 }
