@@ -1,0 +1,192 @@
+//! The sweep: which plans there are, and the playing of all of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use everstep::failpoint::Failpoint;
+
+use crate::{
+    check::check,
+    history::{History, Plan},
+    life::Deed,
+    report::Figures,
+    syscalls,
+    workload::Workload,
+};
+
+/// Failpoints at which a call can fail.
+const CAN_FAIL: [Failpoint; 9] = [
+    Failpoint::MigrationDone,
+    Failpoint::TransactionBegins,
+    Failpoint::TransactionWritten,
+    Failpoint::TransactionCommitted,
+    Failpoint::StartSent,
+    Failpoint::LetterSent,
+    Failpoint::RunClaimed,
+    Failpoint::BeatSent,
+    Failpoint::BeatDurable,
+];
+/// Every so many plans of a kind are played in the short form.
+const SHORT_STRIDE: usize = 9;
+/// More violations than these say nothing new.
+const VIOLATIONS_MAX: usize = 12;
+/// First lives that are killed for the sake of the second, per workload.
+const BASES: usize = 7;
+
+/// What the plans of a workload are, and which failpoints were seen on the way.
+#[derive(Default)]
+pub(crate) struct Plans {
+    all: Vec<Plan>,
+    pub(crate) passed: BTreeSet<String>,
+}
+
+impl Plans {
+    /// Counts what a workload passes, alone and after earlier deaths, and plans a death at each.
+    pub(crate) fn of(workload: &Workload) -> Plans {
+        let mut plans = Plans::default();
+        let first = plans.deaths(workload, &[], &[]);
+        plans.deaths(workload, &[], &[Deed::Leave { results: 1 }]);
+        let kills: Vec<_> = first.iter().filter(|plan| is_kill(plan)).cloned().collect();
+        for base in kills.iter().step_by(kills.len().div_ceil(BASES).max(1)) {
+            plans.deaths(workload, &base.lives, &[]);
+        }
+        plans
+    }
+
+    /// Deaths in the life after these, in which these deeds are done too.
+    fn deaths(&mut self, workload: &Workload, before: &[Vec<Deed>], with: &[Deed]) -> Vec<Plan> {
+        let begin = self.all.len();
+        let mut add = |deed: Deed| {
+            let mut lives = before.to_vec();
+            lives.push([with, &[deed]].concat());
+            self.all.push(Plan { workload: workload.name.to_string(), lives });
+        };
+        let passed = passed(workload, before, with);
+        for (name, count) in &passed {
+            let can_fail = CAN_FAIL.iter().any(|point| point.name() == name);
+            for nth in 1..=*count {
+                add(Deed::Failpoint { name: name.clone(), nth, what: "kill".to_string() });
+                if can_fail && before.is_empty() && with.is_empty() {
+                    add(Deed::Failpoint { name: name.clone(), nth, what: "fail".to_string() });
+                }
+            }
+        }
+        if with.is_empty() {
+            for (name, count) in syscalls::count(workload.name, &workload.template, before) {
+                (1..=count).for_each(|nth| add(Deed::Syscall { name: name.clone(), nth }));
+            }
+        }
+        self.passed.extend(passed.into_keys());
+        self.all[begin..].to_vec()
+    }
+
+    /// All of them, or of each kind the first and then one in some.
+    pub(crate) fn chosen(self, full: bool) -> Vec<Plan> {
+        if full {
+            return self.all;
+        }
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let mut chosen = self.all;
+        chosen.retain(|plan| {
+            let n = seen.entry(kind(plan)).or_default();
+            *n += 1;
+            (*n - 1).is_multiple_of(SHORT_STRIDE)
+        });
+        chosen
+    }
+}
+
+fn is_kill(plan: &Plan) -> bool {
+    let last = plan.lives.last().and_then(|deeds| deeds.last());
+    matches!(last, Some(Deed::Failpoint { what, .. }) if what == "kill")
+}
+
+/// What plans have in common that differ only in when.
+fn kind(plan: &Plan) -> String {
+    let last = plan.lives.last().and_then(|deeds| deeds.last());
+    match last {
+        Some(Deed::Failpoint { name, what, .. }) => format!("{} {name} {what}", plan.lives.len()),
+        Some(Deed::Syscall { name, .. }) => format!("{} {name}", plan.lives.len()),
+        _ => String::new(),
+    }
+}
+
+/// How often each failpoint is passed in the life after these.
+fn passed(workload: &Workload, before: &[Vec<Deed>], with: &[Deed]) -> BTreeMap<String, usize> {
+    let room = tempfile::tempdir().expect("room");
+    let log = room.path().join("passed");
+    let mut lives = before.to_vec();
+    lives.push(with.to_vec());
+    History::play(&Plan { workload: workload.name.to_string(), lives }, &workload.template, Some(&log));
+    let mut counts = BTreeMap::new();
+    for name in fs::read_to_string(&log).unwrap_or_default().lines() {
+        *counts.entry(name.to_string()).or_default() += 1;
+    }
+    counts
+}
+
+/// Plays plans on all cores and checks each history.
+pub(crate) fn play_all(plans: &[Plan], workloads: &[Workload], figures: &Mutex<Figures>) {
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    play(plan, workloads, figures);
+                    let figures = figures.lock().expect("no panic");
+                    figures.progress(plans.len());
+                    if figures.violations.len() >= VIOLATIONS_MAX {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn play(plan: &Plan, workloads: &[Workload], figures: &Mutex<Figures>) {
+    let workload = workloads.iter().find(|w| w.name == plan.workload).expect("plans name a workload");
+    let history = History::play(plan, &workload.template, None);
+    let verdict = check(&history, &workload.expected);
+    figures.lock().expect("no panic").add(&history, verdict);
+}
+
+/// Failpoints that are in the code and that nothing passed.
+pub(crate) fn missed(passed: &BTreeSet<String>) -> Vec<&'static str> {
+    Failpoint::ALL.iter().map(|point| point.name()).filter(|name| !passed.contains(*name)).collect()
+}
+
+/// Plays one plan and tells everything about it.
+pub(crate) fn tell(plan: &Plan, workloads: &[Workload]) -> bool {
+    let Some(workload) = workloads.iter().find(|workload| workload.name == plan.workload) else {
+        println!("there is no workload `{}`", plan.workload);
+        return false;
+    };
+    let history = History::play(plan, &workload.template, None);
+    for (life, snapshot) in &history.lives {
+        life.lines.iter().for_each(|line| println!("  {line}"));
+        println!("-- {:?}", life.death);
+        for (id, run) in &snapshot.runs {
+            println!("   {id} {} recorded {:?} started {:?}", run.status, run.recorded, run.started);
+        }
+        println!("   rows {:?}", snapshot.rows);
+    }
+    let verdict = check(&history, &workload.expected);
+    verdict.violations.iter().for_each(|violation| println!("VIOLATION {violation}"));
+    verdict.violations.is_empty()
+}
+
+/// Where databases are made: memory, if it is a file system; a process that is killed needs no disk.
+pub(crate) fn room() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("there is room for a folder")
+}

@@ -1,0 +1,146 @@
+//! A process that is there to be killed: starts its workload's runs, or goes on with them, and says on its standard
+//! output, line by line and after the fact, what took effect and what was acknowledged. Whoever reads the other end of
+//! that pipe keeps the ledger.
+//!
+//! `victim WORKLOAD DATABASE SEEN LEASE_MS [RESULTS]`: `SEEN` is a file with the effects of earlier lives; after so many
+//! results the engine shuts down, whatever still runs.
+
+mod onboarding;
+mod parallel;
+mod random;
+mod transfer;
+mod world;
+
+use std::{process::ExitCode, time::Duration};
+
+use everstep::{
+    Builder, Engine, EngineError, ErrorKind, Event, Run, Settings, StuckReason, With, Workflow,
+    journal::Answer, sqlite::Sqlite,
+};
+use tokio::task::JoinSet;
+use world::{World, say};
+
+/// What a workload is: its workflow, its runs, and those of them that are cancelled.
+struct Workload {
+    workflow: Workflow<u64, String>,
+    register: fn(Builder<With<World>>) -> Builder<With<World>>,
+    runs: Vec<(String, u64)>,
+    cancelled: Option<String>,
+}
+
+/// It has shut down before its runs were over.
+const LEFT_EARLY: u8 = 3;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [workload, database, seen, lease_ms, rest @ ..] = &args[..] else {
+        eprintln!("victim WORKLOAD DATABASE SEEN LEASE_MS [RESULTS]");
+        return ExitCode::from(64);
+    };
+    let lease = Duration::from_millis(lease_ms.parse().expect("milliseconds"));
+    let results = rest.first().map(|n| n.parse().expect("a number"));
+    match live(named(workload), database, World::new(seen), lease, results).await {
+        Ok(code) => code,
+        Err(error) => {
+            say(format!("error {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn named(workload: &str) -> Workload {
+    match workload {
+        "onboarding" => onboarding::workload(),
+        "parallel" => parallel::workload(),
+        "transfer" => transfer::workload(),
+        "random" => random::workload(),
+        other => panic!("there is no workload `{other}`"),
+    }
+}
+
+async fn live(
+    workload: Workload,
+    database: &str,
+    world: World,
+    lease: Duration,
+    results: Option<usize>,
+) -> Result<ExitCode, EngineError> {
+    let settings = Settings { lease, build: Some("victim".to_string()), ..Settings::default() };
+    let builder = Engine::builder(Sqlite::open(database)?).settings(settings).state(world);
+    let engine = (workload.register)(builder).start().await?;
+    let mut events = engine.events();
+    let telling = tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            tell(&event);
+        }
+    });
+    let mut waiting = JoinSet::new();
+    for (id, input) in &workload.runs {
+        let run = engine.start(workload.workflow, id, *input).await?;
+        say(format!("started {id}"));
+        if workload.cancelled.as_ref() == Some(id) && !run.status().await?.is_over() {
+            engine.cancel(id, "asked to").await?;
+            say(format!("asked {id}"));
+        }
+        let client = everstep::Client::clone(&engine);
+        waiting.spawn(async move { end(&client, run).await });
+    }
+    let mut left = results.unwrap_or(usize::MAX);
+    while left > 0
+        && let Some(ended) = waiting.join_next().await
+    {
+        ended.expect("no panic")?;
+        left -= 1;
+    }
+    waiting.abort_all();
+    engine.shutdown().await?;
+    telling.await.expect("no panic");
+    if left == 0 {
+        return Ok(ExitCode::from(LEFT_EARLY));
+    }
+    say("all over");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for a run's end. A step in doubt that asks a person is answered.
+async fn end(client: &everstep::Client, run: Run<String>) -> Result<(), EngineError> {
+    loop {
+        let result = run.result().await;
+        match result {
+            Ok(value) => {
+                say(format!("result {} {value}", run.id()));
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                say(format!("result {} cancelled", run.id()));
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Stuck => answer(client, &run, error).await?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn answer(client: &everstep::Client, run: &Run<String>, error: EngineError) -> Result<(), EngineError> {
+    match run.stuck().await? {
+        Some(stuck) if stuck.reason == StuckReason::InDoubt => {
+            client.answer(run.id(), Answer::Done { value: "\"answered\"".to_string() }).await?;
+            say(format!("answered {} {}", run.id(), stuck.key.as_deref().unwrap_or("-")));
+            Ok(())
+        }
+        Some(_) => Err(error),
+        // Somebody has answered meanwhile.
+        None => Ok(()),
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::StepDone { run, key, .. } => say(format!("done {run} {key}")),
+        Event::StepFailed { run, key, .. } => say(format!("gave-up {run} {key}")),
+        Event::InDoubt { run, key, .. } => say(format!("doubts {run} {key}")),
+        Event::Completed { run } => say(format!("completed {run}")),
+        _ => {}
+    }
+}
