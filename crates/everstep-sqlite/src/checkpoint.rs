@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::row::unsigned;
 
 /// Pages between two checkpoints, as SQLite itself would have it: 4 MB.
-const EVERY: u64 = 1000;
+pub(crate) const EVERY: u64 = 1000;
 /// Pages from which on the WAL is too long: 64 MB. Somebody reads without end, and it cannot begin anew.
 const TOO_LONG: u64 = 16_000;
 /// How long everybody who writes waits then for those who read.
@@ -34,11 +34,16 @@ struct Wal {
 
 impl Default for Checkpoints {
     fn default() -> Checkpoints {
-        Checkpoints { every: EVERY, too_long: TOO_LONG, left: 0, tried_at: None }
+        Checkpoints::every(EVERY)
     }
 }
 
 impl Checkpoints {
+    /// One about every so many pages.
+    pub(crate) fn every(pages: u64) -> Checkpoints {
+        Checkpoints { every: pages, too_long: TOO_LONG, left: 0, tried_at: None }
+    }
+
     /// A commit is done and answered; it changed about so many rows, or pages if they are long.
     pub(crate) fn after_commit(&mut self, conn: &Connection, changes: u64) -> rusqlite::Result<()> {
         self.left = self.left.saturating_sub(changes);

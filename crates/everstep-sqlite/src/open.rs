@@ -15,7 +15,7 @@ use everstep_core::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
-    checkpoint::checkpoint,
+    checkpoint::{self, checkpoint},
     fault::store_error,
     hot::Prepared,
     lockfile::{OpenLock, WorkerLocks, beside},
@@ -30,9 +30,6 @@ use crate::{
 const SQLITE_MIN: i32 = 3_051_003;
 /// How long an opening waits for somebody else's lock.
 const OPEN_WAIT: Duration = Duration::from_secs(10);
-/// Pages that the WAL is made to hold at once, a bit more than it has between two checkpoints: growing it later costs
-/// each commit a change of the file's length.
-const WARM_PAGES: usize = 1100;
 
 const NO_CHECKPOINT: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
@@ -94,6 +91,8 @@ pub struct Options {
     durability: Durability,
     transaction_limit: Duration,
     accept_lost_wal: bool,
+    through: Option<Arc<str>>,
+    wal_pages: u64,
 }
 
 impl Sqlite {
@@ -111,6 +110,8 @@ impl Sqlite {
             durability: Durability::Power,
             transaction_limit: Duration::from_secs(5),
             accept_lost_wal: false,
+            through: None,
+            wal_pages: checkpoint::EVERY,
         }
     }
 
@@ -147,6 +148,21 @@ impl Options {
         self
     }
 
+    /// Goes to the disk through the VFS that is registered under this name.
+    #[cfg(feature = "testing")]
+    pub fn vfs(mut self, name: &str) -> Options {
+        self.through = Some(name.into());
+        self
+    }
+
+    /// Brings the WAL into the database every so many pages, and warms it for as many: everything that happens to a
+    /// WAL happens to one of a few kilobytes too.
+    #[cfg(feature = "testing")]
+    pub fn wal_pages(mut self, pages: u64) -> Options {
+        self.wal_pages = pages;
+        self
+    }
+
     /// Opens a database.
     ///
     /// # Errors
@@ -159,7 +175,7 @@ impl Options {
         pass(Failpoint::FileMade);
         // Looked at before SQLite makes a new one.
         let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
-        let mut conn = connect(&path, self.durability)?;
+        let mut conn = connect(&path, &self)?;
         migrate::migrate(&mut conn)?;
         if opening.alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
             if !wal::is_in(&path) {
@@ -167,7 +183,7 @@ impl Options {
             }
             tracing::info!("another program has closed the database after a crash; nothing is lost");
         }
-        prepare_file(&conn, self.durability, opening.alone)?;
+        prepare_file(&conn, &self, opening.alone)?;
         wal::keep(&path);
         pass(Failpoint::StoreOpened);
         let lock = opening.share();
@@ -179,11 +195,11 @@ impl Options {
 
     fn start(self, path: PathBuf, conn: Connection, lock: OpenLock) -> Result<Sqlite, StoreError> {
         let closed = Arc::new(OnceLock::new());
-        let readers = Arc::new(Readers::new(&path, closed.clone()));
+        let readers = Arc::new(Readers::new(&path, self.through.clone(), closed.clone()));
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
         let (job_limit, end) = (self.transaction_limit, EndQueue(queue.clone()));
-        let state = State::listening(&conn);
+        let state = State::listening(&conn, self.wal_pages);
         let parts = (queue.clone(), bell.clone(), locks.clone(), closed);
         let (pool, file) = (readers.clone(), path.clone());
         let thread = std::thread::Builder::new()
@@ -281,9 +297,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
+fn connect(path: &Path, options: &Options) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(|e| cannot(path, &e))?;
+    let conn = connection(path, flags, options.through.as_deref()).map_err(|e| cannot(path, &e))?;
     // SQLite deletes the WAL at the end of the last connection. While the file is marked as open, that would look
     // like a lost one; and a store that an error closed must leave everything to the next opening.
     conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
@@ -310,11 +326,19 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, StoreError
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA trusted_schema = OFF;
          PRAGMA mmap_size = 0;",
-        level(durability),
-        if durability == Durability::Power { "ON" } else { "OFF" },
+        level(options.durability),
+        if options.durability == Durability::Power { "ON" } else { "OFF" },
     ))
     .map_err(|e| not_a_database(path, e))?;
     Ok(conn)
+}
+
+/// A connection through a VFS, or SQLite's own.
+pub(crate) fn connection(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+    match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        None => Connection::open_with_flags(path, flags),
+    }
 }
 
 fn level(durability: Durability) -> &'static str {
@@ -326,9 +350,9 @@ fn level(durability: Durability) -> &'static str {
 }
 
 /// Marks the file as open, in the main file itself: the mark must not be lost with the WAL it tells about.
-fn prepare_file(conn: &Connection, durability: Durability, alone: bool) -> Result<(), StoreError> {
+fn prepare_file(conn: &Connection, options: &Options, alone: bool) -> Result<(), StoreError> {
     if alone && meta(conn, "warm")? == 0 {
-        warm(conn, durability).map_err(store_error)?;
+        warm(conn, options).map_err(store_error)?;
     }
     if meta(conn, "open")? == 0 {
         set_meta(conn, "open", 1).map_err(store_error)?;
@@ -339,12 +363,14 @@ fn prepare_file(conn: &Connection, durability: Durability, alone: bool) -> Resul
     Ok(())
 }
 
-fn warm(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
+/// Makes the WAL as long at once as it will be between two checkpoints, and a bit longer: growing it later costs each commit
+/// a change of the file's length.
+fn warm(conn: &Connection, options: &Options) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA synchronous = OFF")?;
-    for n in 1..=WARM_PAGES {
+    for n in 1..=options.wal_pages + options.wal_pages / 10 {
         set_meta(conn, "warm", n as i64)?;
     }
-    conn.execute_batch(&format!("PRAGMA synchronous = {}", level(durability)))?;
+    conn.execute_batch(&format!("PRAGMA synchronous = {}", level(options.durability)))?;
     pass(Failpoint::LogWarmed);
     checkpoint(conn, "RESTART")
 }

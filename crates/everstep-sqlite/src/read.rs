@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     fault::{Fault, store_error},
     names::Texts,
-    open::Sqlite,
+    open::{Sqlite, connection},
     row,
 };
 
@@ -31,6 +31,7 @@ const AT_ONCE: usize = 8;
 /// The read-only connections of one opening.
 pub(crate) struct Readers {
     path: PathBuf,
+    vfs: Option<Arc<str>>,
     idle: Mutex<Vec<Connection>>,
     room: Semaphore,
     texts: Texts,
@@ -38,9 +39,10 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path, closed: Arc<OnceLock<Arc<str>>>) -> Readers {
+    pub(crate) fn new(path: &Path, vfs: Option<Arc<str>>, closed: Arc<OnceLock<Arc<str>>>) -> Readers {
         Readers {
             path: path.to_path_buf(),
+            vfs,
             idle: Mutex::default(),
             room: Semaphore::new(AT_ONCE),
             texts: Texts::default(),
@@ -75,16 +77,14 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(conn) => Ok(conn),
-            None => connect(&self.path).map_err(store_error),
+            None => connect(&self.path, self.vfs.as_deref()).map_err(store_error),
         }
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+fn connect(path: &Path, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = connection(path, flags, vfs)?;
     conn.set_prepared_statement_cache_capacity(64);
     conn.busy_timeout(Duration::from_secs(5))?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA trusted_schema = OFF;")?;

@@ -77,8 +77,9 @@ pub(crate) struct State {
 
 impl State {
     /// Hears of every commit of others from here on: before the opening is handed out, or its first might be missed.
-    pub(crate) fn listening(conn: &Connection) -> State {
-        State { data_version: data_version(conn).unwrap_or(0), ..State::default() }
+    pub(crate) fn listening(conn: &Connection, wal_pages: u64) -> State {
+        let checkpoints = Checkpoints::every(wal_pages);
+        State { data_version: data_version(conn).unwrap_or(0), checkpoints, ..State::default() }
     }
 }
 
