@@ -326,13 +326,16 @@ fn absolute(word: &str) -> Option<Timestamp> {
         && (0..24).contains(&hour)
         && (0..60).contains(&minute)
         && (0..60).contains(&second);
+    if !sound {
+        return None;
+    }
     let before = year - 1;
     let leap_days = |y: i64| y / 4 - y / 100 + y / 400;
     let days = (year - 1970) * 365 + leap_days(before) - leap_days(1969)
         + lengths[..(month - 1) as usize].iter().sum::<i64>()
         + day
         - 1;
-    sound.then_some(Timestamp((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000))
+    Some(Timestamp((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000))
 }
 
 #[cfg(test)]
@@ -386,6 +389,70 @@ mod tests {
         }
         assert_eq!(parse("  ").map(|f| f.conditions.len()), Ok(0));
         assert_eq!(parse("id = a and status != stuck and created > -1h").map(|f| f.conditions.len()), Ok(3));
+    }
+
+    /// The point that `text` names, in seconds.
+    fn seconds(text: &str) -> Option<i64> {
+        let filter = parse(&format!("created >= {text}")).ok()?;
+        let [Condition::Time { field: Field::Created, operator: Operator::From, at }] = filter.conditions[..]
+        else {
+            panic!("another condition: {filter:?}")
+        };
+        assert_eq!(at.0 % 1_000_000, 0);
+        Some(at.0 / 1_000_000)
+    }
+
+    #[test]
+    fn times_count_from_now_in_every_unit() {
+        let ago = |text| seconds(text).map(|at| 86_400 * 30 - at);
+        for (text, seconds) in [
+            ("-7s", 7),
+            ("-7m", 7 * 60),
+            ("-7h", 7 * 3600),
+            ("-2d", 2 * 86_400),
+            ("-2w", 14 * 86_400),
+            ("3h", -3 * 3600),
+        ] {
+            assert_eq!(ago(text), Some(seconds), "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        for (text, expected) in [
+            ("1970-01-01", Some(0)),
+            ("1972-03-01", Some(790 * 86_400)),
+            ("2000-02-29", Some(951_782_400)),
+            ("2026-01-31T23:59:59Z", Some(1_769_903_999)),
+            ("2100-02-28", Some(4_107_456_000)),
+            ("2100-02-29", None),
+            ("2100-03-01", Some(4_107_542_400)),
+            ("2400-02-29", Some(13_574_563_200)),
+            ("2401-01-01", Some(13_601_088_000)),
+            ("9999-12-31", Some(253_402_214_400)),
+            ("10000-01-01", None),
+            ("1969-12-31", None),
+            ("2026-13-01", None),
+            ("2026-00-01", None),
+            ("2026-04-31", None),
+            ("2026-04-00", None),
+            ("2026-01-31T24:00:00Z", None),
+            ("2026-01-31T00:60:00Z", None),
+            ("2026-01-31T00:00:60Z", None),
+            ("2026-01-31T00:00:00", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    /// Was a panic of debug builds: the date was counted before it was judged.
+    #[test]
+    fn numbers_beyond_any_date_are_no_time() {
+        let most = i64::MAX;
+        for text in [format!("{most}-01-01"), format!("2026-01-{most}"), format!("2026-01-01T{most}:00:00Z")]
+        {
+            assert_eq!(seconds(&text), None, "{text}");
+        }
     }
 
     #[test]
