@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn more_hashes_stay_what_they_are_for_good() {
+        // As above: the fingerprints are in every entry, and a run whose fingerprints change has diverged.
+        assert_eq!(digest("false").to_string(), "b3b2b50bf19ad7d533c155909ff3ba9a");
+        let mut done = Fingerprint::default();
+        done.add(1, "charge", 0xfedc_ba98_7654_3210);
+        assert_eq!(done.folded(), 2_215_247_243);
+        done.add(0xff, "left/", 0);
+        assert_eq!(done.folded(), 2_265_602_021);
+    }
+
+    #[test]
     fn hexadecimal_comes_back() {
         let n = Incarnation(0xabc);
         assert_eq!(n.to_string().parse(), Ok(n));

@@ -112,6 +112,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_workflow_is_told_by_its_name() {
+        let workflow: Workflow<u64, String> = "greet".into();
+        assert_eq!((workflow.name(), format!("{workflow:?}").as_str()), ("greet", "greet"));
+    }
+
+    #[test]
     fn names_and_ids_have_rules_and_say_them() {
         for good in ["email", "e", "send welcome email", "ünï", &"x".repeat(128)] {
             assert!(check_name("step", good).is_ok(), "{good}");

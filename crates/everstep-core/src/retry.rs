@@ -147,8 +147,15 @@ mod tests {
         let spread = plain.jitter(0.5);
         assert_eq!(spread.pause(1, 0), SECOND / 2);
         assert!(spread.pause(1, u64::MAX) > SECOND.mul_f64(1.49));
-        assert_eq!(spread.pause(1, 12345), spread.pause(1, 12345));
+        assert_eq!(spread.pause(1, 1 << 62), SECOND * 3 / 4, "a quarter of the way");
+        assert_eq!(spread.pause(1, 3 << 62), SECOND * 5 / 4, "three quarters of the way");
         assert_eq!(Retry::fixed(9, Duration::MAX).factor(9.0).pause(8, 7), Duration::MAX);
+    }
+
+    #[test]
+    fn a_policy_tells_itself() {
+        assert_eq!((Retry::none().attempts(), Retry::exponential(5).attempts()), (1, 5));
+        assert_eq!(format!("{:?}", Retry::exponential(5)), "5 attempts, pauses 100ms × 2 up to 300s");
     }
 
     #[test]

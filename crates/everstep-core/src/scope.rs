@@ -92,7 +92,6 @@ impl Scope {
         }
         count.claimed += 1;
         let key = match count.claimed {
-            1 if self.path.is_empty() => Arc::from(name),
             1 => format!("{}{name}", self.path).into(),
             n => format!("{}{name}#{n}", self.path).into(),
         };
@@ -154,6 +153,7 @@ mod tests {
         assert_eq!(claim(&root, "other"), "other");
         assert_eq!(claim(&root, "email"), "email#2");
         let left = Scope::under("left#2");
+        assert_eq!((root.path(), left.path()), ("", "left#2/"));
         assert_eq!(claim(&left, "email"), "left#2/email");
         assert_eq!(claim(&left, "email"), "left#2/email#2");
         assert_eq!(root.claim_unnamed("$sleep").key.as_ref(), "$sleep");

@@ -217,4 +217,17 @@ paused: Revived→pending
         }
         assert_eq!(Status::from_code(8), None);
     }
+
+    #[test]
+    fn a_set_has_the_statuses_it_was_made_of() {
+        let named = [Status::Stuck, Status::Failed, Status::Stuck];
+        let set = StatusSet::of(&named);
+        assert_eq!(
+            set.iter().collect::<Vec<_>>(),
+            [Status::Failed, Status::Stuck],
+            "each once, in their order"
+        );
+        assert_eq!(StatusSet::ANY.iter().collect::<Vec<_>>(), Status::ALL);
+        assert_eq!(StatusSet::default().iter().count(), 0);
+    }
 }

@@ -111,3 +111,30 @@ impl fmt::Display for Stuck {
         write!(f, "{}: {}. What helps: {}", self.reason, self.detail, self.reason.way_out())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_keep_their_numbers_and_words() {
+        let table = StuckReason::ALL.map(|reason| format!("{} {reason}", reason.code()));
+        assert_eq!(
+            table.join("\n"),
+            "\
+1 diverged
+2 undo failed
+3 in doubt
+4 panicked
+5 crashes its worker
+6 retries spent
+7 undecodable record
+8 journal damaged
+9 waits for nothing durable"
+        );
+        for reason in StuckReason::ALL {
+            assert_eq!(StuckReason::from_code(reason.code()), Some(reason));
+        }
+        assert_eq!((StuckReason::from_code(0), StuckReason::from_code(10)), (None, None));
+    }
+}

@@ -62,4 +62,9 @@ mod tests {
         assert_eq!(Timestamp(9).since(Timestamp(5)), Duration::from_micros(4));
         assert_eq!(Timestamp::from_system(Timestamp(77).to_system()), Timestamp(77));
     }
+
+    #[test]
+    fn points_are_told_in_seconds() {
+        assert_eq!(Timestamp(1_500_000_000_000_007).to_string(), "1500000000.000007s");
+    }
 }

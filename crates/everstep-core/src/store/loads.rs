@@ -93,16 +93,6 @@ impl<X> Loads<X> {
     pub fn of(&self, run: RunId) -> Vec<LoadId> {
         self.open.iter().filter(|(_, open)| open.run == run).map(|(load, _)| *load).collect()
     }
-
-    /// How many are open.
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Whether none is open.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
 }
 
 /// What [`Loads::admit`] let pass: the number that was next before, and the one that is next now.

@@ -48,6 +48,6 @@ pub fn takeovers_after(before: u32, progressed: bool, in_step: bool) -> u32 {
     match (progressed, in_step) {
         (true, _) => 1,
         (false, true) => before.saturating_add(1),
-        (false, false) => before.max((before + 1).min(2)),
+        (false, false) => before.max(before.saturating_add(1).min(2)),
     }
 }
