@@ -10,7 +10,7 @@ use crate::{
     error::{Code, EngineError, ErrorKind},
     journal::{Entry, Outcome},
     status::Status,
-    store::{Ended, Listener, RunId, RunRow, Store},
+    store::{Ended, Heard, Listener, RunId, RunRow, Store},
     stuck::Stuck,
     time::Timestamp,
 };
@@ -146,12 +146,10 @@ impl<O: Data> Run<O> {
     /// What the run failed with; `Cancelled`; `Stuck` with the reason and the verbs that help, it never hangs on a run
     /// that needs a person; the store's.
     pub async fn result(&self) -> Result<O, EngineError> {
-        let mut foreign = self.store.bell().foreign();
         let mut looked_again = false;
         loop {
             // Listen, then look, then wait: nothing rings unheard in between.
             let (mut listener, listening) = self.listen();
-            foreign.mark_unchanged();
             if !listening {
                 match self.look().await? {
                     Looked::Ended(ended) => return ended,
@@ -165,17 +163,16 @@ impl<O: Data> Run<O> {
                 }
             }
             loop {
-                tokio::select! {
-                    biased;
-                    ended = listener.ended() => match ended {
-                        // A failure that was heard long ago may have been taken back by `retry` since.
-                        Some(Ended { outcome: Some(outcome), .. }) if !matches!(outcome, Outcome::Failed(_)) => {
-                            return self.read(outcome);
-                        }
-                        _ => break,
-                    },
-                    changed = foreign.changed() => {
-                        if changed.is_err() || self.look_status().await? {
+                match listener.next().await {
+                    // A failure that was heard long ago may have been taken back by `retry` since.
+                    Heard::Ended(Ended { outcome: Some(outcome), .. })
+                        if !matches!(outcome, Outcome::Failed(_)) =>
+                    {
+                        return self.read(outcome);
+                    }
+                    Heard::Ended(_) => break,
+                    Heard::Foreign => {
+                        if self.look_status().await? {
                             break;
                         }
                     }

@@ -113,14 +113,16 @@ impl Bell {
         self.foreign.subscribe()
     }
 
-    /// Listens for the end of `run`, from now on: look at its row after this, then wait.
+    /// Listens for the end of `run`, from now on: look at its row after this, then wait. Also counts what others do from
+    /// now on: they may end it, and ring only [`Bell::foreign`].
     pub fn listen(self: &std::sync::Arc<Self>, run: RunId) -> Listener {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let foreign = self.foreign();
         let (send, ended) = oneshot::channel();
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.entry(run).or_default().push((number, send));
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        Listener { bell: self.clone(), run, number, ended }
+        Listener { bell: self.clone(), run, number, ended, foreign }
     }
 }
 
@@ -131,9 +133,28 @@ pub struct Listener {
     run: RunId,
     number: u64,
     ended: oneshot::Receiver<Ended>,
+    foreign: watch::Receiver<u64>,
+}
+
+/// What a listener hears.
+#[derive(Clone, Debug)]
+pub(crate) enum Heard {
+    /// The end of its run.
+    Ended(Ended),
+    /// Something of others: perhaps that end.
+    Foreign,
 }
 
 impl Listener {
+    /// Whatever comes next. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Heard {
+        tokio::select! {
+            biased;
+            ended = &mut self.ended => Heard::Ended(ended.expect("the bell keeps the sender until it is rung")),
+            _ = self.foreign.changed() => Heard::Foreign,
+        }
+    }
+
     /// The end of the run, as soon as the bell is rung for it. Cancel-safe.
     pub async fn ended(&mut self) -> Option<Ended> {
         (&mut self.ended).await.ok()

@@ -34,6 +34,7 @@ mod memory;
 
 use std::{any::Any, future::Future, pin::Pin, sync::Arc};
 
+pub(crate) use bell::Heard;
 pub use bell::{Bell, Ended, Listener};
 pub use cut::Cut;
 pub use durability::Durability;

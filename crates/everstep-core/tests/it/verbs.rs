@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::common::{W, engine, finish, journal, nap, plain, told, virtual_time};
+use crate::common::{W, engine, finish, journal, nap, plain, soon, told, virtual_time};
 use everstep_core::{
     Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Retry, Settings, Simulation, Status, StepCtx,
     StuckReason, Verdict, Workflow, days,
@@ -829,5 +829,29 @@ fn damaged_records_make_the_run_stuck() {
             let report = plain(run.result().await).expect_err("stuck");
             assert!(report.contains(reason), "{reason}: {report}");
         }
+    });
+}
+
+/// A handle that a start gave hears of what others did before anybody waited for its result.
+#[test]
+fn a_run_that_others_finished_before_it_was_waited_for_has_its_result() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let slow = async |ctx: Ctx, _: u64| {
+            ctx.sleep(seconds(60)).await;
+            ctx.step("only", async || Ok("done".to_string())).await
+        };
+        let first = engine(&memory, &world, slow).await;
+        let run = first.start(W, "r", 7).await.expect("starts");
+        drop(first);
+        let other = memory.reopen();
+        let second = engine(&other, &world, slow).await;
+        assert_eq!(
+            soon(second.get(W, "r").await.expect("is there").result()).await.ok().as_deref(),
+            Some("done")
+        );
+        second.shutdown().await.expect("leaves");
+        // Nobody rings any more.
+        assert_eq!(soon(run.result()).await.ok().as_deref(), Some("done"));
     });
 }
