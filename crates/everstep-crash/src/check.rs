@@ -244,3 +244,109 @@ fn effect(line: &str) -> Option<Effect> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::history::Plan;
+
+    fn life(death: Death, lines: &[&str]) -> Life {
+        Life { lines: lines.iter().map(ToString::to_string).collect(), death }
+    }
+
+    fn keys(keys: &[&str]) -> BTreeSet<String> {
+        keys.iter().map(ToString::to_string).collect()
+    }
+
+    /// A database with run `r` in it.
+    fn holding(recorded: &[&str], started: &[&str], status: Status) -> Snapshot {
+        let run = RunSeen {
+            status,
+            recorded: keys(recorded),
+            in_journal: keys(recorded),
+            started: keys(started),
+            asked: false,
+            answered: false,
+            value: (status == Status::Completed).then(|| "a=1,fail-1=1".to_string()),
+        };
+        Snapshot { runs: [("r".to_string(), run)].into(), ..Snapshot::default() }
+    }
+
+    const A: &str = "effect r a 1 0";
+    const FAIL: &str = "effect r fail-1 1 1";
+
+    /// Killed inside `a`, then alone to its end.
+    fn good() -> Vec<(Life, Snapshot)> {
+        vec![
+            (life(Death::Killed, &["started r", A]), holding(&[], &[], Status::Running)),
+            (
+                life(
+                    Death::AllOver,
+                    &["started r", A, "done r a", FAIL, "done r fail-1", "result r a=1,fail-1=1"],
+                ),
+                holding(&["a", "fail-1"], &[], Status::Completed),
+            ),
+        ]
+    }
+
+    fn verdict(lives: Vec<(Life, Snapshot)>) -> Verdict {
+        let history = History { plan: Plan { workload: "w".to_string(), lives: Vec::new() }, lives };
+        let value = Expected { value: "a=1,fail-1=1".to_string(), cancelled: false };
+        check(&history, &[("r".to_string(), value)].into())
+    }
+
+    #[track_caller]
+    fn finds(change: impl FnOnce(&mut Vec<(Life, Snapshot)>), violation: &str) {
+        let mut lives = good();
+        change(&mut lives);
+        let found = verdict(lives).violations;
+        assert!(found.iter().any(|found| found.contains(violation)), "{found:#?}");
+    }
+
+    fn run(snapshot: &mut Snapshot) -> &mut RunSeen {
+        snapshot.runs.get_mut("r").expect("is there")
+    }
+
+    #[test]
+    fn a_history_as_promised_holds() {
+        let Verdict { violations, facts, repeated } = verdict(good());
+        assert!(violations.is_empty(), "{violations:?}");
+        assert_eq!((facts, repeated), (5, 1));
+    }
+
+    #[test]
+    fn every_broken_promise_is_found() {
+        finds(|lives| lives[0].1 = holding(&["a"], &[], Status::Running), "was recorded and ran again");
+        finds(|lives| lives[1].0.lines.push(A.to_string()), "ran twice in one life");
+        finds(|lives| lives[0].0.lines.push(FAIL.to_string()), "is not recorded, and a later step began");
+        finds(|lives| lives[0].0.lines.push(FAIL.to_string()), "ran 2 times against its policy");
+        finds(|lives| lives[0].1.rows.push(("r".into(), "debit".into())), "rows without a record");
+        finds(|lives| drop(run(&mut lives[0].1).recorded.insert("debit".into())), "a record without rows");
+        finds(|lives| lives[1].1.rows = vec![("r".into(), "debit".into()); 2], "rows were written twice");
+        finds(|lives| lives[1].0.death = Death::Hung, "does not come to its end");
+        finds(|lives| run(&mut lives[1].1).status = Status::Stuck, "run r is stuck at the end");
+        finds(|lives| lives[1].0.lines.retain(|line| !line.starts_with("result")), "has no result");
+        finds(|lives| lives[1].0.lines.push("result r a=2,fail-1=1".into()), "has two results");
+        finds(|lives| lives[0].0.lines.push("result r a=2,fail-1=1".into()), "instead of");
+        finds(|lives| lives[0].1.damage.push("a gap".into()), "a gap");
+        finds(|lives| lives[0].1 = Snapshot::default(), "`started r` was acknowledged, and is lost");
+        finds(|lives| run(&mut lives[1].1).in_journal.clear(), "`done r a` was acknowledged, and is lost");
+        finds(|lives| run(&mut lives[1].1).value = None, "was acknowledged, and is lost");
+    }
+
+    #[test]
+    fn a_doubt_is_told_only_of_what_was_in_doubt() {
+        let doubted = |started: &[&str]| {
+            let mut lives = good();
+            lives[0].1 = holding(&[], started, Status::Running);
+            lives[1].0.lines.pop();
+            lives[1].0.lines.push("result r a=1,fail-1=doubted".to_string());
+            run(&mut lives[1].1).value = Some("a=1,fail-1=doubted".to_string());
+            verdict(lives).violations
+        };
+        assert!(doubted(&["fail-1"]).is_empty());
+        assert_eq!(doubted(&[]).len(), 1);
+    }
+}
