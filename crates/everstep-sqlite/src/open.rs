@@ -305,9 +305,7 @@ fn connect(path: &Path, options: &Options) -> Result<Connection, StoreError> {
     conn.set_db_config(NO_CHECKPOINT, true).map_err(store_error)?;
     conn.set_prepared_statement_cache_capacity(tx::CACHED_STATEMENTS);
     conn.busy_timeout(OPEN_WAIT).map_err(store_error)?;
-    let mode: String = conn
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(|e| not_a_database(path, e))?;
+    let mode = wal_mode(&conn).map_err(|e| not_a_database(path, e))?;
     if mode != "wal" {
         let text = format!(
             "`{}` cannot be in WAL mode (SQLite answered `{mode}`): put it on a local file system where this program \
@@ -331,6 +329,16 @@ fn connect(path: &Path, options: &Options) -> Result<Connection, StoreError> {
     ))
     .map_err(|e| not_a_database(path, e))?;
     Ok(conn)
+}
+
+/// Asks for WAL mode; the mode that it is then. To the end of the statement: its row says `wal` before the change is
+/// committed, and that may fail. The database would be in its old mode, where a commit may come undone.
+fn wal_mode(conn: &Connection) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mode = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)?;
+    while rows.next()?.is_some() {}
+    Ok(mode)
 }
 
 /// A connection through a VFS, or SQLite's own.
