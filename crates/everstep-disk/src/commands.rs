@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use everstep::store::Durability;
 
 use everstep_disk::{
+    faults::{self, Fault},
     history::History,
     life::{self, Setup},
     power::{Figures, Sweep, Tally},
     recording::Recording,
     story::{self, Part},
+    vfs::Call,
 };
 
 /// Pages between two checkpoints, so that a short life has many of them.
@@ -69,10 +71,7 @@ impl Power {
             lines.push(line(name, &tally));
             tell(name, &tally, &mut figures);
         }
-        if let Some(path) = &self.json {
-            let text = figures_as_json(&figures);
-            std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
+        write_figures(self.json.as_deref(), &figures)?;
         let last = lines.join("; ");
         if held { Ok(last) } else { Err(last) }
     }
@@ -144,6 +143,106 @@ impl Power {
     }
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Faults {
+    /// Every n. Without it: about every thirtieth write and read, and more of what is rarer; each loop to its end.
+    #[arg(long)]
+    full: bool,
+    /// Writes the figures to this file too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// One fault alone, as a failing one is told.
+    #[arg(long, value_name = "CALL:FAILURE:N:once|forever")]
+    only: Option<String>,
+}
+
+impl Faults {
+    /// Lives side by side: they wait more than they work.
+    const AT_ONCE: usize = 16;
+
+    pub(crate) fn run(&self) -> Result<String, String> {
+        let parts = story::parts(1, Durability::Power);
+        let mut tally = faults::Tally::default();
+        for each in faults::loops() {
+            if let Some(only) = &self.only {
+                let nth: usize = only.split(':').nth(2).and_then(|n| n.parse().ok()).unwrap_or(1);
+                if told_as(each.at(nth)) == *only {
+                    let setup = Setup { durability: Durability::Power, wal_pages: faults::WAL_PAGES };
+                    return faults::life_with(each.at(nth), setup, &parts).map(|told| format!("{told:?}"));
+                }
+                continue;
+            }
+            let before = tally.faults;
+            each.run(self.stride(each.call), Self::AT_ONCE, &parts, &mut tally);
+            println!(
+                "{:?} {:?}, {}: {} faults",
+                each.call,
+                each.failure,
+                often(each.forever),
+                tally.faults - before
+            );
+        }
+        if self.only.is_some() {
+            return Err("no loop has such a fault".to_string());
+        }
+        self.tell(&tally)
+    }
+
+    fn stride(&self, call: Call) -> usize {
+        match call {
+            _ if self.full => 1,
+            Call::Write | Call::Read | Call::Length => 31,
+            Call::Sync => 7,
+            _ => 3,
+        }
+    }
+
+    fn tell(&self, tally: &faults::Tally) -> Result<String, String> {
+        for (fault, what) in &tally.failed {
+            println!("{}: {what}\n  again: disk faults --only {0}", told_as(*fault));
+        }
+        let numbers = [
+            ("loops that ran to their end", tally.loops),
+            ("faults", tally.faults),
+            ("openings that were refused", tally.not_opened),
+            ("openings that ended", tally.closed),
+            ("lives in which somebody heard that the disk is full", tally.full),
+            ("facts checked", tally.promises),
+            ("turns of one run on their way at most", tally.owed_most),
+            ("violations", tally.failed.len()),
+        ];
+        let mut figures = Figures::new();
+        for (what, n) in numbers {
+            println!("{what}: {}", grouped(n));
+            figures.insert(format!("I/O errors: {what}"), n.to_string());
+        }
+        write_figures(self.json.as_deref(), &figures)?;
+        let last = format!(
+            "{} faults in {} loops to their ends, {} facts, {} violations",
+            grouped(tally.faults),
+            tally.loops,
+            grouped(tally.promises),
+            tally.failed.len()
+        );
+        if tally.failed.is_empty() { Ok(last) } else { Err(last) }
+    }
+}
+
+fn often(forever: bool) -> &'static str {
+    if forever { "forever" } else { "once" }
+}
+
+fn told_as(fault: Fault) -> String {
+    let Fault { call, failure, nth, forever } = fault;
+    format!("{call:?}:{failure:?}:{nth}:{}", often(forever)).to_lowercase()
+}
+
+fn write_figures(to: Option<&Path>, figures: &Figures) -> Result<(), String> {
+    let Some(path) = to else { return Ok(()) };
+    let text = serde_json::to_string_pretty(figures).expect("text to text") + "\n";
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
 fn saved(name: &str, recording: &Recording) -> Result<String, String> {
     let path = std::env::temp_dir().join(format!("everstep-disk-{}-{name}.log", std::process::id()));
     save(recording, &path)?;
@@ -179,10 +278,6 @@ fn tell(name: &str, tally: &Tally, figures: &mut Figures) {
         println!("{name}: {what}: {}", grouped(n));
         figures.insert(format!("power loss, {name}: {what}"), n.to_string());
     }
-}
-
-fn figures_as_json(figures: &Figures) -> String {
-    serde_json::to_string_pretty(figures).expect("text to text") + "\n"
 }
 
 /// 12345 as 12,345.

@@ -105,6 +105,7 @@ impl Disk {
                 let pending = std::mem::take(&mut file.pending);
                 pending.iter().for_each(|change| change.apply(&mut file.durable));
             }
+            Op::SyncFailed(file) => self.files[self.names[file]].pending.clear(),
             Op::SyncFolder => {
                 self.durable = self.names.clone();
                 self.since.clear();

@@ -16,10 +16,13 @@ pub mod content;
 pub mod promise;
 
 pub mod story;
+pub mod witness;
+
+pub mod life;
 
 pub mod history;
-pub mod life;
 pub mod power;
 
+pub mod faults;
+
 mod chance;
-mod witness;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use everstep::{
-    Engine, EngineError, ErrorKind, Event, Settings,
+    Engine, EngineError, ErrorKind, Event, Events, Settings,
     journal::Kind,
     sqlite::Sqlite,
     store::{Durability, StoreError},
@@ -24,7 +24,7 @@ use crate::{
     recording::{DATABASE, Recorder, Recording},
     story::{self, Part, World},
     vfs::{self, Device, Watch},
-    witness::Witness,
+    witness::{Owed, Witness},
 };
 
 /// Runs that go on side by side: enough company for common commits, and not all in one.
@@ -121,7 +121,7 @@ pub fn live(
     let doubts = doubts(folder)?;
     let world = World::told_to(recorder.cloned());
     let ended = runtime().block_on(async {
-        let engine = start(store, world.clone(), recorder).await?;
+        let engine = start(store, world.clone(), recorder, Owed::default()).await?;
         let ended = play(&engine, parts, recorder).await;
         engine.shutdown().await?;
         ended
@@ -166,9 +166,18 @@ fn doubts(folder: &Path) -> Result<Vec<String>, String> {
     read().map_err(|e: everstep_sqlite::rusqlite::Error| e.to_string())
 }
 
-async fn start(store: Sqlite, world: World, recorder: Option<&Arc<Recorder>>) -> Result<Engine, EngineError> {
+/// An engine that plays the story.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn start(
+    store: Sqlite,
+    world: World,
+    recorder: Option<&Arc<Recorder>>,
+    owed: Owed,
+) -> Result<Engine, EngineError> {
     let builder = match recorder {
-        Some(recorder) => Engine::builder(Witness { inner: store, recorder: recorder.clone() }),
+        Some(recorder) => Engine::builder(Witness { inner: store, recorder: recorder.clone(), owed }),
         None => Engine::builder(store),
     };
     let settings = Settings { lease: LEASE, build: Some("disk".to_string()), ..Settings::default() };
@@ -181,16 +190,7 @@ async fn play(
     parts: &[Part],
     recorder: Option<&Arc<Recorder>>,
 ) -> Result<Vec<Ending>, EngineError> {
-    let told = recorder.map(|recorder| {
-        let (mut events, recorder) = (engine.events(), recorder.clone());
-        tokio::spawn(async move {
-            while let Some(event) = events.next().await {
-                if let Event::StepDone { run, key, .. } = event {
-                    recorder.promised(Promise::StepDone(run.to_string(), key.to_string()));
-                }
-            }
-        })
-    });
+    let told = recorder.map(|recorder| tokio::spawn(tell(engine.events(), recorder.clone())));
     let ended = stream::iter(parts).map(|part| end(engine, part, recorder)).buffered(AT_ONCE);
     let ended = ended.try_collect().await;
     if let Some(told) = told {
@@ -199,7 +199,24 @@ async fn play(
     ended
 }
 
-async fn end(engine: &Engine, part: &Part, recorder: Option<&Arc<Recorder>>) -> Result<Ending, EngineError> {
+/// Writes down what the engine tells.
+pub(crate) async fn tell(mut events: Events, recorder: Arc<Recorder>) {
+    while let Some(event) = events.next().await {
+        if let Event::StepDone { run, key, .. } = event {
+            recorder.promised(Promise::StepDone(run.to_string(), key.to_string()));
+        }
+    }
+}
+
+/// Starts one run, cancels it if that is its part, and waits for its end.
+///
+/// # Errors
+/// The first that is heard.
+pub(crate) async fn end(
+    engine: &Engine,
+    part: &Part,
+    recorder: Option<&Arc<Recorder>>,
+) -> Result<Ending, EngineError> {
     let run = engine.start(part.workflow, part.id.clone(), part.input).await?;
     if part.is_cancelled() {
         engine.cancel(&part.id, "as planned").await?;

@@ -17,11 +17,14 @@ struct Args {
 enum Command {
     /// Loses power at every operation of a recorded life.
     Power(commands::Power),
+    /// Fails the n-th call of the disk, once and for ever, until there is none left.
+    Faults(commands::Faults),
 }
 
 fn main() -> ExitCode {
     let held = match Args::parse().command {
         Command::Power(power) => power.run(),
+        Command::Faults(faults) => faults.run(),
     };
     match held {
         Ok(last) => {

@@ -46,6 +46,9 @@ pub enum Op {
     Truncate(String, u64),
     /// A file is durable.
     Sync(String),
+    /// A sync failed: what was not durable never will be, though it can be read until the end (Linux marks such pages
+    /// clean).
+    SyncFailed(String),
     /// The engine promised something.
     Mark(Promise),
 }
@@ -121,6 +124,11 @@ impl Recorder {
     /// The engine promised something: now, before anything that happens after this call.
     pub fn promised(&self, promise: Promise) {
         self.state().ops.push(Op::Mark(promise));
+    }
+
+    /// The disk failed to sync this file.
+    pub fn failed_to_sync(&self, file: &str) {
+        self.state().ops.push(Op::SyncFailed(file.to_string()));
     }
 
     /// What was recorded.

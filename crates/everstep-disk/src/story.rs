@@ -189,6 +189,7 @@ async fn paid(ctx: Ctx, n: u64, world: World) -> Result<String> {
     ctx.step("before", before).await?;
     let id = ctx.id().to_string();
     let rows = ctx.transaction(PAY, move |tx| {
+        tx.execute_batch(TABLE)?;
         tx.execute("INSERT INTO ledger (run) VALUES (?1)", [&id])?;
         Ok(tx.query_row("SELECT count(*) FROM ledger WHERE run = ?1", [&id], |row| row.get::<_, i64>(0))?)
     });

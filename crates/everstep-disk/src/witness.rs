@@ -1,6 +1,10 @@
-//! A store around SQLite's that tells a [`Recorder`] of every answer, at the moment it is given and not later.
+//! A store around SQLite's that tells a [`Recorder`] of every answer, at the moment it is given and not later, and counts
+//! what was not answered yet.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use everstep::{
     Status, Stuck, Timestamp,
@@ -13,23 +17,72 @@ use everstep::{
     },
 };
 
+use tokio::sync::watch;
+
 use crate::{promise::Promise, recording::Recorder};
 
 /// The store that engines of this crate run on.
-pub(crate) struct Witness {
-    pub(crate) inner: Sqlite,
-    pub(crate) recorder: Arc<Recorder>,
+#[derive(Debug)]
+pub struct Witness {
+    /// The store itself.
+    pub inner: Sqlite,
+    /// Who hears of its answers.
+    pub recorder: Arc<Recorder>,
+    /// What it has not answered.
+    pub owed: Owed,
+}
+
+/// Turns that the store has, and has not answered: what waits for a disk that is full.
+#[derive(Clone, Debug, Default)]
+pub struct Owed(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_run: Mutex<HashMap<i64, usize>>,
+    /// The most that one run has had.
+    most: watch::Sender<usize>,
+}
+
+impl Owed {
+    fn add(&self, run: RunId) {
+        let mut by_run = self.0.by_run.lock().unwrap_or_else(PoisonError::into_inner);
+        let owed = by_run.entry(run.0).or_default();
+        *owed += 1;
+        self.0.most.send_if_modified(|most| {
+            let is_more = *owed > *most;
+            *most = (*most).max(*owed);
+            is_more
+        });
+    }
+
+    fn settle(&self, run: RunId) {
+        let mut by_run = self.0.by_run.lock().unwrap_or_else(PoisonError::into_inner);
+        *by_run.entry(run.0).or_default() -= 1;
+    }
+
+    /// How many are not answered, of all runs.
+    pub fn now(&self) -> usize {
+        self.0.by_run.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    /// The most that one run has had, now and whenever it becomes more.
+    pub fn most(&self) -> watch::Receiver<usize> {
+        self.0.most.subscribe()
+    }
 }
 
 /// Hears of one turn and passes it on.
 struct Slip {
     to: Arc<dyn Receipt>,
+    run: RunId,
     promise: Promise,
     recorder: Arc<Recorder>,
+    owed: Owed,
 }
 
 impl Receipt for Slip {
     fn settled(&self, settled: Settled) {
+        self.owed.settle(self.run);
         if let Settled::Durable { .. } = settled {
             self.recorder.promised(self.promise.clone());
         }
@@ -76,8 +129,10 @@ impl Store for Witness {
     }
 
     fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
-        let (to, recorder) = (receipt.clone(), self.recorder.clone());
-        let slip: Arc<dyn Receipt> = Arc::new(Slip { to, promise: promise_of(&turn), recorder });
+        let (to, run, promise) = (receipt.clone(), turn.run, promise_of(&turn));
+        let (recorder, owed) = (self.recorder.clone(), self.owed.clone());
+        owed.add(run);
+        let slip: Arc<dyn Receipt> = Arc::new(Slip { to, run, promise, recorder, owed });
         self.inner.commit(fence, turn, &slip);
     }
 
