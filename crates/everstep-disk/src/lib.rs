@@ -20,6 +20,7 @@ pub mod witness;
 
 pub mod life;
 
+pub mod again;
 pub mod history;
 pub mod power;
 

@@ -1,7 +1,7 @@
 //! Power loss: every moment of a recorded life, and what a disk may have left of it, opened by the engine.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs,
     path::Path,
     sync::{
@@ -24,13 +24,15 @@ use crate::{
 
 /// Images that are built and opened at the same time.
 const THREADS: usize = 2;
+/// Images after which it is told how many there are.
+const TELL_EVERY: usize = 10_000;
 /// Failures that are told in full; the others are counted.
 const TOLD_MAX: usize = 3;
 /// Workers whose lock files may be there.
-const WORKERS: i64 = 8;
+const WORKERS: i64 = 4;
 
 /// What is done with one recording.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sweep<'a> {
     /// The life that is crashed.
     pub recording: &'a Recording,
@@ -69,7 +71,9 @@ pub struct Tally {
     pub gone_on: usize,
     /// Of these, with which it has not come to the right one.
     pub wrong_ends: usize,
-    /// The first failures: operation, seed, what.
+    /// Whatever did not hold.
+    pub failed: usize,
+    /// The first of it: operation, seed, what.
     pub told: Vec<(usize, u64, String)>,
 }
 
@@ -84,11 +88,13 @@ impl Tally {
         self.corrupt += other.corrupt;
         self.gone_on += other.gone_on;
         self.wrong_ends += other.wrong_ends;
+        self.failed += other.failed;
         self.told.extend(other.told);
         self.told.truncate(TOLD_MAX);
     }
 
     fn fail(&mut self, at: usize, seed: u64, what: String) {
+        self.failed += 1;
         if self.told.len() < TOLD_MAX {
             self.told.push((at, seed, what));
         }
@@ -189,7 +195,10 @@ impl Sweep<'_> {
         let is_new = found.is_none();
         let found = found.unwrap_or_else(|| {
             tally.images += 1;
-            shared.images.fetch_add(1, Ordering::Relaxed);
+            let images = shared.images.fetch_add(1, Ordering::Relaxed) + 1;
+            if images.is_multiple_of(TELL_EVERY) {
+                println!("  {images} images");
+            }
             let go_on = digest.is_multiple_of(self.go_on_every);
             let found = self.look(&image, folder, go_on, &mut chance, tally);
             let found = found.unwrap_or_else(|what| {
@@ -273,7 +282,7 @@ fn look_at(database: &Path) -> Result<u64, String> {
 
 /// What stands beside a database and is no part of it, and may be there or not: lock files of workers that are dead, and
 /// shared memory with anything in it.
-fn leave_beside(folder: &Path, chance: &mut Chance) {
+pub(crate) fn leave_beside(folder: &Path, chance: &mut Chance) {
     let leave = |name: String, bytes: &[u8]| {
         fs::write(folder.join(name), bytes).expect("room for a file");
     };
@@ -287,6 +296,3 @@ fn leave_beside(folder: &Path, chance: &mut Chance) {
         leave(format!("{DATABASE}-shm"), &noise);
     }
 }
-
-/// The figures of several sweeps by their names, for whoever reads them.
-pub type Figures = BTreeMap<String, String>;

@@ -1,10 +1,13 @@
 //! `disk power` and `disk faults`: the proofs as programs, with their figures.
 
+mod faults;
+mod power;
+
+mod figures;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-mod commands;
 
 #[derive(Parser)]
 #[command(about = "Everstep on disks that lose power and fail")]
@@ -15,24 +18,24 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Loses power at every operation of a recorded life.
-    Power(commands::Power),
-    /// Fails the n-th call of the disk, once and for ever, until there is none left.
-    Faults(commands::Faults),
+    /// Loses power at every operation of recorded lives, and again while the engine goes on.
+    Power(power::Power),
+    /// Fails the n-th call of the disk, once and for ever, until there is none left to fail.
+    Faults(faults::Faults),
 }
 
 fn main() -> ExitCode {
-    let held = match Args::parse().command {
+    let last = match Args::parse().command {
         Command::Power(power) => power.run(),
         Command::Faults(faults) => faults.run(),
     };
-    match held {
-        Ok(last) => {
-            println!("{last}");
+    match last {
+        Ok(held) => {
+            println!("{held}");
             ExitCode::SUCCESS
         }
-        Err(last) => {
-            println!("{last}");
+        Err(failed) => {
+            println!("{failed}");
             ExitCode::FAILURE
         }
     }
