@@ -397,7 +397,7 @@ impl Ctx {
 
     fn draw(&self, what: &str) -> u128 {
         self.assert_here(what);
-        self.core.state().fingerprint.add(0, self.scope.path(), 0);
+        self.core.state().fingerprint.add_draw(self.scope.path());
         self.scope.draw(self.core.incarnation, self.core.generation())
     }
 

@@ -148,8 +148,17 @@ pub fn attempt_seed(incarnation: Incarnation, generation: u32, key: &str, attemp
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// Adds one thing done: `what` names the sort, `key` and `line` which one.
-    pub fn add(&mut self, what: u8, key: &str, line: u64) {
+    /// Adds a call: `what` names the sort, from 1, `key` and the place in the source which one.
+    pub fn add_call(&mut self, what: u8, key: &str, line: u32, column: u32) {
+        self.add(what, key, (u64::from(line) << 20) + u64::from(column));
+    }
+
+    /// Adds a free value drawn from `scope`.
+    pub fn add_draw(&mut self, scope: &str) {
+        self.add(0, scope, 0);
+    }
+
+    fn add(&mut self, what: u8, key: &str, line: u64) {
         self.0 = self.0.wrapping_add(
             xxh3_64(key.as_bytes()) ^ (line ^ u64::from(what) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         );
@@ -212,10 +221,12 @@ mod tests {
         // As above: the fingerprints are in every entry, and a run whose fingerprints change has diverged.
         assert_eq!(digest("false").to_string(), "b3b2b50bf19ad7d533c155909ff3ba9a");
         let mut done = Fingerprint::default();
-        done.add(1, "charge", 0xfedc_ba98_7654_3210);
-        assert_eq!(done.folded(), 2_215_247_243);
-        done.add(0xff, "left/", 0);
-        assert_eq!(done.folded(), 2_265_602_021);
+        done.add_call(1, "charge", 1234, 56);
+        assert_eq!(done.folded(), 327_822_840);
+        done.add_draw("left/");
+        assert_eq!(done.folded(), 2_140_826_437);
+        done.add_call(3, "left/charge#2", 4_000_000_000, 1_000_000);
+        assert_eq!(done.folded(), 2_585_081_037);
     }
 
     #[test]
@@ -229,12 +240,12 @@ mod tests {
     #[test]
     fn the_order_of_what_was_done_does_not_matter_but_the_set_does() {
         let (mut a, mut b, mut c) = (Fingerprint::default(), Fingerprint::default(), Fingerprint::default());
-        a.add(1, "x", 10);
-        a.add(1, "y", 11);
-        b.add(1, "y", 11);
-        b.add(1, "x", 10);
-        c.add(1, "x", 11);
-        c.add(1, "y", 10);
+        a.add_call(1, "x", 10, 1);
+        a.add_call(1, "y", 11, 1);
+        b.add_call(1, "y", 11, 1);
+        b.add_call(1, "x", 10, 1);
+        c.add_call(1, "x", 11, 1);
+        c.add_call(1, "y", 10, 1);
         assert_eq!(a, b);
         assert_ne!(a.folded(), c.folded(), "two claims that swapped their lines");
     }

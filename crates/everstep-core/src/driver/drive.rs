@@ -386,7 +386,7 @@ impl Future for Drive {
         let settled = this.core.settled_turns();
         match this.core.take_trouble() {
             Some(Trouble::Refused(error)) => {
-                this.out.forget_events();
+                // What is not told yet is not durable, and goes untold with this driver.
                 this.drop_function();
                 return Poll::Ready(Exit::Dropped(error));
             }

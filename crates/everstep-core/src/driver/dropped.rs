@@ -43,9 +43,6 @@ impl Table {
         if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
             index.remove(&slot.key);
         }
-        if self.granted == Some(op) {
-            self.granted = None;
-        }
         self.free.push(op);
         let key = slot.key.clone();
         if slot.sort == Sort::Step {
@@ -96,5 +93,102 @@ impl Table {
         }
         let at = before.map_or(now, |before| before.at);
         Some(Mark::Started(StartedRow { key: slot.key.clone(), attempt: row.attempt, at, abandoned: true }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        driver::table::{Candidate, Row},
+        stuck::{Stuck, StuckReason},
+    };
+
+    const NOW: Timestamp = Timestamp(9);
+
+    /// A table with one step, and what `close` leaves of it.
+    fn left(prepare: impl FnOnce(&mut Table, usize)) -> Table {
+        let mut table = Table::default();
+        let op = table.claim("pay".into(), Sort::Step, Location::caller());
+        prepare(&mut table, op);
+        table.close(op, NOW);
+        table
+    }
+
+    fn registered(table: &mut Table, op: usize, transacts: bool) {
+        table.get(op).transacts = transacts;
+        table.register(op);
+    }
+
+    fn may_have_committed(mut table: Table) -> bool {
+        !table.aside().left.is_empty()
+    }
+
+    #[test]
+    fn only_an_open_transaction_may_have_committed_unheard() {
+        assert!(may_have_committed(left(|table, op| registered(table, op, true))));
+        assert!(!may_have_committed(left(|table, op| registered(table, op, false))), "no transaction");
+        assert!(!may_have_committed(left(|table, op| table.get(op).transacts = true)), "never polled");
+        let delivered = |table: &mut Table, op: usize| {
+            registered(table, op, true);
+            table.rest(op, Stage::Delivered { seq: 1 });
+            table.untaken += 1;
+        };
+        assert!(!may_have_committed(left(delivered)), "its outcome is an entry");
+    }
+
+    #[test]
+    fn what_happened_to_a_dropped_step_leaves_the_queue_as_an_orphan() {
+        let mut table = left(|table, op| {
+            let other = table.claim("other".into(), Sort::Step, Location::caller());
+            for op in [other, op] {
+                registered(table, op, true);
+                table.rest(op, Stage::Idle);
+                table.get(op).happened = true;
+                let what = Happened::Done(Payload::json("1"));
+                table.candidates.push_back(Box::new(Candidate { op, what, takes: None }));
+            }
+        });
+        assert_eq!(table.candidates.len(), 1, "the other one stays");
+        let orphans = &table.aside().orphans;
+        assert_eq!(orphans.iter().map(|orphan| &*orphan.step.key).collect::<Vec<_>>(), ["pay"]);
+        assert!(!may_have_committed(table), "it is known what became of it");
+    }
+
+    #[test]
+    fn a_dropped_step_asks_nobody_and_the_others_still_do() {
+        let mut table = left(|table, op| {
+            let other = table.claim("other".into(), Sort::Step, Location::caller());
+            for op in [op, other] {
+                table.get(op).happened = true;
+                let stuck = Stuck { reason: StuckReason::InDoubt, key: None, detail: String::new() };
+                table.aside().asking.push_back((op, stuck));
+            }
+        });
+        assert_eq!(table.aside().asking.iter().map(|(op, _)| *op).collect::<Vec<_>>(), [1]);
+    }
+
+    fn row(attempt: u32, at: i64, abandoned: bool) -> StartedRow {
+        StartedRow { key: "pay".into(), attempt, at: Timestamp(at), abandoned }
+    }
+
+    /// The marks of a dropped step whose row is of attempt 2, when an earlier load left `before`.
+    fn marks(began: bool, before: Option<StartedRow>) -> Vec<Mark> {
+        let mut table = left(|table, op| {
+            registered(table, op, false);
+            table.get(op).row = Some(Row { attempt: 2, began });
+            table.aside().rows.extend(before.map(|row| (row.key.clone(), row)));
+        });
+        std::mem::take(&mut table.aside().marks)
+    }
+
+    #[test]
+    fn the_row_of_a_dropped_step_tells_the_truth() {
+        assert_eq!(marks(false, None), [Mark::Cleared("pay".into())], "no body began");
+        assert_eq!(marks(true, None), [Mark::Started(row(2, NOW.0, true))], "it was cut off");
+        assert_eq!(marks(true, Some(row(2, 5, false))), [Mark::Started(row(2, 5, true))], "since then");
+        assert_eq!(marks(true, Some(row(2, 5, true))), [], "the row says so already");
+        let other = marks(true, Some(row(1, 5, true)));
+        assert_eq!(other, [Mark::Started(row(2, NOW.0, true))], "that row is of another attempt");
     }
 }

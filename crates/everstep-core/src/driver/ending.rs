@@ -154,7 +154,6 @@ impl Drive {
     /// A message came while the last turn was on its way; nothing of that turn was written.
     pub(super) fn end_again(&mut self, moved_to: u64) {
         let Phase::Ending(turn) = &mut self.phase else { return };
-        self.inbox.moved_to(moved_to);
         match &mut turn.end {
             // The function has returned: a message that comes now comes too late, and stays undelivered.
             Some(End::Finished { inbox_n, .. }) => *inbox_n = moved_to,

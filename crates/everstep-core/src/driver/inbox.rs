@@ -57,11 +57,6 @@ impl Inbox {
         self.letters = read;
     }
 
-    /// The store said how many there are.
-    pub(super) fn moved_to(&mut self, inbox_n: u64) {
-        self.known = inbox_n;
-    }
-
     fn catch_up(&mut self) {
         while self.ahead.remove(&(self.known + 1)) {
             self.known += 1;

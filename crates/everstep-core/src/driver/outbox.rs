@@ -64,11 +64,6 @@ impl Outbox {
         self.sent + 1
     }
 
-    /// Nothing that is not told yet has happened.
-    pub(super) fn forget_events(&mut self) {
-        self.events.clear();
-    }
-
     /// The last turn was not applied, and is sent again; `keep` says what is still true of it then.
     pub(super) fn resend_events(&mut self, keep: impl Fn(&Event) -> bool) {
         let (last, next) = (self.sent, self.next());

@@ -248,7 +248,7 @@ impl RunCore {
     /// Claims `key` for an operation.
     pub(crate) fn open(&self, key: &Arc<str>, sort: Sort, site: &'static Location<'static>) -> usize {
         let state = &mut *self.state();
-        state.fingerprint.add(sort as u8 + 1, key, u64::from(site.line()) << 20 | u64::from(site.column()));
+        state.fingerprint.add_call(sort as u8, key, site.line(), site.column());
         state.last_call = Some(site);
         let op = state.table.claim(key.clone(), sort, site);
         if let Some(claims) = state.table.claims() {
@@ -425,4 +425,18 @@ impl RunCore {
 pub(crate) fn same_input(recorded: &Payload, given: &Payload) -> bool {
     let digest = |payload: &Payload| crate::digest::Digest::of_json(&payload.bytes).ok();
     recorded == given || digest(recorded).is_some_and(|d| digest(given) == Some(d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_compared_as_values() {
+        let same = |a: &str, b: &str| same_input(&Payload::json(a), &Payload::json(b));
+        assert!(same(r#"{"a":1,"b":2}"#, r#"{"b":2, "a":1}"#));
+        assert!(!same(r#"{"a":1}"#, r#"{"a":2}"#));
+        assert!(same("no JSON", "no JSON"), "equal bytes are equal");
+        assert!(!same("no JSON", "none either"));
+    }
 }

@@ -22,12 +22,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// What an operation is; a journal entry must be of the same sort.
+/// What an operation is; a journal entry must be of the same sort. The numbers are in fingerprints, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
-    Step,
-    Timer,
-    Scope,
+    Step = 1,
+    Timer = 2,
+    Scope = 3,
 }
 
 impl Sort {
@@ -375,5 +375,37 @@ impl Table {
         if let Some(at) = at {
             self.deadlines.insert(at, op);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_about_an_operation_of_its_sort() {
+        for kind in Kind::ALL {
+            let step =
+                matches!(kind, Kind::StepDone | Kind::StepFailed | Kind::AttemptFailed | Kind::Answered);
+            assert_eq!(Sort::Step.takes(kind), step, "{kind:?}");
+            assert_eq!(Sort::Timer.takes(kind), kind == Kind::TimerFired, "{kind:?}");
+            assert!(!Sort::Scope.takes(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_wanted_before_each_attempt_that_has_none() {
+        let mut table = Table::default();
+        let op = table.claim("pay".into(), Sort::Step, Location::caller());
+        let slot = table.get(op);
+        assert_eq!((slot.wants_row(false), slot.wants_row(true)), (false, true), "a suspect run marks all");
+        slot.marks = true;
+        assert!(slot.wants_row(false));
+        slot.row = Some(Row { attempt: 1, began: false });
+        assert!(!slot.wants_row(false), "it is there");
+        slot.failed = 1;
+        assert!(slot.wants_row(false), "that is the row of another attempt");
+        slot.doubt = Some(1);
+        assert!(!slot.wants_row(false), "what is in doubt is decided first");
     }
 }

@@ -118,3 +118,59 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: RunId = RunId(7);
+
+    fn remembered(residents: &Residents) -> bool {
+        residents.state().nudged.contains(&RUN)
+    }
+
+    #[test]
+    fn a_message_is_remembered_only_while_its_run_may_be_on_the_way() {
+        let residents = Residents::default();
+        residents.nudge(vec![RUN]);
+        assert!(!remembered(&residents), "nobody is coming");
+        assert_eq!(residents.reserve(2, 9), 2);
+        residents.nudge(vec![RUN]);
+        residents.unreserve(1);
+        assert!(remembered(&residents), "one is still coming");
+        residents.unreserve(1);
+        assert!(!remembered(&residents));
+    }
+
+    #[test]
+    fn places_are_given_up_to_the_bound_and_to_nobody_once_the_engine_leaves() {
+        let residents = Residents::default();
+        assert_eq!((residents.reserve(2, 3), residents.reserve(2, 3), residents.reserve(2, 3)), (2, 1, 0));
+        residents.unreserve(2);
+        assert_eq!(residents.reserve(9, 3), 2);
+        residents.unreserve(3);
+        residents.stop(false);
+        assert_eq!(residents.reserve(1, 3), 0);
+    }
+
+    #[test]
+    fn refusals_count_until_a_load_comes_to_its_end() {
+        let residents = Residents::default();
+        assert_eq!((residents.refused(RUN), residents.refused(RUN), residents.refused(RunId(8))), (1, 2, 1));
+        residents.accepted(RUN);
+        assert_eq!((residents.refused(RUN), residents.refused(RunId(8))), (1, 2));
+    }
+
+    #[test]
+    fn whoever_is_to_leave_at_once_is_not_told_to_take_its_time() {
+        let residents = Residents::default();
+        let told = |at_once| {
+            residents.stop(at_once);
+            residents.state().leaving
+        };
+        assert_eq!([false, true, true, false].map(told), [false, true, true, true].map(Some));
+        let residents = Residents::default();
+        residents.stop(true);
+        assert_eq!(residents.state().leaving, Some(true));
+    }
+}

@@ -4,15 +4,19 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
 };
 
-use crate::common::{W, engine, finish, journal, nap, plain, settings, soon, started, told, virtual_time};
+use crate::common::{
+    W, engine, engine_with, finish, journal, nap, plain, settings, soon, started, told, virtual_time,
+    wrapped::{Wrapped, transaction},
+};
 use everstep_core::{
-    Ctx, Doubt, Engine, Event, Result, Retry, Settings, Simulation, Step, StuckReason, Verdict, hours,
+    Code, Ctx, Doubt, Engine, Event, Result, Retry, Settings, Simulation, Step, StepCtx, StuckReason,
+    Verdict, hours,
     journal::{Answer, Kind},
     seconds, select,
     store::Memory,
@@ -110,6 +114,106 @@ fn a_step_with_an_input_that_a_person_answered_replays() {
         drop(next);
         memory.truncate("r", 3);
         assert_eq!(finish(&memory, &world, workflow).await.0.as_deref(), Ok("42"), "replayed");
+    });
+}
+
+/// The attempts before a person's retry count no more; the answer itself is an entry about no attempt.
+#[test]
+fn after_a_persons_retry_the_attempts_count_anew() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let noted = attempts.clone();
+        let workflow = move |ctx: Ctx, _| {
+            let noted = noted.clone();
+            async move {
+                let step = ctx.step("flaky", async |s: StepCtx| -> Result<u64> {
+                    noted.lock().expect("unpoisoned").push(s.attempt());
+                    Err("no")?
+                });
+                let flaky = step.input(&12).retry(Retry::fixed(3, seconds(1))).then_stuck();
+                Ok(flaky.await?.to_string())
+            }
+        };
+        let first = engine(&memory, &world, workflow.clone()).await;
+        first.start(W, "r", 7).await.expect("it starts");
+        assert_eq!(stuck_reason(&first).await, Some(StuckReason::RetriesSpent));
+        drop(first);
+        // Another load finds the answer and the failed attempts together.
+        let next = engine(&memory, &world, workflow.clone()).await;
+        next.retry("r").await.expect("it may");
+        nap(1).await;
+        let answered = journal(&memory).await.into_iter().find(|e| e.known_kind() == Some(Kind::Answered));
+        let answered = answered.expect("the answer is an entry");
+        assert_eq!(answered.body, everstep_core::journal::encode(&Answer::Retry));
+        assert_eq!((answered.attempt, answered.input), (0, None));
+        assert_eq!(stuck_reason(&next).await, Some(StuckReason::RetriesSpent));
+        drop(next);
+        assert_eq!(*attempts.lock().expect("unpoisoned"), [1, 2, 3, 1, 2, 3]);
+    });
+}
+
+/// The worker stops between the verdict and the new attempt: what did not happen is not in doubt again.
+#[test]
+fn an_attempt_that_did_not_happen_leaves_no_row() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (bodies, works, looks) = (Counter::default(), Counter::default(), Counter::default());
+        let counted = looks.clone();
+        let workflow = move |ctx: Ctx, _| {
+            let (bodies, works, looks) = (bodies.clone(), works.clone(), counted.clone());
+            async move {
+                let step = ctx.step("pay", async || match bodies.fetch_add(1, Ordering::SeqCst) {
+                    0 => std::future::pending().await,
+                    _ => Ok(works.fetch_add(1, Ordering::SeqCst)),
+                });
+                let verify = async move |_| {
+                    looks.fetch_add(1, Ordering::SeqCst);
+                    nap(1000).await;
+                    Ok(Verdict::NotDone)
+                };
+                Ok(step.verify(verify).await?.to_string())
+            }
+        };
+        let first = engine(&memory, &world, workflow.clone()).await;
+        first.start(W, "r", 7).await.expect("it starts");
+        die(first).await;
+        let next = engine(&memory, &world, workflow.clone()).await;
+        nap(500).await;
+        next.shutdown().await.expect("it waits for the verdict and leaves");
+        assert_eq!(looks.load(Ordering::SeqCst), 1);
+        assert_eq!(started(&memory).await, []);
+        assert_eq!(finish(&memory, &world, workflow).await.0.as_deref(), Ok("0"));
+        assert_eq!(looks.load(Ordering::SeqCst), 1, "there is nothing to look into");
+    });
+}
+
+/// A record that power loss may take cannot keep these promises; transactions commit with theirs.
+#[test]
+fn promises_about_doubt_are_refused_below_power_safe_durability() {
+    virtual_time(async {
+        for weak in [false, true] {
+            let (store, world) = (Wrapped::default(), Simulation::new(1));
+            if weak {
+                store.be_weak();
+            }
+            let engine = engine_with(&store, &world, settings(), async |ctx: Ctx, _| {
+                let plain = ctx.step("plain", async || Ok(1u64)).await;
+                let asks = ctx.step("asks", async || Ok(1u64)).on_doubt(Doubt::Ask).await;
+                let verify = async |_| Ok(Verdict::NotDone);
+                let looks = ctx.step("looks", async || Ok(1u64)).verify(verify).await;
+                let commits = transaction(&ctx, "commits", || Ok(1)).on_doubt(Doubt::Fail).await;
+                let said =
+                    |result: Result<u64>| result.map_or_else(|e| e.code().to_string(), |_| "ok".into());
+                Ok([plain, asks, looks, commits].map(said).join(" "))
+            })
+            .await;
+            let run = engine.start(W, "r", 7).await.expect("it starts");
+            let refused = Code::TOO_WEAK;
+            let expected =
+                if weak { format!("ok {refused} {refused} ok") } else { "ok ok ok ok".to_string() };
+            assert_eq!(plain(soon(run.result()).await), Ok(expected));
+        }
     });
 }
 

@@ -16,8 +16,8 @@ use crate::common::{
     W, engine, engine_with, finish, journal, nap, plain, settings, soon, told, virtual_time,
 };
 use everstep_core::{
-    Ctx, Doubt, ErrorKind, Event, NotDurable, Result, Retry, Settings, Simulation, Status, StuckReason, join,
-    seconds,
+    BoxFuture, Ctx, Doubt, ErrorKind, Event, NotDurable, Result, Retry, Settings, Simulation, Status,
+    StuckReason, join, seconds,
     store::{Inspect, Memory, StoreError},
 };
 use futures_util::FutureExt;
@@ -52,14 +52,19 @@ fn what_has_happened_is_recorded_before_the_run_is_stuck() {
 /// A stop without grace, when many bodies have returned and only some are recorded.
 #[test]
 fn what_has_happened_is_recorded_before_the_run_is_given_back() {
-    virtual_time(async {
-        const STEPS: u64 = 2000;
+    const STEPS: u64 = 2000;
+    let check = async |replayed: bool| {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let bodies = Counter::default();
-        let counted = bodies.clone();
+        let waits = Arc::new(AtomicBool::new(replayed));
+        let (counted, waiting) = (bodies.clone(), waits.clone());
         let workflow = move |ctx: Ctx, _| {
-            let counted = counted.clone();
+            let (counted, waiting) = (counted.clone(), waiting.clone());
             async move {
+                ctx.step("first", async || Ok(0u64)).await?;
+                if waiting.load(Ordering::SeqCst) {
+                    ctx.sleep(seconds(1000)).await;
+                }
                 let steps: Vec<_> = (0..STEPS)
                     .map(|_| ctx.step("one", async || Ok(counted.fetch_add(1, Ordering::SeqCst))))
                     .collect();
@@ -68,8 +73,15 @@ fn what_has_happened_is_recorded_before_the_run_is_given_back() {
             }
         };
         let at_once = Settings { grace: Duration::ZERO, ..settings() };
-        let first = engine_with(&memory, &world, at_once, workflow.clone()).await;
+        let mut first = engine_with(&memory, &world, at_once.clone(), workflow.clone()).await;
         first.start(W, "r", 7).await.expect("it starts");
+        if replayed {
+            nap(10).await;
+            drop(first);
+            nap(10).await;
+            waits.store(false, Ordering::SeqCst);
+            first = engine_with(&memory, &world, at_once, workflow.clone()).await;
+        }
         let (all, kept) = (bodies.clone(), memory.clone());
         let leaving = tokio::spawn(async move {
             poll_fn(|cx| {
@@ -81,9 +93,54 @@ fn what_has_happened_is_recorded_before_the_run_is_given_back() {
             first.shutdown().await
         });
         leaving.await.expect("no panic").expect("it leaves");
-        assert_eq!(journal(&memory).await.len() as u64, STEPS + 1);
+        assert_eq!(journal(&memory).await.len() as u64, STEPS + 2);
         assert_eq!(finish(&memory, &world, workflow).await.0.as_deref(), Ok("done"));
         assert_eq!(bodies.load(Ordering::SeqCst), STEPS);
+    };
+    virtual_time(check(false));
+    virtual_time(check(true));
+}
+
+/// A stop without grace in the very poll in which the function drops a step whose body has returned.
+#[test]
+fn what_a_dropped_step_did_is_recorded_before_the_run_is_given_back() {
+    virtual_time(async {
+        type Leaving = Arc<Mutex<Option<BoxFuture<'static, ()>>>>;
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let leaving = Leaving::default();
+        let leaves = leaving.clone();
+        let at_once = Settings { grace: Duration::ZERO, ..settings() };
+        let engine = engine_with(&memory, &world, at_once, move |ctx: Ctx, _| {
+            let leaves = leaves.clone();
+            async move {
+                let mut step = Some(ctx.step("a", async || {
+                    nap(1000).await;
+                    Ok(1u64)
+                }));
+                poll_fn(|cx| {
+                    assert!(pin!(step.as_mut().expect("once")).poll(cx).is_pending());
+                    let mut leaving = leaves.lock().expect("unpoisoned");
+                    let Some(shutdown) = &mut *leaving else { return Poll::Pending };
+                    // The body has returned in this poll.
+                    step = None;
+                    assert!(shutdown.now_or_never().is_none(), "there is a run");
+                    Poll::Ready(())
+                })
+                .await;
+                ctx.sleep(seconds(10)).await;
+                Ok(String::new())
+            }
+        })
+        .await;
+        engine.start(W, "r", 7).await.expect("it starts");
+        nap(500).await;
+        *leaving.lock().expect("unpoisoned") = Some(Box::pin(async move { drop(engine.shutdown().await) }));
+        nap(1000).await;
+        let shutdown = leaving.lock().expect("unpoisoned").take().expect("kept");
+        shutdown.await;
+        let row = memory.run("r".into()).await.expect("reads").expect("there");
+        assert_eq!((row.status, row.owner), (Status::Pending, None), "given back");
+        assert_eq!(told(&journal(&memory).await)[1..], ["1 StepDone a 1 1"]);
     });
 }
 
@@ -263,6 +320,31 @@ fn a_turn_that_is_sent_again_is_told_of_once() {
     });
 }
 
+/// A message came while the turn that makes a run stuck was on its way: it may be what helps, and is heard first.
+#[test]
+fn a_message_that_comes_while_a_run_becomes_stuck_is_heard() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, _| {
+            ctx.step("a", async || Ok(0u64)).await?;
+            std::future::pending::<()>().await;
+            Ok(String::new())
+        })
+        .await;
+        let mut events = engine.events();
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        memory.hold_commits();
+        nap(100).await;
+        engine.cancel("r", "enough").await.expect("acknowledged");
+        memory.release_commits();
+        let cancelled = soon(run.result()).await.expect_err("cancelled");
+        assert_eq!(cancelled.kind(), ErrorKind::Cancelled, "{cancelled:?}");
+        let seen: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+        assert!(!seen.iter().any(|e| matches!(e, Event::Stuck { .. })), "it never was: {seen:?}");
+        assert!(seen.iter().any(|e| matches!(e, Event::StepDone { .. })), "{seen:?}");
+    });
+}
+
 /// Whoever reads events in order never sees the next step begin before the last one was done.
 #[test]
 fn a_step_is_told_as_done_before_the_next_is_told_as_started() {
@@ -363,7 +445,8 @@ fn a_run_does_not_run_away_from_a_slow_disk() {
         memory.hold_commits();
         let run = engine.start(W, "r", 7).await.expect("it starts");
         nap(1_000_000).await;
-        assert!(memory.release_commits() <= 100);
+        // Timers wait when more than 64 turns are on their way.
+        assert_eq!(memory.release_commits(), 65);
         assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("done"));
     });
 }
@@ -379,7 +462,9 @@ fn inputs_and_errors_of_steps_have_a_limit() {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let small = Settings { payload_bytes_max: 1000, ..settings() };
         let engine = engine_with(&memory, &world, small, async |ctx: Ctx, _| {
-            let input = ctx.step("input", async || Ok(1u64)).input(&"x".repeat(1000)).await;
+            let at_limit = ctx.step("at limit", async || Ok(1u64)).input(&"x".repeat(998));
+            at_limit.await.expect("two quotes more are 1000 bytes");
+            let input = ctx.step("input", async || Ok(1u64)).input(&"x".repeat(999)).await;
             let input = input.expect_err("too large");
             let message = ctx.step("message", async || -> Result<u64> { Err("y".repeat(1000))? }).await;
             let message = message.expect_err("fails");
@@ -427,6 +512,54 @@ fn running_steps_have_a_bound() {
         .await;
         let mut runs = Vec::new();
         for n in 1..8 {
+            runs.push((n, engine.start(W, format!("r{n}"), n).await.expect("it starts")));
+        }
+        for (n, run) in runs {
+            assert_eq!(plain(soon(run.result()).await), Ok(n.to_string()));
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+    });
+}
+
+/// A step that pauses before its next attempt keeps no place.
+#[test]
+fn a_pause_keeps_no_place() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let one = Settings { running_steps_max: 1, ..settings() };
+        let engine = engine_with(&memory, &world, one, async |ctx: Ctx, n| {
+            let step = ctx.step("s", async || if n == 0 { Err("not yet".into()) } else { Ok(n) });
+            Ok(step.retry(Retry::fixed(2, seconds(1000))).await?.to_string())
+        })
+        .await;
+        engine.start(W, "r0", 0).await.expect("it starts");
+        nap(10).await;
+        let next = engine.start(W, "r1", 1).await.expect("it starts");
+        nap(10).await;
+        assert_eq!(next.status().await.expect("readable"), Status::Completed);
+    });
+}
+
+/// Runs beyond the bound wait outside, and come in when others are over.
+#[test]
+fn runs_in_memory_have_a_bound() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (present, most) = (Counter::default(), Counter::default());
+        let (now, noted) = (present.clone(), most.clone());
+        let few = Settings { resident_runs_max: 3, ..settings() };
+        let engine = engine_with(&memory, &world, few, move |ctx: Ctx, n| {
+            let (now, noted) = (now.clone(), noted.clone());
+            async move {
+                noted.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                ctx.sleep(seconds(1)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Ok(n.to_string())
+            }
+        })
+        .await;
+        let mut runs = Vec::new();
+        for n in 0..10 {
             runs.push((n, engine.start(W, format!("r{n}"), n).await.expect("it starts")));
         }
         for (n, run) in runs {

@@ -316,3 +316,18 @@ fn a_body_that_wakes_the_function_is_reported() {
     assert_eq!(outcome.as_deref(), Ok("rung"));
     assert_eq!(reported(&events).len(), 1, "on replay the body does not run, and nobody rings");
 }
+
+/// Each wake that comes from elsewhere is reported, and not again at every poll after it.
+#[test]
+fn one_foreign_wake_is_reported_once() {
+    let (outcome, _, events) = run_once_with(warned(), 1, async |ctx: Ctx, _| {
+        let ((), ()) = join!(nap(5), ctx.sleep(seconds(1)));
+        for _ in 0..3 {
+            ctx.sleep(seconds(1)).await;
+        }
+        Ok("done".to_string())
+    });
+    assert_eq!(outcome.as_deref(), Ok("done"));
+    let told = events.iter().filter(|event| matches!(event, Event::NotDurable { .. })).count();
+    assert_eq!(told, 1, "{events:?}");
+}

@@ -7,12 +7,12 @@ use std::sync::{
 use std::time::Duration;
 
 use crate::common::{
-    W, engine, engine_with, finish, journal, nap, plain, settings, soon, told, virtual_time,
+    W, engine, engine_with, finish, journal, knock, nap, plain, settings, soon, told, virtual_time,
     wrapped::{Wrapped, transaction},
 };
 use everstep_core::{
-    Client, Ctx, Doubt, ErrorKind, Settings, Simulation,
-    journal::{Answer, Kind},
+    BoxFuture, Client, Ctx, Doubt, ErrorKind, Result, Settings, Simulation, Status,
+    journal::{Answer, Kind, Payload},
     seconds, select,
     store::Memory,
 };
@@ -237,7 +237,7 @@ fn a_dropped_transaction_that_committed_is_recorded() {
                     select! {
                         // It wins; the job is committed in the very poll that drops its step.
                         _ = async { ctx.sleep(seconds(1)).await; commit(); } => {}
-                        _ = transaction(&ctx, "tx", body) => {}
+                        _ = transaction(&ctx, "tx", body).input(&12) => {}
                     }
                     ctx.sleep(seconds(10)).await;
                     Ok("done".to_string())
@@ -254,9 +254,125 @@ fn a_dropped_transaction_that_committed_is_recorded() {
             let last = engine_with(&store, &world, settings(), workflow).await;
             let run = last.get(W, "r").await.expect("found");
             assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("done"));
-            let told = told(&journal(&store.memory).await);
+            let journal = journal(&store.memory).await;
+            let told = told(&journal);
             assert_eq!(told.iter().filter(|t| t.contains("StepDone tx 1 0")).count(), 1, "{told:?}");
+            let done = journal.iter().find(|e| e.key.as_deref() == Some("tx")).expect("just counted");
+            assert_eq!(done.input, Some(Payload::json("12")));
             assert_eq!(commits.load(Ordering::SeqCst), 1);
+        }
+    });
+}
+
+/// A workflow whose transaction loses against a sleep of a second, and commits in the very poll that drops it.
+fn loses(
+    store: &Wrapped,
+) -> impl Fn(Ctx, u64) -> BoxFuture<'static, Result<String>> + Send + Sync + Clone + 'static {
+    let store = store.clone();
+    move |ctx, _| {
+        let store = store.clone();
+        Box::pin(async move {
+            select! {
+                _ = async { ctx.sleep(seconds(1)).await; store.release_jobs(); } => {}
+                _ = transaction(&ctx, "tx", || Ok(5)) => {}
+            }
+            ctx.sleep(seconds(10)).await;
+            Ok("done".to_string())
+        })
+    }
+}
+
+/// The store's answer about a job whose step was dropped is heard by the load that dropped it.
+#[test]
+fn what_a_dropped_transaction_committed_is_recorded_when_the_store_says_so() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let engine = engine_with(&store, &world, settings(), loses(&store)).await;
+        store.hold_jobs();
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1500).await;
+        assert_eq!(told(&journal(&store.memory).await)[2..], ["2 StepDone tx 1 5"]);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("done"));
+    });
+}
+
+/// The inbox is read before the store has answered, or at the same moment: the record is found there, and is recorded
+/// once.
+#[test]
+fn a_record_that_is_found_in_the_inbox_is_recorded_once() {
+    virtual_time(async {
+        // Of a transaction that the function has dropped.
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let engine = engine_with(&store, &world, settings(), loses(&store)).await;
+        store.hold_jobs();
+        store.answer_with_the_inbox();
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1500).await;
+        assert_eq!(journal(&store.memory).await.len(), 2, "nobody has heard of it");
+        knock(&store.memory).await;
+        nap(1).await;
+        assert_eq!(told(&journal(&store.memory).await)[2..], ["2 StepDone tx 1 5"]);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("done"));
+        // Of one that is open.
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let engine = engine_with(&store, &world, settings(), async |ctx: Ctx, _| {
+            let n = transaction(&ctx, "tx", || Ok(5)).await?;
+            ctx.sleep(seconds(10)).await;
+            Ok(n.to_string())
+        })
+        .await;
+        store.answer_with_the_inbox();
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(500).await;
+        assert_eq!(journal(&store.memory).await.len(), 1, "nobody has heard of it");
+        knock(&store.memory).await;
+        nap(1).await;
+        assert_eq!(told(&journal(&store.memory).await)[1..], ["1 StepDone tx 1 5"]);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("5"));
+        assert_eq!(journal(&store.memory).await.len(), 4);
+    });
+}
+
+/// Its worker died before it heard of the commit: the record is in the inbox, and the store is not asked again.
+#[test]
+fn a_transaction_that_committed_before_a_crash_is_not_asked_for_again() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let workflow = async |ctx: Ctx, _| Ok(transaction(&ctx, "tx", || Ok(5)).await?.to_string());
+        store.answer_with_the_inbox();
+        let first = engine_with(&store, &world, settings(), workflow).await;
+        first.start(W, "r", 7).await.expect("it starts");
+        nap(100).await;
+        drop(first);
+        nap(100).await;
+        store.hold_jobs();
+        let next = engine_with(&store, &world, settings(), workflow).await;
+        let run = next.get(W, "r").await.expect("found");
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("5"));
+    });
+}
+
+/// An inbox that cannot be read is read again a second later, whatever comes meanwhile.
+#[test]
+fn an_inbox_that_could_not_be_read_is_read_again() {
+    virtual_time(async {
+        for knocks in [false, true] {
+            let (store, world) = (Wrapped::default(), Simulation::new(1));
+            let engine = engine_with(&store, &world, settings(), async |ctx: Ctx, _| {
+                ctx.sleep(seconds(60)).await;
+                Ok(String::new())
+            })
+            .await;
+            let run = engine.start(W, "r", 7).await.expect("it starts");
+            nap(100).await;
+            store.fail_inbox(1);
+            engine.cancel("r", "").await.expect("acknowledged");
+            nap(500).await;
+            if knocks {
+                knock(&store.memory).await;
+            }
+            nap(600).await;
+            assert_eq!(run.status().await.expect("readable"), Status::Cancelled, "knocked: {knocks}");
         }
     });
 }

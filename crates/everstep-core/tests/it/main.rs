@@ -11,6 +11,7 @@ mod limits;
 mod orders;
 mod panics;
 mod replay;
+mod seen;
 mod timers;
 mod values;
 mod verbs;

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
 use std::{
+    future::Future,
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -11,7 +12,11 @@ use std::{
 };
 
 use crate::common::{check_cuts, check_replays, run_once, told};
-use everstep_core::{Ctx, ErrorKind, Result, Retry, StepCtx, join, seconds, select, try_join};
+use everstep_core::{
+    Ctx, ErrorKind, Result, Retry, StepCtx, join,
+    journal::{Start, decode},
+    seconds, select, try_join,
+};
 
 /// A body that takes `ms` of virtual time.
 async fn nap(ms: u64, value: u64) -> Result<u64> {
@@ -45,6 +50,76 @@ fn parallel_steps_record_in_the_order_they_end() {
     assert_eq!(told[1], "1 StepDone fast 1 2");
     assert_eq!(told[2], "2 StepDone slow 1 1");
     assert_eq!(told[3], "3 Completed - 0 \"12\"");
+}
+
+/// What an entry tells people and the next replay, besides its value.
+#[test]
+fn entries_tell_their_line_and_their_attempt() {
+    let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
+        let step = ctx.step("a", async || nap(1, 1).await);
+        step.await?;
+        ctx.sleep(seconds(1)).await;
+        Ok("done".to_string())
+    });
+    assert_eq!(out.as_deref(), Ok("done"));
+    let line =
+        |text: &str| 1 + include_str!("replay.rs").lines().position(|l| l.trim() == text).expect("there");
+    let lines = [line(r#"let step = ctx.step("a", async || nap(1, 1).await);"#)];
+    let lines = [lines[0], lines[0] + 2];
+    for (entry, line) in journal[1..3].iter().zip(lines) {
+        let site = entry.site.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(site.starts_with(&format!("{}:{line}:", file!())), "{site}, not line {line}");
+    }
+    assert_eq!((journal[1].attempt, journal[2].attempt), (1, 0), "a timer has no attempts");
+}
+
+/// The keys that outside services see are what the published function says of the run's identity.
+#[test]
+fn idempotency_keys_are_derived_from_the_run_and_the_step() {
+    let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
+        ctx.scope("left", async |ctx| {
+            ctx.step("pay", async |s: StepCtx| Ok(s.idempotency_key().to_string())).await
+        })
+        .await
+    });
+    let start: Start = decode(&journal[0].body).expect("entry 0");
+    // The 128 bits of XXH3 over incarnation, generation, rewinds and key: in `digest.rs` the layout is pinned.
+    let mut bytes = start.incarnation.0.to_le_bytes().to_vec();
+    bytes.extend([0; 8]);
+    bytes.extend(b"left/pay");
+    let expected = xxhash_rust::xxh3::xxh3_128_with_seed(&bytes, 0x1de);
+    assert_eq!(out, Ok(format!("{expected:032x}")));
+}
+
+/// An outcome that is all there is goes to its operation in the very next poll; asking first would be a poll more.
+#[test]
+fn a_single_outcome_is_taken_in_the_next_poll() {
+    let polls = Arc::new(AtomicU64::new(0));
+    let counted = polls.clone();
+    let (out, ..) = run_once(1, move |ctx: Ctx, _| {
+        let counted = counted.clone();
+        let mut work = Box::pin(async move {
+            let ((), ()) = join!(
+                async {
+                    for _ in 0..10 {
+                        ctx.sleep(seconds(2)).await;
+                    }
+                },
+                async {
+                    for _ in 0..10 {
+                        ctx.sleep(seconds(3)).await;
+                    }
+                }
+            );
+            Ok("done".to_string())
+        });
+        std::future::poll_fn(move |cx| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            work.as_mut().poll(cx)
+        })
+    });
+    assert_eq!(out.as_deref(), Ok("done"));
+    assert_eq!(polls.load(Ordering::SeqCst), 21, "the first, and one for each of 20 timers");
 }
 
 /// Counterexample 1: two operations that are held are delivered while nobody polls them.

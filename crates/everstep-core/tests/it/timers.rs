@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::common::{
-    W, check_cuts, check_replays, engine, finish, journal, plain, run_once, settle, told, virtual_time,
+    W, check_cuts, check_replays, engine, finish, journal, nap, plain, run_once, settle, told, virtual_time,
 };
 use everstep_core::{
-    Client, Ctx, ErrorKind, Result, Retry, Simulation, Status, StepCtx, Timestamp, days, hours,
+    Client, Ctx, ErrorKind, Result, Retry, Simulation, Status, StepCtx, Timestamp, days, hours, join,
     journal::Kind,
     seconds,
     store::{Inspect, Memory},
@@ -342,4 +342,54 @@ fn a_first_wait_of_a_run_that_begins_late_counts_from_then() {
             });
         }
     }
+}
+
+/// The next thing that is due may be earlier than what the run waited for.
+#[test]
+fn a_shorter_wait_beside_a_longer_one_is_over_in_its_time() {
+    let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
+        let late = ctx.sleep(seconds(100));
+        let early = async {
+            ctx.step("a", async || {
+                nap(500).await;
+                Ok(0u64)
+            })
+            .await?;
+            ctx.sleep(seconds(1)).await;
+            ctx.sleep(seconds(2)).await;
+            Ok::<_, everstep_core::Error>(())
+        };
+        let ((), early) = join!(late, early);
+        early?;
+        Ok("done".to_string())
+    });
+    assert_eq!(out.as_deref(), Ok("done"));
+    let since = |n: usize| journal[n].at.since(journal[0].at).as_millis();
+    assert_eq!([1, 2, 3, 4].map(since), [500, 1500, 3500, 100_000], "{:?}", told(&journal));
+}
+
+/// Between its attempts a step's whole time may end at the very moment at which the pause does: then it is over.
+#[test]
+fn a_pause_that_ends_with_the_time_of_its_step_is_its_end() {
+    let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
+        let failing = ctx.step("a", async || -> Result<u64> { Err("no")? });
+        let failed = failing.retry(Retry::fixed(9, seconds(1))).timeout(seconds(1)).await;
+        Ok(failed.expect_err("out of time").is_timeout().to_string())
+    });
+    assert_eq!(out.as_deref(), Ok("true"), "{:?}", told(&journal));
+    let kinds: Vec<_> = journal.iter().filter_map(|e| e.known_kind()).collect();
+    assert_eq!(kinds[1..], [Kind::AttemptFailed, Kind::StepFailed, Kind::Completed]);
+}
+
+/// A run that begins when it is started needs no entry about it, however little it may be late.
+#[test]
+fn a_run_that_begins_at_once_does_not_say_so() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let strict = everstep_core::Settings { began_after: Duration::ZERO, ..crate::common::settings() };
+        let engine =
+            crate::common::engine_with(&memory, &world, strict, async |_, _| Ok(String::new())).await;
+        engine.run(W, "r", 7).await.expect("it runs");
+        assert_eq!(told(&journal(&memory).await).len(), 2);
+    });
 }

@@ -1,14 +1,18 @@
 //! What people and other workers do to runs: doubt and answers, retry, cancel, stuck runs, takeover, shutdown.
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use crate::common::{W, engine, finish, journal, nap, plain, soon, told, virtual_time};
+use crate::common::{W, engine, finish, journal, nap, plain, soon, told, virtual_time, wrapped::Wrapped};
 use everstep_core::{
-    Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Retry, Settings, Simulation, Status, StepCtx,
+    Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Retry, Settings, Simulation, Status, Step, StepCtx,
     StuckReason, Verdict, Workflow, days,
     journal::{Answer, Kind},
     seconds,
@@ -281,6 +285,30 @@ fn unchanged_code_replays_and_changed_code_is_reported() {
     });
 }
 
+/// The function returns, though the journal tells of more: what was recorded would be lost without a word.
+#[test]
+fn code_that_returns_before_a_recorded_step_is_reported() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let steps = |names: &'static [&'static str]| {
+            move |ctx: Ctx, _| async move {
+                for name in names {
+                    ctx.step(name, async || Ok(1u64)).await?;
+                }
+                Ok("ok".to_string())
+            }
+        };
+        finish(&memory, &world, steps(&["create", "send"])).await.0.expect("it runs");
+        memory.truncate("r", 3);
+        let (outcome, journal, _) = finish(&memory, &world, steps(&["create"])).await;
+        let stuck = outcome.expect_err("diverged");
+        for part in ["diverged", "`send`", "returned without asking for it"] {
+            assert!(stuck.contains(part), "{part} in {stuck}");
+        }
+        assert_eq!(journal.len(), 3);
+    });
+}
+
 /// Code that draws otherwise than it did, without any key telling, is found by the fingerprint.
 #[test]
 fn the_same_build_doing_other_things_is_a_divergence() {
@@ -342,14 +370,19 @@ fn a_panic_in_the_function_makes_the_run_stuck_and_the_others_go_on() {
 fn waiting_for_something_that_is_not_durable_makes_the_run_stuck() {
     virtual_time(async {
         let (memory, world) = (Memory::default(), Simulation::new(1));
-        let (outcome, ..) = finish(&memory, &world, async |ctx: Ctx, _| {
+        let waits = async |ctx: Ctx, _| {
             ctx.step("a", async || Ok(0u64)).await?;
             std::future::pending::<()>().await;
             Ok(String::new())
-        })
-        .await;
+        };
+        let (outcome, ..) = finish(&memory, &world, waits).await;
         let report = outcome.expect_err("stuck");
         assert!(report.contains("waits for nothing durable") && report.contains("verbs.rs:"), "{report}");
+        // On the next load as on the first.
+        let engine = engine(&memory, &world, waits).await;
+        engine.retry("r").await.expect("it may");
+        let run = engine.get(W, "r").await.expect("found");
+        assert_eq!(plain(soon(run.result()).await).expect_err("stuck again"), report);
     });
 }
 
@@ -389,6 +422,64 @@ fn durable_calls_from_elsewhere_are_refused_with_advice() {
         let ctx = kept.lock().expect("unpoisoned").take().expect("kept");
         let late = ctx.step("late", async || Ok(1u64)).await.expect_err("after the end");
         assert_eq!(late.code(), Code::AFTER_END);
+    });
+}
+
+/// A step may be carried around, but only its own run's function can await it.
+#[test]
+fn a_step_is_awaited_only_by_its_own_run() {
+    type Carried = Arc<std::sync::Mutex<Option<Step<'static, u64>>>>;
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let carried = Carried::default();
+        let between = carried.clone();
+        let engine = engine(&memory, &world, move |ctx: Ctx, n| {
+            let between = between.clone();
+            async move {
+                if n == 0 {
+                    *between.lock().expect("unpoisoned") = Some(ctx.step("carried", async || Ok(1u64)));
+                    ctx.sleep(seconds(10)).await;
+                    return Ok(String::new());
+                }
+                let foreign = between.lock().expect("unpoisoned").take().expect("the other run is there");
+                let elsewhere = foreign.await.expect_err("another run's").code();
+                // The same run's, in a body.
+                let held = Arc::new(std::sync::Mutex::new(ctx.step("held", async || Ok(1u64))));
+                let nested = ctx.step("outer", async move || {
+                    std::future::poll_fn(|cx| pin!(&mut *held.lock().expect("unpoisoned")).poll(cx)).await
+                });
+                let nested = nested.await.expect_err("in a body").code();
+                Ok(format!("{elsewhere} {nested}"))
+            }
+        })
+        .await;
+        engine.start(W, "makes", 0).await.expect("it starts");
+        nap(10).await;
+        let run = engine.start(W, "takes", 1).await.expect("it starts");
+        let expected = format!("{} {}", Code::OTHER_TASK, Code::IN_BODY);
+        assert_eq!(plain(run.result().await), Ok(expected));
+    });
+}
+
+/// A worker that was not sure of its lease starts no body; once it is, the body begins though nothing wakes the run.
+#[test]
+fn a_body_that_was_held_back_begins_when_the_lease_is_renewed() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let short = Settings { lease: seconds(10), ..crate::common::settings() };
+        let engine = crate::common::engine_with(&store, &world, short, async |ctx: Ctx, _| {
+            ctx.sleep(seconds(20)).await;
+            Ok(ctx.step("a", async || Ok(5u64)).await?.to_string())
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1_000).await;
+        store.be_full(true);
+        nap(20_000).await;
+        assert_eq!(journal(&store.memory).await.len(), 2, "the timer has fired, and no body begins");
+        store.be_full(false);
+        nap(5_000).await;
+        assert_eq!(run.status().await.expect("readable"), Status::Completed);
     });
 }
 

@@ -6,9 +6,9 @@ pub mod wrapped;
 use std::{future::Future, time::Duration};
 
 use everstep_core::{
-    Ctx, Engine, EngineError, Event, Result, Settings, Simulation, Workflow,
-    journal::Entry,
-    store::{Inspect, Memory, StartedRow, Store},
+    Ctx, Engine, EngineError, Event, Result, Settings, Simulation, StatusSet, Timestamp, Workflow,
+    journal::{Entry, Payload},
+    store::{Inspect, Letter, LetterId, Memory, Post, Posted, StartedRow, Store},
 };
 
 /// An engine on `memory`, on virtual time, with one workflow `w`.
@@ -163,6 +163,14 @@ where
 pub async fn journal(memory: &Memory) -> Vec<Entry> {
     let row = memory.run("r".into()).await.expect("memory reads").expect("the run is there");
     memory.load(row.run).await.expect("memory reads").entries
+}
+
+/// A message of a kind that this binary does not know reaches run `r`: it lets the inbox be read, and stays there.
+pub async fn knock(memory: &Memory) {
+    let (id, name, at) = (LetterId(0x6e6f_636b), "knock".into(), Timestamp(0));
+    let letter = Letter { id, kind: 999, name, body: Payload::default(), at };
+    let post = Post { to: "r".into(), letter, only: StatusSet::OPEN, revive: false };
+    assert_eq!(memory.post(post).await.expect("memory writes"), Posted::Added);
 }
 
 /// Lets everything that can happen now happen.

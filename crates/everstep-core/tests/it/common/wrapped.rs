@@ -30,7 +30,9 @@ pub struct Wrapped {
     behind: Arc<Behind>,
 }
 
-type Queued = (Fence, Transact, oneshot::Sender<Result<Transacted, StoreError>>);
+type Answering = oneshot::Sender<Result<Transacted, StoreError>>;
+type Queued = (Fence, Transact, Answering);
+type Answered = (Answering, Result<Transacted, StoreError>);
 
 #[derive(Default)]
 struct Behind {
@@ -40,7 +42,15 @@ struct Behind {
     bell: tokio::sync::Notify,
     holding: AtomicBool,
     jobs: Mutex<VecDeque<Queued>>,
+    /// Answers to jobs go out together with the next inbox read.
+    silent: AtomicBool,
+    answers: Mutex<Vec<Answered>>,
     ends: AtomicU64,
+    /// How many reads of an inbox fail from now on.
+    unread: AtomicU64,
+    /// Nothing can be written: beats fail.
+    full: AtomicBool,
+    weak: AtomicBool,
 }
 
 /// A transactional step.
@@ -80,8 +90,32 @@ impl Wrapped {
                 return;
             };
             let done = self.memory.transact(fence, step).now_or_never();
-            let _ = answer.send(done.expect("the in-memory store answers at once"));
+            let done = done.expect("the in-memory store answers at once");
+            match self.behind.silent.load(Ordering::SeqCst) {
+                true => self.behind.answers.lock().expect("unpoisoned").push((answer, done)),
+                false => drop(answer.send(done)),
+            }
         }
+    }
+
+    /// Jobs are done, but their answers go out only with the next inbox read.
+    pub fn answer_with_the_inbox(&self) {
+        self.behind.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// So many reads of an inbox fail.
+    pub fn fail_inbox(&self, times: u64) {
+        self.behind.unread.store(times, Ordering::SeqCst);
+    }
+
+    /// Whether beats fail.
+    pub fn be_full(&self, full: bool) {
+        self.behind.full.store(full, Ordering::SeqCst);
+    }
+
+    /// Power loss may take the last commits.
+    pub fn be_weak(&self) {
+        self.behind.weak.store(true, Ordering::SeqCst);
     }
 
     /// How many turns came that end a load.
@@ -109,7 +143,14 @@ impl Inspect for Wrapped {
                 tokio::time::sleep(late).await;
             }
             behind.bell.notify_waiters();
-            answer.await
+            for (answer, done) in behind.answers.lock().expect("unpoisoned").drain(..) {
+                let _ = answer.send(done);
+            }
+            let fails = |left: u64| left.checked_sub(1);
+            match behind.unread.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails) {
+                Ok(_) => Err(StoreError::Failed("the inbox could not be read".into())),
+                Err(_) => answer.await,
+            }
         })
     }
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {
@@ -128,7 +169,10 @@ impl Store for Wrapped {
         "memory"
     }
     fn durability(&self) -> Durability {
-        self.memory.durability()
+        match self.behind.weak.load(Ordering::SeqCst) {
+            true => Durability::Process,
+            false => self.memory.durability(),
+        }
     }
     fn bell(&self) -> &Arc<Bell> {
         self.memory.bell()
@@ -137,7 +181,10 @@ impl Store for Wrapped {
         self.memory.enroll(info)
     }
     fn beat(&self, fence: Fence) -> Answer<()> {
-        self.memory.beat(fence)
+        match self.behind.full.load(Ordering::SeqCst) {
+            true => Box::pin(async { Err(StoreError::Full("no space left".into())) }),
+            false => self.memory.beat(fence),
+        }
     }
     fn workers(&self) -> Answer<Vec<WorkerSeen>> {
         self.memory.workers()
