@@ -105,7 +105,8 @@ impl Tally {
 #[derive(Clone, Debug)]
 enum Found {
     State(usize),
-    Corrupt,
+    /// It was told what.
+    Wrong,
 }
 
 /// What all threads of a sweep share.
@@ -202,9 +203,8 @@ impl Sweep<'_> {
             let go_on = digest.is_multiple_of(self.go_on_every);
             let found = self.look(&image, folder, go_on, &mut chance, tally);
             let found = found.unwrap_or_else(|what| {
-                tally.corrupt += 1;
                 tally.fail(at, seed, what);
-                Found::Corrupt
+                Found::Wrong
             });
             shared.found.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, found.clone());
             found
@@ -238,7 +238,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// Opens an image with the engine's store, and goes on with it.
+    /// Opens an image with the engine's store; perhaps an engine goes on with it.
     fn look(
         &self,
         image: &Image,
@@ -247,23 +247,24 @@ impl Sweep<'_> {
         chance: &mut Chance,
         tally: &mut Tally,
     ) -> Result<Found, String> {
+        let state = self.open(image, folder, chance).inspect_err(|_| tally.corrupt += 1)?;
+        if go_on {
+            tally.gone_on += 1;
+            image.write(folder).map_err(|e| e.to_string())?;
+            leave_beside(folder, chance);
+            life::go_on(folder, self.setup, self.parts, self.history.content(state))
+                .inspect_err(|_| tally.wrong_ends += 1)?;
+        }
+        Ok(Found::State(state))
+    }
+
+    fn open(&self, image: &Image, folder: &Path, chance: &mut Chance) -> Result<usize, String> {
         image.write(folder).map_err(|e| e.to_string())?;
         leave_beside(folder, chance);
         let store = self.setup.open(folder, None).map_err(|e| format!("it cannot be opened: {e}"))?;
         let digest = look_at(&folder.join(DATABASE));
         drop(store);
-        let state = digest.and_then(|digest| {
-            self.history.state(digest).ok_or_else(|| "it is in a state that never was".to_string())
-        })?;
-        if go_on {
-            tally.gone_on += 1;
-            image.write(folder).map_err(|e| e.to_string())?;
-            leave_beside(folder, chance);
-            life::go_on(folder, self.setup, self.parts, self.history.content(state)).inspect_err(|_| {
-                tally.wrong_ends += 1;
-            })?;
-        }
-        Ok(Found::State(state))
+        self.history.state(digest?).ok_or_else(|| "it is in a state that never was".to_string())
     }
 }
 
