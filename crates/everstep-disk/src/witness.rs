@@ -39,6 +39,7 @@ pub struct Owed(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     by_run: Mutex<HashMap<i64, usize>>,
+    all: watch::Sender<usize>,
     /// The most that one run has had.
     most: watch::Sender<usize>,
 }
@@ -48,6 +49,7 @@ impl Owed {
         let mut by_run = self.0.by_run.lock().unwrap_or_else(PoisonError::into_inner);
         let owed = by_run.entry(run.0).or_default();
         *owed += 1;
+        self.0.all.send_modify(|all| *all += 1);
         self.0.most.send_if_modified(|most| {
             let is_more = *owed > *most;
             *most = (*most).max(*owed);
@@ -58,11 +60,12 @@ impl Owed {
     fn settle(&self, run: RunId) {
         let mut by_run = self.0.by_run.lock().unwrap_or_else(PoisonError::into_inner);
         *by_run.entry(run.0).or_default() -= 1;
+        self.0.all.send_modify(|all| *all -= 1);
     }
 
     /// How many are not answered, of all runs.
-    pub fn now(&self) -> usize {
-        self.0.by_run.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    pub fn all(&self) -> watch::Receiver<usize> {
+        self.0.all.subscribe()
     }
 
     /// The most that one run has had, now and whenever it becomes more.

@@ -46,17 +46,25 @@ fn a_disk_that_lies_is_seen() {
     assert!(tally.lost > 0 && tally.corrupt > 0 && !tally.told.is_empty(), "{tally:?}");
 }
 
-/// And so is an Everstep that does not sync.
+/// And so is an Everstep without one of the guards that this can see.
 #[test]
-fn an_everstep_that_does_not_sync_is_seen() {
-    let folder = tempfile::tempdir().expect("room for the recording");
-    let disk = Command::new(env!("CARGO_BIN_EXE_disk"))
-        .args(["power", "--level", "power", "--images", "300"])
-        .env("EVERSTEP_BREAK", "sync")
-        .env("TMPDIR", folder.path())
-        .output()
-        .expect("runs");
-    let said = String::from_utf8_lossy(&disk.stdout);
-    assert_eq!(disk.status.code(), Some(1), "{said}");
-    assert!(!said.contains(", 0 facts lost") && said.contains("again: "), "{said}");
+fn a_broken_everstep_is_seen() {
+    for (guard, said) in [
+        ("sync", "images at power"),
+        ("order", "promised, and not even written"),
+        ("doubt", "promised, and not even written"),
+        ("once", "records of its transaction"),
+    ] {
+        let folder = tempfile::tempdir().expect("room for the recording");
+        let disk = Command::new(env!("CARGO_BIN_EXE_disk"))
+            .args(["power", "--level", "power", "--images", "300"])
+            .env("EVERSTEP_BREAK", guard)
+            .env("TMPDIR", folder.path())
+            .output()
+            .expect("runs");
+        let told = String::from_utf8_lossy(&disk.stdout);
+        assert_eq!(disk.status.code(), Some(1), "{guard}: {told}");
+        assert!(told.contains("again: ") && told.contains(said), "{guard}: {told}");
+        assert!(!told.contains(", 0 facts lost"), "{guard}: {told}");
+    }
 }

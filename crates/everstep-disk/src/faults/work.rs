@@ -18,6 +18,8 @@ use crate::{
 
 /// How long runs are waited for while calls fail for ever: they may wait for ever too.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the store may take for its last answers: half as long again as it waits for somebody else's lock.
+const ANSWERS_WAIT: Duration = Duration::from_secs(15);
 /// How often somebody asks again whose call has failed with an error that may pass.
 const ASKED_MAX: usize = 5;
 /// The life itself: from the making of the file to its close, however far it comes.
@@ -41,11 +43,17 @@ pub(super) fn live(folder: &Path, setup: Setup, parts: &[Part], disk: &Arc<Faili
         let _ = engine.shutdown().await;
         said
     })?;
-    if owed.now() > 0 {
-        return Err(format!("{} turns were never answered", owed.now()));
-    }
+    runtime().block_on(all_answered(&owed))?;
     let owed_most = *owed.most().borrow();
     Ok(Told { owed_most, ..said })
+}
+
+/// The writer may be on its last ones while nobody is left who could wait for it.
+async fn all_answered(owed: &Owed) -> Result<(), String> {
+    let mut all = owed.all();
+    #[allow(clippy::disallowed_methods, reason = "that nothing comes any more is no event")]
+    let answered = tokio::time::timeout(ANSWERS_WAIT, all.wait_for(|all| *all == 0)).await.is_ok();
+    if answered { Ok(()) } else { Err(format!("{} turns were never answered", *all.borrow())) }
 }
 
 /// The runs, and somebody who asks for another one as soon as a call has failed.
