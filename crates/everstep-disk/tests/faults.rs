@@ -40,7 +40,7 @@ fn a_sync_that_fails_ends_the_opening_and_loses_nothing() {
 
 #[test]
 fn a_write_that_fails_for_ever_ends_the_opening_and_loses_nothing() {
-    let tally = run(Call::Write, Failure::ShortIo, true, 61);
+    let tally = run(Call::Write, Failure::ShortIo, true, 31);
     assert!(tally.faults > 5 && tally.closed > 1 && tally.not_opened > 1, "{tally:?}");
 }
 
