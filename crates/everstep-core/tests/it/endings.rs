@@ -327,8 +327,7 @@ fn a_message_that_comes_while_a_run_becomes_stuck_is_heard() {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let engine = engine(&memory, &world, async |ctx: Ctx, _| {
             ctx.step("a", async || Ok(0u64)).await?;
-            std::future::pending::<()>().await;
-            Ok(String::new())
+            panic!("there is a mistake in it")
         })
         .await;
         let mut events = engine.events();

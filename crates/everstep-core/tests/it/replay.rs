@@ -57,6 +57,7 @@ fn parallel_steps_record_in_the_order_they_end() {
 fn entries_tell_their_line_and_their_attempt() {
     let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
         let step = ctx.step("a", async || nap(1, 1).await);
+        assert_eq!(format!("{step:?}"), "Step");
         step.await?;
         ctx.sleep(seconds(1)).await;
         Ok("done".to_string())
@@ -65,7 +66,7 @@ fn entries_tell_their_line_and_their_attempt() {
     let line =
         |text: &str| 1 + include_str!("replay.rs").lines().position(|l| l.trim() == text).expect("there");
     let lines = [line(r#"let step = ctx.step("a", async || nap(1, 1).await);"#)];
-    let lines = [lines[0], lines[0] + 2];
+    let lines = [lines[0], lines[0] + 3];
     for (entry, line) in journal[1..3].iter().zip(lines) {
         let site = entry.site.as_ref().map(ToString::to_string).unwrap_or_default();
         assert!(site.starts_with(&format!("{}:{line}:", file!())), "{site}, not line {line}");

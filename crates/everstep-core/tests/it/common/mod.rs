@@ -166,8 +166,8 @@ pub async fn journal(memory: &Memory) -> Vec<Entry> {
 }
 
 /// A message of a kind that this binary does not know reaches run `r`: it lets the inbox be read, and stays there.
-pub async fn knock(memory: &Memory) {
-    let (id, name, at) = (LetterId(0x6e6f_636b), "knock".into(), Timestamp(0));
+pub async fn knock(memory: &Memory, n: u128) {
+    let (id, name, at) = (LetterId(n), "knock".into(), Timestamp(0));
     let letter = Letter { id, kind: 999, name, body: Payload::default(), at };
     let post = Post { to: "r".into(), letter, only: StatusSet::OPEN, revive: false };
     assert_eq!(memory.post(post).await.expect("memory writes"), Posted::Added);

@@ -42,8 +42,8 @@ struct Behind {
     bell: tokio::sync::Notify,
     holding: AtomicBool,
     jobs: Mutex<VecDeque<Queued>>,
-    /// Answers to jobs go out together with the next inbox read.
-    silent: AtomicBool,
+    /// Answers to jobs go out together with the so-manieth inbox read from now on; 0: at once.
+    silent: AtomicU64,
     answers: Mutex<Vec<Answered>>,
     ends: AtomicU64,
     /// How many reads of an inbox fail from now on.
@@ -92,15 +92,15 @@ impl Wrapped {
             let done = self.memory.transact(fence, step).now_or_never();
             let done = done.expect("the in-memory store answers at once");
             match self.behind.silent.load(Ordering::SeqCst) {
-                true => self.behind.answers.lock().expect("unpoisoned").push((answer, done)),
-                false => drop(answer.send(done)),
+                0 => drop(answer.send(done)),
+                _ => self.behind.answers.lock().expect("unpoisoned").push((answer, done)),
             }
         }
     }
 
-    /// Jobs are done, but their answers go out only with the next inbox read.
-    pub fn answer_with_the_inbox(&self) {
-        self.behind.silent.store(true, Ordering::SeqCst);
+    /// Jobs are done, but their answers go out only with the so-manieth inbox read.
+    pub fn answer_with_inbox_read(&self, number: u64) {
+        self.behind.silent.store(number, Ordering::SeqCst);
     }
 
     /// So many reads of an inbox fail.
@@ -143,11 +143,13 @@ impl Inspect for Wrapped {
                 tokio::time::sleep(late).await;
             }
             behind.bell.notify_waiters();
-            for (answer, done) in behind.answers.lock().expect("unpoisoned").drain(..) {
-                let _ = answer.send(done);
+            let less = |left: u64| left.checked_sub(1);
+            if behind.silent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) == Ok(1) {
+                for (answer, done) in behind.answers.lock().expect("unpoisoned").drain(..) {
+                    let _ = answer.send(done);
+                }
             }
-            let fails = |left: u64| left.checked_sub(1);
-            match behind.unread.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails) {
+            match behind.unread.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
                 Ok(_) => Err(StoreError::Failed("the inbox could not be read".into())),
                 Err(_) => answer.await,
             }
