@@ -337,6 +337,27 @@ fn a_record_that_is_found_in_the_inbox_is_recorded_once() {
     });
 }
 
+/// Both answers of the store are there when the driver looks: neither hides the other.
+#[test]
+fn the_inbox_and_a_job_may_be_answered_at_once() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let engine = engine_with(&store, &world, settings(), loses(&store)).await;
+        store.hold_jobs();
+        store.answer_with_inbox_read(9);
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1500).await;
+        let gate = store.hold_inbox();
+        knock(&store.memory, 0).await;
+        nap(1).await;
+        gate.send(()).expect("the inbox is being read");
+        store.send_answers();
+        nap(1).await;
+        assert_eq!(told(&journal(&store.memory).await)[2..], ["2 StepDone tx 1 5"]);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("done"));
+    });
+}
+
 /// Its worker died before it heard of the commit: the record is in the inbox, and the store is not asked again.
 #[test]
 fn a_transaction_that_committed_before_a_crash_is_not_asked_for_again() {

@@ -7,6 +7,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex},
     task::Poll,
+    time::Duration,
 };
 
 use crate::common::{W, engine, finish, nap, plain, settle, soon, started, virtual_time};
@@ -86,6 +87,35 @@ fn a_body_that_runs_for_long_has_a_row_until_it_ends() {
         assert_eq!(started(&memory).await, [], "their outcomes took the rows with them");
     });
     assert_eq!(told, [] as [&str; 0], "bodies that are polled when they are woken");
+}
+
+/// The function comes back to it within a second.
+#[test]
+fn a_body_that_waits_a_little_to_be_polled_is_not_told_of() {
+    let told = warnings(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (outcome, ..) = finish(&memory, &world, async |ctx: Ctx, _| {
+            let mut held = Box::pin(ctx.step("held", async || -> Result<u64> {
+                nap(900).await;
+                Ok(1)
+            }));
+            let mut pause = Box::pin(ctx.sleep(Duration::from_millis(1500)));
+            // Between the beginning of its body and the end of the pause only the pause is polled.
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                if polls <= 2 {
+                    assert!(held.as_mut().poll(cx).is_pending());
+                }
+                pause.as_mut().poll(cx)
+            })
+            .await;
+            Ok(held.await?.to_string())
+        })
+        .await;
+        assert_eq!(outcome.as_deref(), Ok("1"));
+    });
+    assert_eq!(told, [] as [&str; 0]);
 }
 
 /// A body that was woken, and whose future nobody polls: it may hold what others need.

@@ -46,6 +46,8 @@ struct Behind {
     silent: AtomicU64,
     answers: Mutex<Vec<Answered>>,
     ends: AtomicU64,
+    /// The next inbox read waits for this.
+    gate: Mutex<Option<oneshot::Receiver<()>>>,
     /// How many reads of an inbox fail from now on.
     unread: AtomicU64,
     /// Nothing can be written: beats fail.
@@ -103,6 +105,20 @@ impl Wrapped {
         self.behind.silent.store(number, Ordering::SeqCst);
     }
 
+    /// The next inbox read is answered when this is sent, or dropped.
+    pub fn hold_inbox(&self) -> oneshot::Sender<()> {
+        let (open, gate) = oneshot::channel();
+        *self.behind.gate.lock().expect("unpoisoned") = Some(gate);
+        open
+    }
+
+    /// Sends the answers to the jobs that are done.
+    pub fn send_answers(&self) {
+        for (answer, done) in self.behind.answers.lock().expect("unpoisoned").drain(..) {
+            let _ = answer.send(done);
+        }
+    }
+
     /// So many reads of an inbox fail.
     pub fn fail_inbox(&self, times: u64) {
         self.behind.unread.store(times, Ordering::SeqCst);
@@ -136,18 +152,20 @@ impl Inspect for Wrapped {
     }
     #[allow(clippy::disallowed_methods, reason = "a test takes virtual time")]
     fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
-        let (answer, behind) = (self.memory.inbox(run), self.behind.clone());
+        let (answer, behind, store) = (self.memory.inbox(run), self.behind.clone(), self.clone());
+        let gate = behind.gate.lock().expect("unpoisoned").take();
         let late = Duration::from_millis(behind.late.load(Ordering::SeqCst));
         Box::pin(async move {
             if !late.is_zero() {
                 tokio::time::sleep(late).await;
             }
+            if let Some(gate) = gate {
+                let _ = gate.await;
+            }
             behind.bell.notify_waiters();
             let less = |left: u64| left.checked_sub(1);
             if behind.silent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) == Ok(1) {
-                for (answer, done) in behind.answers.lock().expect("unpoisoned").drain(..) {
-                    let _ = answer.send(done);
-                }
+                store.send_answers();
             }
             match behind.unread.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
                 Ok(_) => Err(StoreError::Failed("the inbox could not be read".into())),
