@@ -153,6 +153,46 @@ fn after_a_persons_retry_the_attempts_count_anew() {
     });
 }
 
+/// Newer code makes the step and polls it later: the recorded answer finds it when it has not said yet what it wants,
+/// and its next attempt has a row all the same.
+#[test]
+fn an_attempt_has_its_row_though_the_answer_came_before_the_first_poll() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (bodies, works) = (Counter::default(), Counter::default());
+        let first = engine(&memory, &world, pay(&bodies, &works, |step| step.on_doubt(Doubt::Ask))).await;
+        first.start(W, "r", 7).await.expect("it starts");
+        die(first).await;
+        let counted = bodies.clone();
+        let newer = move |ctx: Ctx, _| {
+            let counted = counted.clone();
+            async move {
+                before(&ctx).await?;
+                let step = ctx.step("pay", async || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    std::future::pending::<Result<u64>>().await
+                });
+                ctx.sleep(seconds(1)).await;
+                Ok(step.on_doubt(Doubt::Ask).await?.to_string())
+            }
+        };
+        let old = engine(&memory, &world, pay(&bodies, &works, |step| step.on_doubt(Doubt::Ask))).await;
+        assert_eq!(stuck_reason(&old).await, Some(StuckReason::InDoubt));
+        old.answer("r", Answer::Retry).await.expect("taken");
+        die(old).await;
+        for bodies_before in 2..4 {
+            let build = Settings { build: Some("newer".into()), ..settings() };
+            let next = engine_with(&memory, &world, build, newer.clone()).await;
+            assert_eq!(stuck_reason(&next).await, Some(StuckReason::InDoubt));
+            assert_eq!(bodies.load(Ordering::SeqCst), bodies_before, "nothing runs before the answer");
+            next.answer("r", Answer::Retry).await.expect("taken");
+            nap(2000).await;
+            die(next).await;
+        }
+        assert_eq!(started(&memory).await.len(), 1);
+    });
+}
+
 /// The worker stops between the verdict and the new attempt: what did not happen is not in doubt again.
 #[test]
 fn an_attempt_that_did_not_happen_leaves_no_row() {
