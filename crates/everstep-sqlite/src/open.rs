@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     thread::JoinHandle,
@@ -177,6 +178,9 @@ impl Options {
         let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
         let mut conn = connect(&path, &self)?;
         migrate::migrate(&mut conn)?;
+        if self.durability == Durability::Power {
+            sync_folder(&path)?;
+        }
         if opening.alone && wal_is_gone && meta(&conn, "open")? == 1 && !self.accept_lost_wal {
             if !wal::is_in(&path) {
                 return Err(lost_wal(&path));
@@ -292,8 +296,21 @@ fn create(path: &Path) -> Result<(), StoreError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(cannot(path, &error)),
+    }
+}
+
+/// Makes the names of the database and its WAL durable. SQLite does that too, when it first syncs the WAL, and does not
+/// look whether it failed: what is synced to a file without a name is lost all the same.
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    // Not every system can open a folder, nor can every file system sync one: then there is nothing to hope for.
+    let Some(Ok(folder)) = path.parent().map(fs::File::open) else { return Ok(()) };
+    match folder.sync_all() {
+        Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Err(cannot(path, &error))
+        }
+        _ => Ok(()),
     }
 }
 

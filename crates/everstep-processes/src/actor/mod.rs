@@ -56,7 +56,14 @@ async fn worker(database: &str, ledger: &str, lease: &str) -> AnyResult<()> {
     listen_to_the_log();
     let world = World::new(database, ledger);
     let settings = Settings { lease: ms(lease)?, build: Some("actor".to_string()), ..Settings::default() };
-    let builder = Engine::builder(Sqlite::open(database)?).settings(settings).state(world.clone());
+    let store = match Sqlite::open(database) {
+        Ok(store) => store,
+        Err(error) => {
+            say(format!("no store: {error}"));
+            return Ok(());
+        }
+    };
+    let builder = Engine::builder(store).settings(settings).state(world.clone());
     let engine = match workflows::register(builder).start().await {
         Ok(engine) => engine,
         Err(error) => {
