@@ -10,7 +10,10 @@ use everstep_disk::{
     vfs::Call,
 };
 
-use crate::figures::{Figures, grouped};
+use crate::{
+    CARGO,
+    figures::{Figures, grouped},
+};
 
 /// Lives side by side: they wait more than they work.
 const AT_ONCE: usize = 16;
@@ -56,7 +59,7 @@ impl Faults {
 
     fn tell(&self, tally: &Tally) -> Result<String, String> {
         for (fault, what) in &tally.failed {
-            println!("{}: {what}\n  again: disk faults --only {0}", told_as(*fault));
+            println!("{}: {what}\n  again: {CARGO} faults --only {0}", told_as(*fault));
         }
         let numbers = [
             ("loops that ran to their end", tally.loops),

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// How this program is run.
+const CARGO: &str = "cargo run --release -p everstep-disk --";
+
 #[derive(Parser)]
 #[command(about = "Everstep on disks that lose power and fail")]
 struct Args {

@@ -12,7 +12,10 @@ use everstep_disk::{
     story::{self, Part},
 };
 
-use crate::figures::{Figures, grouped};
+use crate::{
+    CARGO,
+    figures::{Figures, grouped},
+};
 
 /// Pages between two checkpoints, so that a short life has many of them.
 const WAL_PAGES: u64 = 24;
@@ -123,7 +126,8 @@ impl Power {
         let mut tally = sweep.run();
         self.tell_failures(name, &recording, &tally)?;
         tell(figures, &format!("power loss at {name}"), &tally);
-        if self.log.is_none() && self.images.is_none() {
+        // What has failed once is enough.
+        if tally.failed == 0 && self.log.is_none() && self.images.is_none() {
             let (again, kept) = plan.again.run(&sweep)?;
             if let Some((recording, tally)) = kept {
                 self.tell_failures(&format!("{name}-again"), &recording, &tally)?;
@@ -183,7 +187,7 @@ impl Power {
             println!("operation {at}, seed {seed}: {what}");
             let (level, log) = (level_of(name), self.kept(name, recording)?);
             let lies = if self.lies { " --lies" } else { "" };
-            println!("  again: disk power --level {level} --log {log} --only {at} --seed {seed}{lies}");
+            println!("  again: {CARGO} power --level {level} --log {log} --only {at} --seed {seed}{lies}");
         }
         Ok(())
     }
