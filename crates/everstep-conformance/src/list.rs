@@ -133,6 +133,7 @@ letter {
     a_nudge_is_told_once "Several letters are one nudge, and it is not repeated.";
     a_nudge_is_for_the_owner "Each worker hears of its own runs.";
     a_nudge_ends_with_its_load "Who claims the run reads its inbox anyway.";
+    a_nudge_ends_when_its_run_is_taken_again "Whoever takes it reads its inbox.";
     a_letter_outlives_the_worker_it_was_for "Its successor reads it.";
     a_fenced_worker_is_not_nudged "A stale worker may not even take its nudges.";
 }

@@ -27,10 +27,12 @@ pub(crate) struct Held {
 }
 
 /// Whom to ring for after the commit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rings {
     pub(crate) claimable: bool,
     pub(crate) inbox: bool,
+    /// Runs that were set aside; those that ended by a turn are told of by the turn.
+    pub(crate) ended: Vec<(RunId, Status)>,
 }
 
 /// The open transaction.
@@ -90,7 +92,11 @@ impl<'a> Batch<'a> {
                 let mut statement =
                     self.conn.prepare_cached("SELECT 1 FROM everstep_worker WHERE id = ?1 AND fenced = 0")?;
                 let live = statement.exists([fence.worker.0])?;
+                drop(statement);
                 self.fences.insert(fence.worker, live);
+                if !live {
+                    self.end_loads(fence.worker);
+                }
                 live
             }
         };
@@ -100,6 +106,15 @@ impl<'a> Batch<'a> {
     /// A worker was fenced in this very transaction.
     pub(crate) fn fenced(&mut self, worker: WorkerId) {
         self.fences.insert(worker, false);
+        self.end_loads(worker);
+    }
+
+    /// Nothing of a fenced worker's loads is accepted any more, and nobody will end them one by one.
+    fn end_loads(&mut self, worker: WorkerId) {
+        if broken(Guard::Fence) {
+            return;
+        }
+        self.closed.extend(self.loads.like(|held| held.worker == worker));
     }
 
     /// What is remembered of an open load of `run` that this worker holds.
@@ -132,6 +147,12 @@ impl<'a> Batch<'a> {
         if let Some((load, before)) = self.admitted.pop() {
             self.loads.rewind(load, before);
         }
+    }
+
+    /// How many loads are open, as the last commit left them.
+    #[cfg(test)]
+    pub(crate) fn open_loads(&self) -> usize {
+        self.loads.like(|_| true).len()
     }
 
     /// Opens a load.

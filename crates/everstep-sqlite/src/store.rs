@@ -393,10 +393,85 @@ mod tests {
         assert!(matches!(again[..], [Started::Known(..), Started::New(_)]), "{again:?}");
     }
 
+    /// It panics for the runs that it is told of.
+    struct Grim(Mutex<Option<oneshot::Sender<Settled>>>);
+
+    impl Receipt for Grim {
+        fn settled(&self, settled: Settled) {
+            match self.0.lock().expect("nobody panicked").take() {
+                Some(send) => drop(send.send(settled)),
+                None => panic!("a receipt that nobody expects to"),
+            }
+        }
+    }
+
+    /// The symptom: drivers whose turns were durable slept for ever, because the ring that wakes them came after the
+    /// receipts of the others, and one of those took the writer with it.
+    #[tokio::test]
+    async fn turns_that_were_told_are_rung_for_although_the_writer_panics_after_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let (fence, a) = claimed(&store).await;
+        let taker = Arc::new(Taker(Mutex::default()));
+        store.start(vec![run("b")], Some((fence, taker.clone()))).await.expect("starts");
+        let b = taker.0.lock().expect("nobody panicked").pop().expect("adopted");
+        // The writer is held while it has another call, so that both turns are in the next transaction.
+        let ((entered, mut enters), (release, released)) =
+            (tokio::sync::mpsc::unbounded_channel(), std::sync::mpsc::channel::<()>());
+        let holds = store.call(
+            move |_| {
+                let _ = entered.send(());
+                let _ = released.recv();
+                Ok(())
+            },
+            |(), _| (),
+        );
+        enters.recv().await.expect("entered");
+        let rung = store.bell().settled();
+        let before = *rung.borrow();
+        let (send, told) = oneshot::channel();
+        for (held, send) in [(a, Some(send)), (b, None)] {
+            let (run, load) = (held.row.run, held.load);
+            let turn =
+                Turn { run, load, entries: vec![entry(1, 2)], marks: vec![], takes: vec![], end: None };
+            store.commit(fence, turn, &(Arc::new(Grim(Mutex::new(send))) as Arc<dyn Receipt>));
+        }
+        drop(release);
+        holds.await.expect("ends");
+        let told = told.await.expect("told");
+        assert!(matches!(told, Settled::Durable { next: 2 }), "{told:?}");
+        let ended = store.beat(fence).await;
+        assert!(matches!(ended, Err(StoreError::Closed(_))), "{ended:?}");
+        assert_eq!(*rung.borrow(), before + 2, "once for the call, once for who was told");
+    }
+
+    /// The symptom: an engine that was fenced left the loads of all its runs in the memory of the store it had used.
+    #[tokio::test]
+    async fn the_loads_of_a_worker_that_was_fenced_elsewhere_are_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, other) = (open(&dir).await, open(&dir).await);
+        let (fence, held) = claimed(&store).await;
+        let (by, open_loads) = (other.enroll(info()).await.expect("enrolls"), || {
+            store.call(|batch| Ok(batch.open_loads()), |_, _| ())
+        });
+        assert_eq!(open_loads().await.expect("counts"), 1);
+        assert!(other.fence(by, fence.worker, 0).await.expect("fences"));
+        let (send, settled) = oneshot::channel();
+        let (run, load) = (held.row.run, held.load);
+        let turn = Turn { run, load, entries: vec![], marks: vec![], takes: vec![], end: None };
+        store.commit(fence, turn, &(Arc::new(Slip(Mutex::new(Some(send)))) as Arc<dyn Receipt>));
+        let settled = settled.await.expect("answered");
+        assert!(matches!(settled, Settled::Refused(StoreError::Fenced(_))), "{settled:?}");
+        assert_eq!(open_loads().await.expect("counts"), 0);
+    }
+
+    fn info() -> WorkerInfo {
+        WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) }
+    }
+
     /// A worker, and the run `a` that it has.
     async fn claimed(store: &Sqlite) -> (Fence, Claimed) {
-        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
-        let fence = store.enroll(info).await.expect("enrolls");
+        let fence = store.enroll(info()).await.expect("enrolls");
         let taker = Arc::new(Taker(Mutex::default()));
         store.start(vec![run("a")], Some((fence, taker.clone()))).await.expect("starts");
         let held = taker.0.lock().expect("nobody panicked").pop().expect("adopted");

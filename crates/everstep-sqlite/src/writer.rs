@@ -8,7 +8,7 @@ use std::{
 
 use everstep_core::{
     failpoint::{Failpoint, fails, pass},
-    store::{Bell, Loads, StoreError},
+    store::{Bell, Ended, Loads, StoreError},
 };
 use rusqlite::{Connection, ffi};
 
@@ -207,6 +207,9 @@ impl Writer<'_> {
         if rings.inbox {
             self.bell.ring_inbox();
         }
+        for (run, status) in rings.ended {
+            self.bell.ring_ended(run, || Ended { status, outcome: None });
+        }
         self.answer(std::mem::take(ops), refused);
         pass(Failpoint::TransactionAnswered);
         match self.state.checkpoints.after_commit(self.conn, changes) {
@@ -231,6 +234,8 @@ impl Writer<'_> {
 
     fn answer(&mut self, ops: Vec<Box<dyn Op>>, refused: Vec<(usize, StoreError)>) {
         let mut refused = refused.into_iter().peekable();
+        let bell = self.bell.clone();
+        let settled = RingSettled(&bell);
         let mut after = self.after();
         for (i, op) in ops.into_iter().enumerate() {
             match refused.next_if(|(at, _)| *at == i) {
@@ -239,7 +244,7 @@ impl Writer<'_> {
             }
         }
         let After { spent, again, .. } = after;
-        self.bell.ring_settled();
+        drop(settled);
         self.queue.leave(spent);
         again.into_iter().for_each(|op| self.queue.push(op));
     }
@@ -348,6 +353,16 @@ fn commit(hot: &mut dyn Execute) -> rusqlite::Result<usize> {
 /// What a failpoint fails with.
 fn failed(code: i32) -> rusqlite::Result<usize> {
     Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("a failpoint failed".to_string())))
+}
+
+/// Rings when it goes, also when a receipt panics and takes the writer with it: those that were told before wait to be
+/// woken, and no later commit would do it.
+struct RingSettled<'a>(&'a Bell);
+
+impl Drop for RingSettled<'_> {
+    fn drop(&mut self) {
+        self.0.ring_settled();
+    }
 }
 
 /// Changes with commits of others, and only with those, as long as it is read on the one writing connection.

@@ -268,6 +268,18 @@ pub(crate) async fn a_nudge_ends_with_its_load(desk: Desk) {
     assert!(worker.nudged().await.is_empty());
 }
 
+/// The worker that takes a run again reads its inbox: a nudge would only wake it for nothing.
+pub(crate) async fn a_nudge_ends_when_its_run_is_taken_again(desk: Desk) {
+    let worker = desk.worker().await;
+    let load = worker.start("a").await;
+    desk.post(post("a", 1)).await;
+    let again = desk.store.reload(worker.fence, load.run).await.expect("it answers");
+    assert_eq!(again.expect("it is this worker's").row.inbox_n, 1, "its row tells of the letter");
+    assert!(worker.nudged().await.is_empty());
+    desk.post(post("a", 2)).await;
+    assert_eq!(worker.nudged().await, [load.run], "what comes later is another");
+}
+
 pub(crate) async fn a_letter_outlives_the_worker_it_was_for(desk: Desk) {
     let (worker, taker) = (desk.worker().await, desk.worker().await);
     let load = worker.start("a").await;

@@ -93,6 +93,11 @@ impl<X> Loads<X> {
     pub fn of(&self, run: RunId) -> Vec<LoadId> {
         self.open.iter().filter(|(_, open)| open.run == run).map(|(load, _)| *load).collect()
     }
+
+    /// The open loads of which the store remembers something like this. Looks at all: for what is rare.
+    pub fn like(&self, like: impl Fn(&X) -> bool) -> Vec<LoadId> {
+        self.open.iter().filter(|(_, open)| like(&open.extra)).map(|(load, _)| *load).collect()
+    }
 }
 
 /// What [`Loads::admit`] let pass: the number that was next before, and the one that is next now.

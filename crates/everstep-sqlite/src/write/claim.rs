@@ -24,8 +24,9 @@ pub(crate) fn claim(
     batch.check(fence)?;
     let mut workflows = Vec::new();
     for name in claim.workflows.iter() {
-        // A name that is in no row has no runs.
-        workflows.extend(batch.names.find(batch.conn, NameKind::Workflow, name)?);
+        // A name that is in no row has no runs, but its turn like the others: what a claim takes must not depend on
+        // names that somebody once tried to start.
+        workflows.push(batch.names.find(batch.conn, NameKind::Workflow, name)?);
     }
     if workflows.is_empty() {
         return Ok(Vec::new());
@@ -35,7 +36,7 @@ pub(crate) fn claim(
     let mut taken = Vec::new();
     // First everybody's fair share, then what is left over.
     for share in [claim.limit.div_ceil(workflows.len()), claim.limit] {
-        for &workflow in &workflows {
+        for workflow in workflows.iter().flatten().copied() {
             let limit = share.min(claim.limit - taken.len());
             if limit > 0 {
                 claim_some(batch, fence, claim.due, (workflow, limit), &mut taken)?;
@@ -142,6 +143,8 @@ pub(crate) fn set_aside(
             .execute(params![run, StuckReason::JournalDamaged.code(), detail, at.map(|at| at.0)])?;
     }
     batch.count(workflow, status, to);
+    // Who waits for its result would wait for ever: no worker has it, and none will take it.
+    batch.rings.ended.push((RunId(run), to));
     Ok(())
 }
 

@@ -53,6 +53,7 @@ async fn a_damaged_row_of_a_run_is_set_aside_and_the_others_go_on() {
     for id in ["a", "b", "c"] {
         dies.start(id).await;
     }
+    let mut listeners = [1, 2].map(|run| stays.store.bell().listen(RunId(run)));
     desk.run_sql("UPDATE everstep_run SET takeovers = -1 WHERE text_id = 'a'");
     assert!(stays.store.fence(stays.fence, dies.fence.worker, 0).await.expect("fences"));
     assert_eq!(stays.store.free(stays.fence, dies.fence.worker, 10).await.expect("frees"), 3);
@@ -64,6 +65,12 @@ async fn a_damaged_row_of_a_run_is_set_aside_and_the_others_go_on() {
         let stuck = stays.store.stuck(RunId(run)).await.expect("reads").expect("is stuck");
         assert_eq!(stuck.reason, StuckReason::JournalDamaged);
         assert!(stuck.detail.starts_with("its row is damaged: "), "{}", stuck.detail);
+    }
+    // The symptom: a result that was waited for in this process never came, because nobody rang for it.
+    for listener in &mut listeners {
+        let heard =
+            tokio::select! { biased; ended = listener.ended() => ended, () = std::future::ready(()) => None };
+        assert_eq!(heard.map(|ended| ended.status), Some(Status::Stuck));
     }
     let counts = stays.store.counts().await.expect("counts");
     let flow = || "flow".into();

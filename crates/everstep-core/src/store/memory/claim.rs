@@ -10,20 +10,21 @@ use crate::{
 };
 
 impl Content {
+    /// `turn` says with which workflow to begin.
     pub(super) fn claim(
         &mut self,
         opening: OpeningId,
         fence: Fence,
         claim: &Claim,
+        turn: usize,
     ) -> Result<Vec<Claimed>, StoreError> {
         self.check(fence)?;
-        let mut workflows: Vec<_> = claim.workflows.iter().filter(|w| self.due.contains_key(*w)).collect();
+        let mut workflows = claim.workflows.to_vec();
         if workflows.is_empty() {
             return Ok(Vec::new());
         }
-        let first = self.claims % workflows.len();
+        let first = turn % workflows.len();
         workflows.rotate_left(first);
-        self.claims += 1;
         let mut taken = Vec::new();
         // First everybody's fair share, then what is left over.
         for share in [claim.limit.div_ceil(workflows.len()), claim.limit] {
@@ -54,6 +55,8 @@ impl Content {
         entry.row.began_at = entry.row.began_at.or(now);
         let row = RunRow { owner: Some(fence.worker), wake_at: None, ..entry.seen_row() };
         entry.row.status = entry.after(Change::Claimed)?;
+        // Whoever takes it reads its inbox.
+        entry.nudged = false;
         let next = entry.entries.last().map_or(0, |last| last.seq + 1);
         self.own(run, fence.worker);
         self.rings.changed = true;

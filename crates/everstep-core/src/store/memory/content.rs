@@ -23,8 +23,6 @@ pub(super) struct Content {
     pub(super) rows: Rows,
     pub(super) last_run: i64,
     pub(super) last_worker: i64,
-    /// Claims so far: each begins with another workflow.
-    pub(super) claims: usize,
     pub(super) failing: Option<StoreError>,
     pub(super) waiting: Option<Vec<Waiting>>,
     pub(super) rings: Rings,

@@ -18,7 +18,7 @@ mod worker;
 mod inspect;
 mod store;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize};
 
 pub use transact::{MemoryBody, MemoryJob, Rows};
 
@@ -37,6 +37,8 @@ pub struct Memory(Arc<Opening>);
 struct Opening {
     number: OpeningId,
     bell: Arc<Bell>,
+    /// Claims so far: each begins with another workflow.
+    claims: AtomicUsize,
     content: Arc<Mutex<Content>>,
 }
 
@@ -70,7 +72,7 @@ impl Memory {
     fn open(content: Arc<Mutex<Content>>) -> Memory {
         let bell = Arc::new(Bell::default());
         let number = lock(&content).opened(&bell);
-        Memory(Arc::new(Opening { number, bell, content }))
+        Memory(Arc::new(Opening { number, bell, claims: AtomicUsize::new(0), content }))
     }
 
     /// Opens the same content once more, as another process would: with a bell and loads of its own.

@@ -1,6 +1,6 @@
 //! The store trait, verb by verb.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::Memory;
 use crate::{
@@ -53,7 +53,8 @@ impl Store for Memory {
     }
 
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {
-        self.write(|content| content.claim(self.0.number, fence, &claim))
+        let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
+        self.write(|content| content.claim(self.0.number, fence, &claim, turn))
     }
 
     fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{content::Content, refused};
 use crate::{
+    failpoint::{Guard, broken},
     status::Change,
     store::{Fence, RunId, StoreError, WorkerId, WorkerSeen, takeovers_after},
     time::Timestamp,
@@ -54,8 +55,22 @@ impl Content {
         // A missing worker counts as fenced: whoever removed it knew.
         let Some(worker) = self.workers.get_mut(&other) else { return Ok(true) };
         worker.fenced |= worker.beat == beat;
+        let fenced = worker.fenced;
         self.rings.changed = true;
-        Ok(worker.fenced)
+        if fenced {
+            self.end_loads(other);
+        }
+        Ok(fenced)
+    }
+
+    /// Nothing of a fenced worker's loads is accepted any more, and nobody will end them one by one.
+    fn end_loads(&mut self, worker: WorkerId) {
+        if broken(Guard::Fence) {
+            return;
+        }
+        for load in self.loads.like(|held| held.worker == worker) {
+            self.loads.close(load);
+        }
     }
 
     /// Frees some runs of a fenced worker and counts its death against them.
@@ -77,6 +92,7 @@ impl Content {
 
     pub(super) fn leave(&mut self, fence: Fence) -> Result<(), StoreError> {
         self.live(fence)?.fenced = true;
+        self.end_loads(fence.worker);
         self.owned(fence.worker, usize::MAX).into_iter().try_for_each(|run| self.give_back(run))
     }
 
@@ -93,5 +109,63 @@ impl Content {
         self.rings.claimable = true;
         self.rings.changed = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::{
+        journal::{Entry, Kind, Payload},
+        store::{Adopt, Claimed, Memory, NewRun, Store, WorkerInfo},
+    };
+
+    struct Nobody;
+
+    impl Adopt for Nobody {
+        fn adopt(&self, _: Claimed, _: Entry) {}
+    }
+
+    fn enroll(store: &Memory) -> Fence {
+        let info = WorkerInfo { name: "here".into(), build: "b".into(), at: Timestamp(0) };
+        store.enroll(info).now_or_never().expect("is ready").expect("enrolls")
+    }
+
+    fn start(store: &Memory, id: &str, fence: Fence) {
+        let first = Entry {
+            seq: 0,
+            kind: Kind::Started.code(),
+            key: None,
+            attempt: 0,
+            input: None,
+            body: Payload::json("{}"),
+            site: None,
+            build: "b".into(),
+            fingerprint: 0,
+            at: Timestamp(1),
+        };
+        let (id, workflow) = (id.into(), "flow".into());
+        let run = NewRun { id, workflow, first, due: Timestamp(0), trace: None, claim: true };
+        let started = store.start(vec![run], Some((fence, std::sync::Arc::new(Nobody))));
+        started.now_or_never().expect("is ready").expect("starts");
+    }
+
+    /// The symptom: each engine that was dropped left the loads of its runs behind.
+    #[test]
+    fn the_loads_of_a_worker_that_is_over_are_forgotten() {
+        let store = Memory::default();
+        let (dies, leaves, stays) = (enroll(&store), enroll(&store), enroll(&store));
+        for (id, fence) in [("a", dies), ("b", leaves), ("c", stays)] {
+            start(&store, id, fence);
+        }
+        let open_loads = || store.content().loads.like(|_| true).len();
+        assert_eq!(open_loads(), 3);
+        let fenced = store.fence(stays, dies.worker, 0).now_or_never().expect("is ready");
+        assert!(fenced.expect("fences"));
+        assert_eq!(open_loads(), 2);
+        store.leave(leaves).now_or_never().expect("is ready").expect("leaves");
+        assert_eq!(open_loads(), 1);
     }
 }
