@@ -1,0 +1,71 @@
+//! A call with everything in it, the same for every store; only the numbers of loads are each store's own.
+
+use std::sync::Arc;
+
+use everstep_conformance::Deed;
+use everstep_core::store::{Claim, Cut, Fence, Filter, NewRun, Post, RunId, Turn, WorkerId};
+
+/// A load, as its place in the list of all that were given; `None` is one that never was.
+pub(super) type LoadAt = Option<usize>;
+
+/// A call on one opening.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// The opening's place in the list.
+    pub(super) on: usize,
+    pub(super) verb: Verb,
+}
+
+/// A verb with what it takes. The loads inside turns are set by each side.
+#[derive(Clone, Debug)]
+pub(super) enum Verb {
+    Open,
+    Crash,
+    Enroll,
+    Beat(Fence),
+    Workers,
+    Fence(Fence, WorkerId, u64),
+    Free(Fence, WorkerId, usize),
+    Leave(Fence),
+    Start(Option<Fence>, Vec<NewRun>),
+    Claim(Fence, Claim),
+    Reload(Fence, RunId),
+    NextDue(Arc<[Arc<str>]>),
+    Nudged(Fence),
+    Commit(Fence, LoadAt, Turn),
+    Transact(Fence, LoadAt, Job),
+    Post(Post),
+    Cut(Cut),
+    Run(Arc<str>),
+    Find(Filter, Option<RunId>, usize),
+    Load(RunId),
+    Inbox(RunId),
+    Last(RunId),
+    Stuck(RunId),
+    Counts,
+}
+
+/// A transactional step.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) run: RunId,
+    pub(super) key: Arc<str>,
+    pub(super) deeds: Vec<Deed>,
+    pub(super) withdrawn: bool,
+    /// It was made for another store.
+    pub(super) foreign: bool,
+}
+
+impl Verb {
+    /// Whether nothing else may be on its way: what is not a write, or is several.
+    pub(super) fn is_alone(&self) -> bool {
+        match self {
+            Verb::Open | Verb::Crash | Verb::Free(..) => true,
+            Verb::Workers | Verb::NextDue(_) | Verb::Run(_) | Verb::Find(..) | Verb::Load(_) => true,
+            Verb::Inbox(_) | Verb::Last(_) | Verb::Stuck(_) | Verb::Counts => true,
+            Verb::Enroll | Verb::Beat(_) | Verb::Fence(..) | Verb::Leave(_) | Verb::Start(..) => false,
+            Verb::Claim(..) | Verb::Reload(..) | Verb::Nudged(_) | Verb::Commit(..) => false,
+            Verb::Transact(..) | Verb::Post(_) | Verb::Cut(_) => false,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The kinds of replies: a verb, what it was about, and how it was answered. A campaign has seen enough when no new one
+//! comes.
+
+use everstep_core::{
+    Status,
+    store::{End, Posted, RunId},
+};
+
+use super::{
+    call::{Call, Verb},
+    picture::Picture,
+    reply::{Failure, Reply, Start},
+};
+
+/// The kinds of this reply; a call about several runs has several. `before` is what the stores looked like before the
+/// call, if that is known: not if other calls were on their way.
+pub(super) fn signatures(call: &Call, reply: &Reply, before: Option<&Picture>) -> Vec<String> {
+    let verb = about(call, reply, before);
+    answers(reply).into_iter().map(|answer| format!("{verb}: {answer}")).collect()
+}
+
+fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
+    // The status of the run has to do with it only where the rules look at it.
+    let looks = matches!(reply, Reply::Posted(Posted::Added) | Reply::Is(true));
+    let of_a = |which: &dyn Fn(RunId, &str) -> bool| match (before, looks) {
+        (Some(before), true) => status_of(before, which),
+        _ => "run".into(),
+    };
+    match &call.verb {
+        Verb::Open => "open".into(),
+        Verb::Crash => "crash".into(),
+        Verb::Enroll => "enroll".into(),
+        Verb::Beat(_) => "beat".into(),
+        Verb::Workers => "workers".into(),
+        Verb::Fence(..) => "fence".into(),
+        Verb::Free(..) => "free".into(),
+        Verb::Leave(_) => "leave".into(),
+        Verb::Start(None, _) => "start".into(),
+        Verb::Start(Some(_), _) => "start by a worker".into(),
+        Verb::Claim(..) => "claim".into(),
+        Verb::Reload(..) => "reload".into(),
+        Verb::NextDue(_) => "next due".into(),
+        Verb::Nudged(_) => "nudged".into(),
+        Verb::Commit(_, _, turn) => format!("commit that {}", ending(turn.end.as_ref())),
+        Verb::Transact(..) => "transact".into(),
+        Verb::Post(post) => {
+            let how = if post.revive && looks { "post that revives" } else { "post" };
+            format!("{how} to a {}", of_a(&|_, id| *id == *post.to))
+        }
+        Verb::Cut(cut) => format!("cut of a {}", of_a(&|run, _| run == cut.run)),
+        Verb::Run(_) => "run".into(),
+        Verb::Find(..) => "find".into(),
+        Verb::Load(_) => "load".into(),
+        Verb::Inbox(_) => "inbox".into(),
+        Verb::Last(_) => "last".into(),
+        Verb::Stuck(_) => "stuck".into(),
+        Verb::Counts => "counts".into(),
+    }
+}
+
+fn status_of(before: &Picture, which: &dyn Fn(RunId, &str) -> bool) -> String {
+    let found = before.runs.iter().map(|run| &run.row).find(|row| which(row.run, &row.id));
+    found.map_or("missing run".into(), |row| match (row.status, row.owner) {
+        (Status::Stuck, Some(_)) => "stuck run that a worker has".into(),
+        (status, _) => format!("{status} run"),
+    })
+}
+
+fn ending(end: Option<&End>) -> &'static str {
+    match end {
+        None => "goes on",
+        Some(End::Finished { status: Status::Completed, .. }) => "completes",
+        Some(End::Finished { status: Status::Failed, .. }) => "fails",
+        Some(End::Finished { status: Status::Cancelled, .. }) => "cancels",
+        Some(End::Finished { .. }) => "ends as nothing can",
+        Some(End::Parked { wake_at: None, .. }) => "parks",
+        Some(End::Parked { wake_at: Some(_), .. }) => "parks until a time",
+        Some(End::Stuck { .. }) => "is stuck",
+        Some(End::GivenBack { .. }) => "gives back",
+    }
+}
+
+fn answers(reply: &Reply) -> Vec<String> {
+    let some = |n: usize| match n {
+        0 => "none",
+        1 => "one",
+        _ => "several",
+    };
+    let one = |answer: &str| vec![answer.to_string()];
+    match reply {
+        Reply::Done => one("done"),
+        Reply::Is(yes) => one(if *yes { "yes" } else { "no" }),
+        Reply::Freed(runs) => one(some(runs.iter().sum())),
+        Reply::Enrolled(_) => one("a worker"),
+        Reply::Workers(workers) => {
+            let fenced = if workers.iter().any(|worker| worker.fenced) { ", fenced ones too" } else { "" };
+            one(&format!("{}{fenced}", some(workers.len())))
+        }
+        Reply::Started(answers, adopted) => started(answers, adopted.len()),
+        Reply::Claimed(rows) => one(some(rows.len())),
+        Reply::Reloaded(row) => one(if row.is_some() { "again" } else { "not this worker's" }),
+        Reply::Due(at) => one(if at.is_some() { "a time" } else { "never" }),
+        Reply::Nudged(runs) => one(some(runs.len())),
+        Reply::Durable(_) => one("durable"),
+        Reply::Moved(_) => one("moved"),
+        Reply::Recorded(..) => one("recorded"),
+        Reply::RolledBack => one("rolled back"),
+        Reply::Posted(posted) => one(match posted {
+            Posted::Added => "added",
+            Posted::Known => "known",
+            Posted::NoSuchRun => "no such run",
+            Posted::Refused(_) => "not in this status",
+        }),
+        Reply::Row(row) => one(if row.is_some() { "a row" } else { "no such run" }),
+        Reply::Rows(rows) => one(some(rows.len())),
+        Reply::Loaded(whole) => one(some(whole.entries.len())),
+        Reply::Letters(letters) => one(some(letters.len())),
+        Reply::Entry(entry) => one(if entry.is_some() { "an entry" } else { "none" }),
+        Reply::Stuck(stuck) => one(if stuck.is_some() { "why" } else { "it is not" }),
+        Reply::Counts(counts) => one(some(counts.len())),
+        Reply::Fenced(_) => one("fenced"),
+        Reply::Failed(failure) => one(match failure {
+            Failure::Refused => "refused",
+            Failure::Unusable => "unusable",
+            Failure::Damaged => "damaged",
+            Failure::Full => "full",
+            Failure::Closed => "closed",
+            Failure::Other => "failed",
+        }),
+    }
+}
+
+fn started(answers: &[Start], adopted: usize) -> Vec<String> {
+    let new = answers.iter().filter(|start| matches!(start, Start::New(_))).count();
+    let kinds = [
+        (answers.is_empty(), "nothing"),
+        (adopted > 0, "taken"),
+        (new > adopted, "new"),
+        (new < answers.len(), "known"),
+    ];
+    kinds.iter().filter(|(there, _)| *there).map(|(_, kind)| (*kind).to_string()).collect()
+}
