@@ -160,7 +160,7 @@ impl Fingerprint {
 
     fn add(&mut self, what: u8, key: &str, line: u64) {
         self.0 = self.0.wrapping_add(
-            xxh3_64(key.as_bytes()) ^ (line ^ u64::from(what) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            xxh3_64(key.as_bytes()) ^ (line + (u64::from(what) << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         );
     }
 

@@ -337,7 +337,7 @@ impl Table {
         if !stage.takes_room() {
             slot.permit = None;
         }
-        if !stage.is_running() {
+        if before.is_running() {
             slot.body = None;
             slot.unpolled_since = None;
         }

@@ -34,20 +34,20 @@ impl Drive {
         }
         let mut state = self.core.state();
         let has_jobs = state.table.has_aside().is_some_and(|aside| !aside.jobs.is_empty());
-        let (running, waiting) = (state.table.running, has_jobs || state.table.is_waiting());
+        let (busy, waiting) = (state.table.running > 0, has_jobs || state.table.is_waiting());
         let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
         drop(state);
-        if self.core.stopping().is_some() && running == 0 {
+        if self.core.stopping().is_some() && !busy {
             return self.give_back();
         }
         if !waiting && self.reading.is_none() && !self.unread && self.all_durable() {
             return self.end_waits_for_nothing();
         }
-        if running > 0 && self.look_for_slow() {
+        if busy && self.look_for_slow() {
             return Next::Again;
         }
         let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
-        let slow = if running > 0 { self.slow_check } else { Timestamp::NEVER };
+        let slow = if busy { self.slow_check } else { Timestamp::NEVER };
         self.set_timer(due.min(slow).min(self.look_again()), cx)
     }
 
