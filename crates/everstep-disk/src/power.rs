@@ -117,8 +117,8 @@ struct Shared {
 }
 
 impl Sweep<'_> {
-    /// Crashes at every operation, round after round with other seeds, until there were enough different images or a round
-    /// made no new one.
+    /// Crashes at every operation, round after round with other seeds, until there were enough different images, a round made
+    /// no new one, or something failed.
     pub fn run(&self) -> Tally {
         let shared = Shared { found: Mutex::default(), images: AtomicUsize::new(0) };
         let mut tally = Tally::default();
@@ -152,7 +152,7 @@ impl Sweep<'_> {
                     self.crash(&disk, (at, seed), folder.path(), shared, &mut tally);
                 }
             }
-            let enough = shared.images.load(Ordering::Relaxed) >= self.images;
+            let enough = shared.images.load(Ordering::Relaxed) >= self.images || tally.failed > 0;
             if enough || (round >= 8 && tally.images == before) {
                 break;
             }

@@ -77,8 +77,11 @@ impl Power {
         let (mut lines, mut held) = (Vec::new(), true);
         for plan in self.plans() {
             let tally = self.level(&plan, &mut figures)?;
-            held &= tally.failed == 0;
             lines.push(line(plan.name, &tally));
+            held = tally.failed == 0;
+            if !held {
+                break;
+            }
         }
         figures.write(self.json.as_deref())?;
         let last = lines.join("; ");
