@@ -1,0 +1,58 @@
+//! What must hold of the code itself: formatting, lints, tests, documentation, the number of dependencies.
+
+use std::process::Command;
+
+use crate::cargo;
+
+/// Different crates that `everstep` may bring along with its default features.
+const CRATES_MAX: usize = 50;
+
+pub(crate) fn formatting() -> Result<(), String> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+pub(crate) fn lints() -> Result<(), String> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"])
+}
+
+pub(crate) fn tests() -> Result<(), String> {
+    if Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success()) {
+        cargo(&["nextest", "run", "--workspace", "--all-features", "--locked"])
+    } else {
+        cargo(&[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--examples",
+        ])
+    }
+}
+
+pub(crate) fn doc_tests() -> Result<(), String> {
+    cargo(&["test", "--workspace", "--all-features", "--locked", "--doc"])
+}
+
+pub(crate) fn documentation() -> Result<(), String> {
+    cargo(&["doc", "--workspace", "--all-features", "--locked", "--no-deps"])
+}
+
+pub(crate) fn dependencies() -> Result<(), String> {
+    let out = Command::new("cargo")
+        .args(["tree", "--package", "everstep", "--edges", "normal,build", "--prefix", "none", "--locked"])
+        .output()
+        .map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    names.sort_unstable();
+    names.dedup();
+    println!("{} different crates", names.len());
+    match names.len() {
+        0 => Err("the tree is empty".to_string()),
+        n if n > CRATES_MAX => Err(format!("{n} crates, and {CRATES_MAX} are the most")),
+        _ => Ok(()),
+    }
+}

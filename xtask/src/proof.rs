@@ -1,0 +1,168 @@
+//! The proof: programs that break Everstep in every way we know and end with a line of figures; and the guards, each
+//! switched off once, which the program that can see it must notice.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use crate::cargo;
+
+/// One program of the proof.
+struct Part {
+    what: &'static str,
+    package: &'static str,
+    bin: &'static str,
+    args: &'static [&'static str],
+}
+
+const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "crash", args: &[] };
+const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
+const POWER: Part = Part { what: "power loss", package: "everstep-disk", bin: "disk", args: &["power"] };
+const FAULTS: Part = Part { what: "I/O errors", package: "everstep-disk", bin: "disk", args: &["faults"] };
+const MODEL: Part = Part { what: "model", package: "everstep-model", bin: "model", args: &["check"] };
+const WALKS: Part =
+    Part { what: "model and stores", package: "everstep-model", bin: "model", args: &["walk"] };
+const STORES: Part =
+    Part { what: "store and store", package: "everstep-model", bin: "model", args: &["differential"] };
+
+const PARTS: [Part; 7] = [CRASHES, STALE, POWER, FAULTS, MODEL, WALKS, STORES];
+
+/// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
+const GUARDS: [(&str, Part); 7] = [
+    ("fence", STALE),
+    ("order", CRASHES),
+    ("replay", CRASHES),
+    ("once", CRASHES),
+    ("sync", POWER),
+    ("doubt", CRASHES),
+    ("load", WALKS),
+];
+
+/// Where the figures stand.
+const PAGE: &str = "docs/reliability.md";
+const BEGIN: &str = "<!-- figures: written by `cargo xtask prove --full` -->";
+const END: &str = "<!-- end of figures -->";
+
+/// Runs every part, and switches every guard off.
+#[allow(clippy::disallowed_methods, reason = "how long a part takes is one of its figures")]
+pub(crate) fn prove(given: &[String]) -> Result<(), String> {
+    let full = given.iter().any(|arg| arg == "--full");
+    build()?;
+    let mut rows = Vec::new();
+    for part in &PARTS {
+        println!("-- {}", part.what);
+        let (began, more) = (Instant::now(), if full { &["--full"][..] } else { &[] });
+        let ran = run(part, more, None)?;
+        if ran.code != Some(0) {
+            return Err(format!("{}: `{}` ended with {:?}", part.what, part.command(), ran.code));
+        }
+        rows.push(format!(
+            "| {} | `{}` | {} | {} s |",
+            part.what,
+            part.command(),
+            ran.last,
+            began.elapsed().as_secs()
+        ));
+    }
+    for (guard, part) in &GUARDS {
+        rows.push(format!(
+            "| without `{guard}` | `cargo xtask crash --break {guard}` | {} | |",
+            broken(guard, part)?
+        ));
+    }
+    let table = format!("| part | command | figures | time |\n|---|---|---|---|\n{}\n", rows.join("\n"));
+    println!("{table}");
+    if full { write(&table) } else { Ok(()) }
+}
+
+/// Only the crashes, or one guard switched off.
+pub(crate) fn crash(given: &[String]) -> Result<(), String> {
+    build()?;
+    if let Some(at) = given.iter().position(|arg| arg == "--break") {
+        let named = given.get(at + 1).ok_or("`--break` wants a guard's name")?;
+        let guard = GUARDS.iter().find(|(guard, _)| guard == named);
+        let (guard, part) = guard.ok_or_else(|| format!("`{named}` is no guard: see `cargo xtask help`"))?;
+        return broken(guard, part).map(drop);
+    }
+    let more: Vec<&str> = given.iter().map(String::as_str).collect();
+    match run(&CRASHES, &more, None)?.code {
+        Some(0) => Ok(()),
+        code => Err(format!("it ended with {code:?}")),
+    }
+}
+
+/// Switches a guard off; what noticed it.
+fn broken(guard: &str, part: &Part) -> Result<String, String> {
+    println!("-- without `{guard}`: {}", part.what);
+    let ran = run(part, &[], Some(guard))?;
+    match ran.code {
+        Some(1) => Ok(format!("noticed by {}", part.what)),
+        code => Err(format!("`{guard}` is off, and {} did not notice it: it ended with {code:?}", part.what)),
+    }
+}
+
+fn build() -> Result<(), String> {
+    let mut packages: Vec<&str> = PARTS.iter().flat_map(|part| ["--package", part.package]).collect();
+    packages.dedup();
+    let with =
+        ["build", "--profile", "proof", "--locked", "--bins", "--features", "everstep-processes/failpoints"];
+    cargo(&[&with[..], &packages[..]].concat())
+}
+
+impl Part {
+    /// As people call it.
+    fn command(&self) -> String {
+        [&[self.bin], self.args].concat().join(" ")
+    }
+}
+
+/// How a part ended.
+struct Ran {
+    code: Option<i32>,
+    /// Its figures.
+    last: String,
+}
+
+/// Runs a part and passes on what it says.
+fn run(part: &Part, more: &[&str], broken: Option<&str>) -> Result<Ran, String> {
+    let mut command = Command::new(built(part.bin)?);
+    command.args(part.args).args(more);
+    if let Some(guard) = broken {
+        command.env("EVERSTEP_BREAK", guard);
+    }
+    println!("$ {command:?}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("{}: {e}", part.bin))?;
+    let mut last = String::new();
+    for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
+        println!("{line}");
+        last = line;
+    }
+    let status = child.wait().map_err(|e| format!("{}: {e}", part.bin))?;
+    Ok(Ran { code: status.code(), last })
+}
+
+/// The path of a program that [`build`] has made, beside this one. Not `cargo run`: alone, each would be built anew with
+/// features of its own.
+fn built(bin: &str) -> Result<PathBuf, String> {
+    let me = std::env::current_exe().map_err(|e| e.to_string())?;
+    let target = me.parent().and_then(Path::parent).ok_or("this program is in no folder of cargo's")?;
+    Ok(target.join("proof").join(bin))
+}
+
+/// Puts the figures where they belong.
+fn write(table: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{PAGE}: {error}");
+    let page = fs::read_to_string(PAGE).map_err(failed)?;
+    let (Some((before, rest)), cores) =
+        (page.split_once(BEGIN), std::thread::available_parallelism().map_or(0, usize::from))
+    else {
+        return Err(format!("{PAGE} has no line `{BEGIN}`"));
+    };
+    let Some((_, after)) = rest.split_once(END) else { return Err(format!("{PAGE} has no line `{END}`")) };
+    let page = format!("{before}{BEGIN}\n\nMeasured on {cores} cores.\n\n{table}\n{END}{after}");
+    fs::write(PAGE, page).map_err(failed)
+}
