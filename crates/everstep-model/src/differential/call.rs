@@ -57,6 +57,17 @@ pub(super) struct Job {
 }
 
 impl Verb {
+    /// The run that it changes in more than its row, as far as can be told from the call.
+    pub(super) fn touches(&self, number: impl Fn(&str) -> Option<RunId>) -> Option<RunId> {
+        match self {
+            Verb::Commit(_, _, turn) => Some(turn.run),
+            Verb::Transact(_, _, job) => Some(job.run),
+            Verb::Cut(cut) => Some(cut.run),
+            Verb::Post(post) => number(&post.to),
+            _ => None,
+        }
+    }
+
     /// Whether nothing else may be on its way: what is not a write, or is several.
     pub(super) fn is_alone(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everstep_core::{
     Stuck, Timestamp,
-    store::{Filter, RunRow, Store, StoreError, WorkerSeen},
+    store::{Filter, RunId, RunRow, Store, StoreError, WorkerSeen},
 };
 
 use super::{
@@ -32,15 +32,35 @@ pub(super) struct Pictured {
     pub(super) stuck: Option<Stuck>,
 }
 
+/// What is looked at again.
+#[derive(Clone, Debug)]
+pub(super) enum Look {
+    /// Everything.
+    Whole,
+    /// All rows, and these runs whole, and those whose row has changed.
+    At(Vec<RunId>),
+}
+
 impl Picture {
-    /// Looks at a store.
-    pub(super) async fn of(store: &Arc<dyn Store>, rows: Vec<String>) -> Result<Picture, StoreError> {
+    /// Looks at a store; what is not looked at again is as it was `before`.
+    pub(super) async fn of(
+        store: &Arc<dyn Store>,
+        rows: Vec<String>,
+        look: &Look,
+        before: Option<&Picture>,
+    ) -> Result<Picture, StoreError> {
         let mut runs = Vec::new();
         // By number, which is the order of starts.
         for row in store.find(Filter::default(), None, usize::MAX).await?.into_iter().rev() {
-            let whole = Whole::of(store.load(row.run).await?);
-            let stuck = store.stuck(row.run).await?;
-            runs.push(Pictured { row, whole, stuck });
+            let same = before.iter().flat_map(|before| &before.runs).find(|run| run.row == row);
+            match (look, same) {
+                (Look::At(runs_at), Some(same)) if !runs_at.contains(&row.run) => runs.push(same.clone()),
+                _ => {
+                    let whole = Whole::of(store.load(row.run).await?);
+                    let stuck = store.stuck(row.run).await?;
+                    runs.push(Pictured { row, whole, stuck });
+                }
+            }
         }
         let workers = match Reply::workers(store.workers().await?) {
             Reply::Workers(workers) => workers,
@@ -48,8 +68,10 @@ impl Picture {
         };
         let counts = Reply::counts(store.counts().await?);
         let mut due = Vec::new();
-        for workflow in 0..WORKFLOWS {
-            due.push(store.next_due(sample::workflows(&[workflow])).await?);
+        let all: Vec<_> = (0..WORKFLOWS).collect();
+        let together = if matches!(look, Look::Whole) { 1 } else { WORKFLOWS };
+        for workflows in all.chunks(together) {
+            due.push(store.next_due(sample::workflows(workflows)).await?);
         }
         Ok(Picture { runs, workers, counts, due, rows })
     }

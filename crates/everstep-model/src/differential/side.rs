@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     call::{Call, Job, LoadAt, Verb},
-    picture::Picture,
+    picture::{Look, Picture},
     reply::{Reply, Start, Whole},
     sample::at,
 };
@@ -81,9 +81,14 @@ impl Side {
         self.openings[opening].as_ref().expect("calls are made on openings that are there")
     }
 
-    /// Looks at everything, through one opening.
-    pub(super) async fn picture(&self, opening: usize) -> Result<Picture, StoreError> {
-        Picture::of(self.store(opening), self.bench.rows().await).await
+    /// Looks at the content, through one opening.
+    pub(super) async fn picture(
+        &self,
+        opening: usize,
+        look: &Look,
+        before: Option<&Picture>,
+    ) -> Result<Picture, StoreError> {
+        Picture::of(self.store(opening), self.bench.rows().await, look, before).await
     }
 
     /// Listens on one opening, for the end of these runs too.

@@ -73,6 +73,12 @@ impl World {
         self.picture.iter().flat_map(|picture| picture.runs.iter().map(|run| run.row.run))
     }
 
+    /// The number of the run of this id.
+    pub(super) fn number(&self, id: &str) -> Option<RunId> {
+        let mut runs = self.picture.iter().flat_map(|picture| &picture.runs);
+        runs.find(|run| &*run.row.id == id).map(|run| run.row.run)
+    }
+
     /// The call that this operation is now; `None` if there is nothing that it could be about.
     pub(super) fn resolve(&mut self, what: &Operation) -> Option<Call> {
         let verb = match what {
