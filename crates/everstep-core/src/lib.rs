@@ -32,6 +32,7 @@ mod error;
 mod name;
 mod status;
 mod stuck;
+mod sync;
 mod time;
 
 pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};

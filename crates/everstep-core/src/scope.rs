@@ -1,6 +1,6 @@
 //! Scopes and the claiming of keys: `email`, `email#2`, `left/email`. Pure: no driver, no store.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use foldhash::HashMap;
 
@@ -8,6 +8,7 @@ use crate::{
     digest::{Incarnation, draw, scope_seed},
     error::{Code, Error},
     name::check_name,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// A name space for keys and free values; the root's path is empty, others end with `/`.

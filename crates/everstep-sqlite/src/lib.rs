@@ -28,6 +28,7 @@ mod lockfile;
 mod names;
 mod row;
 mod stopwatch;
+mod sync;
 mod wal;
 
 pub use open::{Options, Sqlite};

@@ -1,12 +1,12 @@
 //! The way to the writer: who pushes has taken his place. Its length is bounded by what is in memory at all: a
 //! resident run has few turns on their way, and a caller waits for his answer.
 
-use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::op::{Op, Weight};
+use crate::{
+    op::{Op, Weight},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
 
 /// At most so many operations in one transaction: more gain nothing and make the first of them wait.
 const BATCH_MAX: usize = 4096;

@@ -12,9 +12,10 @@ use std::{
 
 use super::{
     inbox::Inbox,
+    news::Trouble,
     outbox::{Draft, Outbox},
     room::Room,
-    run::{RunCore, Trouble},
+    run::RunCore,
     stack::{self, Frame},
     table::{Arrived, Candidate, Happened, Row, Sort, Stage},
     waiting::Alarm,
@@ -165,7 +166,7 @@ impl Drive {
 
     /// One round: the function is polled if anything woke it; when it is quiet, the first of the next things happens.
     fn round(&mut self) -> Next {
-        if self.core.stopping() == Some(true) && !self.may_stay() {
+        if self.core.news.stopping() == Some(true) && !self.may_stay() {
             return self.give_back();
         }
         if std::mem::take(&mut self.must_poll) | self.core.root.take_woken() {
@@ -312,7 +313,7 @@ impl Drive {
             return false;
         }
         self.held_back = !self.core.worker.may_start();
-        if self.held_back || self.core.stopping().is_some() {
+        if self.held_back || self.core.news.stopping().is_some() {
             return false;
         }
         self.flush();
@@ -383,8 +384,8 @@ impl Future for Drive {
         let this = self.get_mut();
         this.core.root.register_task(cx.waker());
         // Counted before trouble is looked for: a receipt brings its trouble before it counts.
-        let settled = this.core.settled_turns();
-        match this.core.take_trouble() {
+        let settled = this.core.news.settled_turns();
+        match this.core.news.take_trouble() {
             Some(Trouble::Refused(error)) => {
                 // What is not told yet is not durable, and goes untold with this driver.
                 this.drop_function();

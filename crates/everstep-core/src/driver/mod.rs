@@ -11,6 +11,7 @@ mod dropped;
 mod due;
 mod ending;
 mod inbox;
+mod news;
 mod outbox;
 mod replay;
 mod room;

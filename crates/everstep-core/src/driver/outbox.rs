@@ -138,14 +138,14 @@ impl Drive {
 
     /// How many turns are not durable yet.
     pub(super) fn unsettled(&self) -> u64 {
-        self.out.sent - self.core.settled_turns()
+        self.out.sent - self.core.news.settled_turns()
     }
 
     /// Whether everything that was sent is durable; what is to be told about it is told before the answer.
     pub(super) fn all_durable(&mut self) -> bool {
-        let settled = self.core.settled_turns();
+        let settled = self.core.news.settled_turns();
         // Looked at after the count: a receipt brings its trouble before it counts.
-        if self.core.is_troubled() {
+        if self.core.news.is_troubled() {
             return false;
         }
         self.tell_settled(settled);

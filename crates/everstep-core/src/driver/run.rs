@@ -5,12 +5,13 @@ use std::{
     panic::Location,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::Waker,
 };
 
 use super::{
+    news::{News, Trouble},
     stack::{self, Frame},
     table::{Arrived, Candidate, Row, Sort, Stage, Table},
     wake::{BodyWaker, Root},
@@ -22,7 +23,7 @@ use crate::{
     failpoint::{Failpoint, pass},
     journal::Payload,
     name::limit_error,
-    store::{Answer, Claimed, Receipt, Settled, StoreError, Transacted},
+    store::{Answer, Claimed, Receipt, Settled, Transacted},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -37,19 +38,8 @@ pub(crate) struct RunCore {
     pub(crate) worker: Arc<Worker>,
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
-    settled: AtomicU64,
+    pub(crate) news: News,
     entries: AtomicU64,
-    troubled: AtomicBool,
-    nudged: AtomicBool,
-    stopping: AtomicU8,
-    trouble: Mutex<Option<Trouble>>,
-}
-
-/// What a receipt brought that is not "durable".
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    Moved(u64),
-    Refused(StoreError),
 }
 
 /// What changes while the function runs.
@@ -115,12 +105,8 @@ impl RunCore {
                 last_failure: None,
                 stuck: None,
             }),
-            settled: AtomicU64::new(0),
+            news: News::default(),
             entries: AtomicU64::new(1),
-            troubled: AtomicBool::new(false),
-            nudged: AtomicBool::new(false),
-            stopping: AtomicU8::new(0),
-            trouble: Mutex::new(None),
         })
     }
 
@@ -139,23 +125,6 @@ impl RunCore {
 
     pub(crate) fn generation(&self) -> u32 {
         self.claimed.row.generation
-    }
-
-    /// How many turns the store has answered.
-    pub(crate) fn settled_turns(&self) -> u64 {
-        self.settled.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn take_trouble(&self) -> Option<Trouble> {
-        if !self.troubled.swap(false, Ordering::AcqRel) {
-            return None;
-        }
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether a receipt brought something that the driver has not looked at.
-    pub(crate) fn is_troubled(&self) -> bool {
-        self.troubled.load(Ordering::Acquire)
     }
 
     /// Keeps count of the journal as the function knows it, for its limit: recorded entries count when they are
@@ -194,31 +163,17 @@ impl RunCore {
 
     /// A message reached the run: its driver reads the inbox.
     pub(crate) fn nudge(&self) {
-        self.nudged.store(true, Ordering::Release);
-        self.root.wake_task();
+        self.news.nudge(&self.root);
     }
 
-    /// [`RunCore::nudge`], if so.
+    /// [`RunCore::nudge`], if so, before its driver is there.
     pub(crate) fn nudge_if(&self, so: bool) {
-        self.nudged.fetch_or(so, Ordering::AcqRel);
-    }
-
-    pub(crate) fn take_nudge(&self) -> bool {
-        self.nudged.load(Ordering::Relaxed) && self.nudged.swap(false, Ordering::AcqRel)
+        self.news.nudge_if(so);
     }
 
     /// The engine is leaving: no body starts any more, and the run is given back once none runs, or at once.
     pub(crate) fn stop(&self, at_once: bool) {
-        self.stopping.fetch_max(1 + u8::from(at_once), Ordering::AcqRel);
-        self.root.wake_task();
-    }
-
-    /// Whether the engine is leaving, and (`true`) waits for nothing.
-    pub(crate) fn stopping(&self) -> Option<bool> {
-        match self.stopping.load(Ordering::Acquire) {
-            0 => None,
-            level => Some(level > 1),
-        }
+        self.news.stop(at_once, &self.root);
     }
 
     /// Whether a durable call is allowed here.
@@ -304,7 +259,7 @@ impl RunCore {
     /// The driver let a step start, `entries` entries ago or now.
     fn begin(&self, table: &mut Table, op: usize, entries: u64) -> Told {
         // What was added since may not be durable, and a body is outside: the driver looks again.
-        if entries != self.entries() || self.stopping().is_some() || !self.worker.may_start() {
+        if entries != self.entries() || self.news.stopping().is_some() || !self.worker.may_start() {
             table.register(op);
             return Told::Wait;
         }
@@ -399,25 +354,12 @@ fn after_end(what: &str) -> Error {
 impl Receipt for RunCore {
     fn settled(&self, settled: Settled) {
         pass(Failpoint::TurnDurable);
-        let durable = matches!(settled, Settled::Durable { .. });
-        match settled {
-            Settled::Durable { .. } => {}
-            Settled::Moved { inbox_n } => self.set_trouble(Trouble::Moved(inbox_n)),
-            Settled::Refused(error) => self.set_trouble(Trouble::Refused(error)),
-        }
-        self.settled.fetch_add(1, Ordering::AcqRel);
-        match durable {
-            // Hundreds of them come together.
-            true => self.worker.wakes.push(self.root.take_task()),
-            false => self.root.wake_task(),
-        }
-    }
-}
-
-impl RunCore {
-    fn set_trouble(&self, trouble: Trouble) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(trouble);
-        self.troubled.store(true, Ordering::Release);
+        let trouble = match settled {
+            Settled::Durable { .. } => None,
+            Settled::Moved { inbox_n } => Some(Trouble::Moved(inbox_n)),
+            Settled::Refused(error) => Some(Trouble::Refused(error)),
+        };
+        self.news.settle(trouble, &self.root, &self.worker.wakes);
     }
 }
 

@@ -37,7 +37,7 @@ impl Drive {
         let (busy, waiting) = (state.table.running > 0, has_jobs || state.table.is_waiting());
         let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
         drop(state);
-        if self.core.stopping().is_some() && !busy {
+        if self.core.news.stopping().is_some() && !busy {
             return self.give_back();
         }
         if !waiting && self.reading.is_none() && !self.unread && self.all_durable() {
@@ -65,8 +65,8 @@ impl Drive {
     }
 
     fn read_inbox(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.core.take_nudge() | std::mem::take(&mut self.unread) {
-            self.inbox.read_begins(self.core.settled_turns());
+        if self.core.news.take_nudge() | std::mem::take(&mut self.unread) {
+            self.inbox.read_begins(self.core.news.settled_turns());
             self.reading = Some(self.core.worker.store.inbox(self.core.claimed.row.run));
         }
         let Some(reading) = &mut self.reading else { return false };

@@ -1,16 +1,15 @@
 //! Wakers: of a run's function, which notes where a wake comes from, and of a step's body, whose wakes are expected.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Wake, Waker},
 };
 
-use futures_util::task::AtomicWaker;
-
 use super::stack::{self, Frame};
+use crate::sync::{
+    AtomicWaker,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// The waker of a run's function, and of the task that drives it.
 #[derive(Default)]

@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 
 pub(crate) use adopt::Adoption;
 pub use event::{Event, Events};
+pub(crate) use wakes::Wakes;
 pub(crate) use worker::Worker;
 
 use crate::{

@@ -2,10 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
-use crate::{driver::run::RunCore, store::RunId};
+use crate::{
+    driver::run::RunCore,
+    store::RunId,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// The runs in memory.
 #[derive(Default)]

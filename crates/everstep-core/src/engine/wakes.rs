@@ -3,12 +3,11 @@
 //! the runtime passes them on when the store says that it is through: from inside, a wake is a push to a queue of its
 //! own thread.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
-};
+use std::task::Waker;
 
 use tokio::sync::watch;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Wakes on their way.
 #[derive(Default)]

@@ -1,18 +1,19 @@
 //! How a store tells workers and waiting clients that something happened. A hint that is never lost: listen, then
 //! look, then wait.
 
-use std::{
-    collections::HashMap,
+use std::collections::HashMap;
+
+use tokio::sync::{oneshot, watch};
+
+use super::RunId;
+use crate::{
+    journal::Outcome,
+    status::Status,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-
-use tokio::sync::{oneshot, watch};
-
-use super::RunId;
-use crate::{journal::Outcome, status::Status};
 
 /// What a listener is told: the run ended so, or has come to a status in which nothing more happens by itself.
 #[derive(Clone, Debug)]

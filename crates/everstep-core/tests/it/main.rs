@@ -6,6 +6,7 @@ mod doubt;
 mod endings;
 mod errors;
 mod foreign;
+mod lease;
 mod letters;
 mod limits;
 mod orders;

@@ -53,6 +53,8 @@ struct Behind {
     /// Nothing can be written: beats fail.
     full: AtomicBool,
     weak: AtomicBool,
+    /// Replies of beats that are lost, after the lease was renewed.
+    beats_lost: AtomicU64,
 }
 
 /// A transactional step.
@@ -134,6 +136,16 @@ impl Wrapped {
         self.behind.weak.store(true, Ordering::SeqCst);
     }
 
+    /// The next so many beats renew the lease, and their worker hears of an error.
+    pub fn lose_replies_of_beats(&self, count: u64) {
+        self.behind.beats_lost.store(count, Ordering::SeqCst);
+    }
+
+    /// Whether all of those came.
+    pub fn all_replies_were_lost(&self) -> bool {
+        self.behind.beats_lost.load(Ordering::SeqCst) == 0
+    }
+
     /// How many turns came that end a load.
     pub fn ends(&self) -> u64 {
         self.behind.ends.load(Ordering::SeqCst)
@@ -201,10 +213,18 @@ impl Store for Wrapped {
         self.memory.enroll(info)
     }
     fn beat(&self, fence: Fence) -> Answer<()> {
-        match self.behind.full.load(Ordering::SeqCst) {
-            true => Box::pin(async { Err(StoreError::Full("no space left".into())) }),
-            false => self.memory.beat(fence),
+        if self.behind.full.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(StoreError::Full("no space left".into())) });
         }
+        let (renewed, behind) = (self.memory.beat(fence), self.behind.clone());
+        Box::pin(async move {
+            renewed.await?;
+            let one_less = |left: u64| left.checked_sub(1);
+            match behind.beats_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
+                Ok(_) => Err(StoreError::Failed("the reply was lost".into())),
+                Err(_) => Ok(()),
+            }
+        })
     }
     fn workers(&self) -> Answer<Vec<WorkerSeen>> {
         self.memory.workers()

@@ -1,0 +1,4 @@
+//! What threads share, in one place: everstep-weave compiles the files that take it from here against another, which
+//! tries out the orders in which threads can meet. Nothing more than names, in every build of this crate.
+
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

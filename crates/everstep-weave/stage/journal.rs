@@ -1,0 +1,2 @@
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome;

@@ -1,0 +1,7 @@
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RunId(pub(crate) i64);
+
+#[derive(Clone, Debug)]
+pub(crate) struct StoreError;
+
+pub(crate) use bell::Bell;

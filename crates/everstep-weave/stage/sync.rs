@@ -1,0 +1,1 @@
+pub(crate) use everstep_weave::sync::*;
