@@ -38,6 +38,7 @@ fn a_sync_that_fails_ends_the_opening_and_loses_nothing() {
     assert!(tally.faults > 5 && tally.closed > 1 && tally.not_opened > 1, "{tally:?}");
 }
 
+/// faults.md row 8: no error of a write is swallowed.
 #[test]
 fn a_write_that_fails_for_ever_ends_the_opening_and_loses_nothing() {
     let tally = run(Call::Write, Failure::ShortIo, true, 31);

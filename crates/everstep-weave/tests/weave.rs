@@ -2,6 +2,8 @@
 
 use everstep_weave::{explore::explore, plays, weak, weakened};
 
+/// faults.md rows 17 and 18: listen, look, wait; nobody who gives up takes another's wake. faults.md row 20: every wake
+/// reaches its driver.
 #[test]
 fn every_play_holds() {
     for (name, play) in plays() {

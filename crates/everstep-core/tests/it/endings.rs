@@ -269,6 +269,8 @@ fn a_held_outcome_does_not_hide_that_nothing_durable_is_waited_for() {
 }
 
 /// What an event says has happened.
+///
+/// faults.md row 8: nothing is told before it is durable.
 #[test]
 fn a_refused_turn_is_not_told() {
     virtual_time(async {
@@ -483,6 +485,8 @@ fn inputs_and_errors_of_steps_have_a_limit() {
 }
 
 /// More steps want to run than may: the others begin when one has ended, in every run, and none is forgotten.
+///
+/// faults.md row 15: a place among the running steps is nobody else's until it is given back.
 #[test]
 fn running_steps_have_a_bound() {
     virtual_time(async {

@@ -278,6 +278,8 @@ async fn began_and_over(memory: &Memory) -> (Option<f64>, f64) {
 
 /// A worker that came back found entry 0 alone, took the run for one that had waited for a worker until now, and let it
 /// begin at that moment: a sleep of ten hours then took nineteen, and timeouts began anew with every restart.
+///
+/// faults.md row 3: a timer is in the function and its journal, and in no row that could be missing.
 #[test]
 fn a_first_wait_is_not_prolonged_by_restarts() {
     for waits in FIRST_WAITS {

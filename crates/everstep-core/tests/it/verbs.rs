@@ -221,6 +221,7 @@ fn cancel_reaches_runs_that_wait_run_and_are_stuck() {
     });
 }
 
+/// faults.md row 43: the id is the key, and lives as long as its run.
 #[test]
 fn a_start_is_idempotent_and_a_conflict_shows_the_difference() {
     virtual_time(async {

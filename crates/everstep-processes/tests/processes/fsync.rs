@@ -19,6 +19,8 @@ enum Fate {
 /// faults.md row 41: SQLite fails the commit whose fsync failed and accepts later ones; the store must not.
 ///
 /// Each sync of a small run fails once, until there is none left to fail.
+///
+/// faults.md row 5: a commit of which nobody knows whether it happened counts as neither.
 #[test]
 fn a_failed_fsync_ends_this_opening_and_a_new_one_goes_on() {
     let fates: Vec<_> = (1..).map(fail).take_while(|fate| *fate != Fate::NotMet).collect();

@@ -46,6 +46,8 @@ async fn damage_that_a_job_meets_closes_the_store_too() {
 }
 
 /// One row that cannot be used must not keep anybody from the others.
+///
+/// faults.md row 6: what is damaged is never passed over.
 #[tokio::test]
 async fn a_damaged_row_of_a_run_is_set_aside_and_the_others_go_on() {
     let desk = Desk::new();

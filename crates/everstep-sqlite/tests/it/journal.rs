@@ -109,6 +109,7 @@ async fn run_ids_are_not_given_again_after_the_newest_run_is_deleted() {
     assert!(second > first, "{second:?}");
 }
 
+/// faults.md row 2: whoever owns the run next hears of it.
 #[tokio::test]
 async fn a_message_that_the_driver_has_not_seen_keeps_its_run_awake() {
     let desk = Desk::new();
