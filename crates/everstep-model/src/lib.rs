@@ -4,6 +4,7 @@
 
 mod chance;
 mod report;
+mod spread;
 mod stores;
 
 pub mod differential;

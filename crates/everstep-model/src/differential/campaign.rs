@@ -9,7 +9,10 @@ use super::{
     play::{self, Difference, Played},
     shrink::shrink,
 };
-use crate::report::{Report, grouped};
+use crate::{
+    report::{Report, grouped},
+    spread::spread,
+};
 
 /// Batches without a new kind of reply after which enough is seen.
 const QUIET_BATCHES: u64 = 20;
@@ -103,8 +106,7 @@ pub fn campaign(full: bool, mut tell: impl FnMut(&Figures)) -> Result<Figures, B
     for batch in 0..BATCHES_MAX {
         let streams = BATCH[usize::from(full)];
         let before = figures.kinds.len();
-        for seed in batch * streams..(batch + 1) * streams {
-            let played = replay(seed)?;
+        for played in spread(batch * streams..(batch + 1) * streams, replay)? {
             figures.streams += 1;
             figures.operations += played.calls;
             for kind in played.signatures {

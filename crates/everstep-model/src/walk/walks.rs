@@ -10,6 +10,7 @@ use crate::{
     chance::Chance,
     protocol::{Action, Bounds, Heard, Protocol, Rules, State},
     report::{Report, grouped},
+    spread::spread,
     stores::{MemoryBench, SqliteBench},
 };
 
@@ -17,6 +18,8 @@ use crate::{
 const WALKS: [u64; 2] = [500, 10_000];
 /// Steps of a walk, unless nothing more can happen.
 const STEPS: usize = 150;
+/// Groups of walks between two lines of progress.
+const TOLD: usize = 10;
 /// Walks that share a database: to make one takes as long as a walk.
 const SHARED: u64 = 50;
 /// A walk sees more of everything than an exploration can.
@@ -39,21 +42,23 @@ pub struct Walked {
 /// # Errors
 /// How a store differs from the model, and what shows it again.
 pub fn run(full: bool, seed: Option<u64>) -> Result<Report, String> {
-    let walks = WALKS[usize::from(full)];
-    let seeds = seed.map_or(0..walks, |seed| seed..seed + 1);
+    if let Some(seed) = seed {
+        let one = walk(&benches(), seed)?;
+        return Ok(Report::new(format!("seed {seed}: {} calls, 0 differences", one.calls), []));
+    }
+    let groups = WALKS[usize::from(full)] / SHARED;
     let mut walked = Walked::default();
-    let mut benches = benches();
-    for seed in seeds {
-        if seed % SHARED == 0 {
-            benches = self::benches();
+    for from in (0..groups).step_by(TOLD) {
+        let group = |group: u64| {
+            let (benches, seeds) = (benches(), group * SHARED..(group + 1) * SHARED);
+            seeds.map(|seed| walk(&benches, seed)).collect::<Result<Vec<_>, _>>()
+        };
+        for one in spread(from..groups.min(from + TOLD as u64), group)?.into_iter().flatten() {
+            walked.walks += 1;
+            walked.calls += one.calls;
+            walked.completed += one.completed;
         }
-        let one = walk(&benches, seed)?;
-        walked.walks += 1;
-        walked.calls += one.calls;
-        walked.completed += one.completed;
-        if walked.walks.is_multiple_of(walks / 10) {
-            println!("{} walks, {} calls", grouped(walked.walks), grouped(walked.calls));
-        }
+        println!("{} walks, {} calls", grouped(walked.walks), grouped(walked.calls));
     }
     let (walks, calls) = (grouped(walked.walks), grouped(walked.calls));
     let line = format!("{walks} walks, {calls} calls, {} runs completed, 0 differences", walked.completed);
