@@ -8,7 +8,7 @@ use std::{
 use crate::{
     body::Data,
     error::{Code, EngineError, ErrorKind},
-    journal::{Entry, Outcome},
+    journal::{Entry, Outcome, decode},
     status::Status,
     store::{Ended, Heard, Listener, RunId, RunRow, Store},
     stuck::Stuck,
@@ -222,7 +222,7 @@ impl<O: Data> Run<O> {
 
     fn read(&self, outcome: Outcome) -> Result<O, EngineError> {
         match outcome {
-            Outcome::Completed(payload) => serde_json::from_slice(&payload.bytes).map_err(|why| {
+            Outcome::Completed(payload) => decode(&payload).map_err(|why| {
                 EngineError::new(
                     ErrorKind::Decode,
                     Code::UNDECODABLE,

@@ -1,7 +1,10 @@
 //! How a load of a run ends: returned, cancelled, stuck, given back. Each is one turn; a turn that compares the inbox
 //! and finds it moved is sent again.
 
-use std::task::{Context, Waker};
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use super::{
     drive::{Drive, Next, Phase},
@@ -20,7 +23,7 @@ use crate::{
 };
 
 /// How long a run that this binary cannot read is left to others before it is looked at again.
-const LEAVE_SECONDS: u64 = 30;
+pub(crate) const LEAVE: Duration = Duration::from_secs(30);
 
 impl Drive {
     /// Drops the function and all its bodies. Guards of the user run here.
@@ -147,7 +150,7 @@ impl Drive {
     /// Another binary may be able to read it.
     pub(super) fn leave_to_another(&mut self, what: String) -> Next {
         tracing::warn!(run = %self.core.id(), what, "this binary does not know what the journal holds: the run is left to one that does");
-        let wake_at = self.core.worker.clock.now().after(std::time::Duration::from_secs(LEAVE_SECONDS));
+        let wake_at = self.core.worker.clock.now().after(LEAVE);
         self.end(End::GivenBack { wake_at })
     }
 

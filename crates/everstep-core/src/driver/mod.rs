@@ -22,4 +22,5 @@ mod waiting;
 pub(crate) mod wake;
 
 pub(crate) use drive::{Drive, Exit};
+pub(crate) use ending::LEAVE;
 pub(crate) use inbox::find_cancel;

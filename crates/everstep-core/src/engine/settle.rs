@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{event::Event, worker::Worker};
 use crate::{
-    driver::find_cancel,
+    driver::{LEAVE, find_cancel},
     journal::{Entry, Kind, encode},
     status::Status,
     store::{Claimed, End, Loaded, Receipt, Received, Settled, StoreError, Turn},
@@ -28,6 +28,10 @@ impl Worker {
         if let Some((entry, seq)) = gap {
             return damaged(format!("entry {} stands where entry {seq} should be", entry.seq));
         }
+        let first = &loaded.entries[0];
+        if let Some(kind) = first.known_kind().filter(|kind| *kind != Kind::Started) {
+            return damaged(format!("entry 0 is `{}`, and no start", kind.word()));
+        }
         if claimed.row.takeovers > self.settings.takeovers_max {
             let inside: Vec<_> = loaded.started.iter().map(|row| &*row.key).collect();
             let detail = format!(
@@ -39,6 +43,13 @@ impl Worker {
             return Some(Stuck { reason: StuckReason::CrashesWorker, key, detail });
         }
         None
+    }
+
+    /// Entry 0 is of a kind that this binary does not know: another binary may be able to read it.
+    pub(super) fn leave_to_another(self: &Arc<Self>, claimed: &Claimed, kind: u16) {
+        tracing::warn!(run = %claimed.row.id, kind, "this binary does not know the kind of entry 0: the run is left to one that does");
+        let wake_at = self.clock.now().after(LEAVE);
+        self.settle(claimed, Vec::new(), Vec::new(), (End::GivenBack { wake_at }, None));
     }
 
     /// A claimed run that needs a person before it can be driven; unless one has asked to cancel: that was acknowledged,

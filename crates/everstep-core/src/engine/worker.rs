@@ -205,6 +205,10 @@ impl Worker {
             return None;
         }
         let first = &loaded.entries[0];
+        if first.known_kind().is_none() {
+            self.leave_to_another(&claimed, first.kind);
+            return None;
+        }
         let start: Start = match decode(&first.body) {
             Ok(start) => start,
             Err(why) => return self.undecodable(&claimed, &loaded, format!("entry 0 cannot be read: {why}")),

@@ -26,7 +26,7 @@ use crate::{
     },
     error::{Code, Error, ErrorKind, Result, panic_message},
     failpoint::{Failpoint, pass},
-    journal::Failure,
+    journal::{Failure, decode},
     retry::Decision,
     scope::Claim,
     stuck::{Stuck, StuckReason},
@@ -355,7 +355,7 @@ impl<T: Data> Open<'_, T> {
         let answer = match arrived.what {
             Err(failure) => Err(Error::from_failure(failure, Some(arrived.seq))),
             Ok(None) => Ok(self.value.take().expect("a live value stays with its step")),
-            Ok(Some(payload)) => match serde_json::from_slice(&payload.bytes) {
+            Ok(Some(payload)) => match decode(&payload) {
                 Ok(value) => Ok(value),
                 Err(why) => {
                     let detail = format!(

@@ -282,5 +282,9 @@ fn an_undecodable_result_is_an_error_of_whoever_asks() {
             plain(engine.get(crate::common::W, "r").await.expect("found").result().await).as_deref(),
             Ok("value 7")
         );
+        // An encoding of the future is not read as JSON.
+        memory.rewrite("r", |entries| entries.last_mut().expect("an outcome").body.codec = 9);
+        let run = engine.get(crate::common::W, "r").await.expect("found");
+        assert_eq!(run.result().await.expect_err("another codec").kind(), ErrorKind::Decode);
     });
 }

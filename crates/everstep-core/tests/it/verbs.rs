@@ -884,14 +884,17 @@ fn kinds_of_the_future_are_left_to_newer_binaries() {
             Ok("ok".to_string())
         };
         finish(&memory, &world, workflow).await.0.expect("it runs");
-        memory.truncate("r", 2);
-        memory.rewrite("r", |entries| entries[1].kind = 999);
-        let engine = engine(&memory, &world, workflow).await;
-        let run = engine.get(W, "r").await.expect("found");
-        nap(100).await;
-        assert_eq!(run.status().await.ok(), Some(Status::Pending), "not stuck");
-        memory.rewrite("r", |entries| entries[1].kind = Kind::StepDone.code());
-        assert_eq!(run.result().await.expect("looked at again"), "ok");
+        for (entry, kind) in [(1, Kind::StepDone), (0, Kind::Started)] {
+            memory.truncate("r", 2);
+            memory.rewrite("r", |entries| entries[entry].kind = 999);
+            let engine = engine(&memory, &world, workflow).await;
+            let run = engine.get(W, "r").await.expect("found");
+            nap(100).await;
+            assert_eq!(run.status().await.ok(), Some(Status::Pending), "not stuck");
+            memory.rewrite("r", |entries| entries[entry].kind = kind.code());
+            assert_eq!(run.result().await.expect("looked at again"), "ok");
+            engine.shutdown().await.expect("leaves");
+        }
     });
 }
 
@@ -905,11 +908,15 @@ fn damaged_records_make_the_run_stuck() {
             Ok("ok".to_string())
         };
         type Damage = fn(&mut Vec<everstep_core::journal::Entry>);
-        let damages: [(Damage, &str); 4] = [
+        let damages: [(Damage, &str); 6] = [
             (|entries| entries[1].body.bytes = b"{".to_vec(), "undecodable"),
             (|entries| drop(entries.remove(1)), "journal damaged"),
             (|entries| entries[0].body.bytes.truncate(9), "undecodable"),
             (|entries| entries.clear(), "journal damaged"),
+            // It was read as JSON, whatever it was.
+            (|entries| entries[1].body.codec = 9, "undecodable"),
+            // It was taken for a start, whatever it was.
+            (|entries| entries[0].kind = Kind::StepDone.code(), "journal damaged"),
         ];
         for (damage, reason) in damages {
             let (memory, world) = (Memory::default(), Simulation::new(1));
