@@ -47,13 +47,20 @@ fn main() -> AnyResult<ExitCode> {
     }
     println!(
         "{} stops ({} amid the run), {} recorded outcomes, {} bodies repeated, {} violations",
-        figures.stops,
-        figures.amid_the_run,
-        figures.recorded,
-        figures.repeated,
+        grouped(figures.stops),
+        grouped(figures.amid_the_run),
+        grouped(figures.recorded),
+        grouped(figures.repeated),
         figures.violations.len()
     );
     Ok(if figures.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `12,345`.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 fn json_of(figures: &Figures) -> String {

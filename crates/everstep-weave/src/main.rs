@@ -87,7 +87,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     println!(
         "{} schedules of {} situations, {} failing; {} of {} weakened variants found",
-        figures.orders, figures.plays, figures.failing, figures.found, figures.weakened
+        grouped(figures.orders),
+        figures.plays,
+        figures.failing,
+        figures.found,
+        figures.weakened
     );
     let holds = figures.failing == 0 && figures.found == figures.weakened;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -102,6 +106,13 @@ fn find_the_weakened(figures: &mut Figures) {
             Ok(orders) => println!("{}: not found by `{}` in {orders} orders", weak.name, weak.found_by),
         }
     }
+}
+
+/// `12,345`.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 impl Figures {
