@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         }
         let before = self.at;
         let word = self.token();
-        if word.is_empty() || "(),<>=!".contains(&word[..1]) {
+        if word.is_empty() || word.starts_with(|c| "(),<>=!".contains(c)) {
             self.at = before;
             return self.error("expected a value");
         }
@@ -341,6 +341,14 @@ fn absolute(word: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It panicked, which a fuzzer found.
+    #[test]
+    fn a_value_without_quotes_may_begin_with_any_letter() {
+        let filter = parse("id in (é, ñ2)").expect("a filter");
+        let values = vec!["é".to_string(), "ñ2".to_string()];
+        assert_eq!(filter.conditions, [Condition::Text { field: Field::Id, not: false, values }]);
+    }
 
     fn parse(text: &str) -> Result<Filter, FilterError> {
         Filter::parse(text, Timestamp(86_400_000_000 * 30))
