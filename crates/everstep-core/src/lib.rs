@@ -34,6 +34,7 @@ mod status;
 mod stuck;
 mod sync;
 mod time;
+mod watch;
 
 pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
 pub use client::{Batch, Client, LIST_LIMIT, List, Start};

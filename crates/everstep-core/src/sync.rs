@@ -4,3 +4,5 @@
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError, atomic};
 
 pub(crate) use futures_util::task::AtomicWaker;
+
+pub(crate) use crate::watch;

@@ -1,1 +1,1 @@
-pub(crate) use everstep_weave::sync::*;
+pub(crate) use everstep_weave::{channel::watch, sync::*};

@@ -3,9 +3,8 @@
 use everstep_core::{
     Status,
     journal::{Kind, Outcome, Payload},
-    store::{Ended, Turn},
+    store::{Ended, Hearer, Turn},
 };
-use tokio::sync::watch;
 
 use crate::{
     desk::Desk,
@@ -15,12 +14,12 @@ use crate::{
 };
 
 /// A bell that says nothing until it is rung again.
-fn quiet(mut bell: watch::Receiver<u64>) -> watch::Receiver<u64> {
+fn quiet(mut bell: Hearer<u64>) -> Hearer<u64> {
     bell.mark_unchanged();
     bell
 }
 
-async fn rings(mut bell: watch::Receiver<u64>) {
+async fn rings(mut bell: Hearer<u64>) {
     bell.changed().await.expect("the store is open");
 }
 

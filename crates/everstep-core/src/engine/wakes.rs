@@ -5,9 +5,7 @@
 
 use std::task::Waker;
 
-use tokio::sync::watch;
-
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError, watch};
 
 /// Wakes on their way.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::RunId;
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
+        watch,
     },
 };
 

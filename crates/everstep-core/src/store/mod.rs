@@ -48,6 +48,7 @@ pub use transact::{Transact, Transacted};
 pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
 pub use worker::{Fence, WorkerId, WorkerInfo, WorkerSeen, takeovers_after};
 
+pub use crate::watch::{Gone as BellGone, Receiver as Hearer};
 use crate::{journal::Entry, status::Status, stuck::Stuck, time::Timestamp};
 
 /// The answer of a store, boxed so that `dyn Store` works.
