@@ -238,7 +238,7 @@ pub struct Entry {
     pub site: Option<Site>,
     /// The build that wrote it.
     pub build: Arc<str>,
-    /// A hash of what the function had done when it was written.
+    /// A hash of what the function had done when it was written; 0 in a cancel that was recorded without calling it.
     pub fingerprint: u32,
     /// When it was written; never before the entry before it.
     pub at: Timestamp,

@@ -257,6 +257,31 @@ fn promises_about_doubt_are_refused_below_power_safe_durability() {
     });
 }
 
+/// Found by the simulation: the cancel was recorded as if the function had done nothing before it, and the journal of such
+/// a run replayed as diverged.
+#[test]
+fn the_journal_of_a_run_that_was_cancelled_while_stuck_replays() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let (bodies, works) = (Counter::default(), Counter::default());
+        let workflow = pay(&bodies, &works, |step| step.on_doubt(Doubt::Ask));
+        let first = engine(&memory, &world, workflow.clone()).await;
+        first.start(W, "r", 7).await.expect("it starts");
+        die(first).await;
+        let next = engine(&memory, &world, workflow.clone()).await;
+        assert_eq!(stuck_reason(&next).await, Some(StuckReason::InDoubt));
+        next.cancel("r", "enough").await.expect("taken");
+        nap(100).await;
+        let cancelled = plain(soon(next.get(W, "r").await.expect("found").result()).await);
+        assert!(cancelled.as_ref().is_err_and(|why| why.contains("was cancelled")), "{cancelled:?}");
+        let whole = told(&journal(&memory).await);
+        drop(next);
+        memory.truncate("r", whole.len() - 1);
+        assert_eq!(finish(&memory, &world, workflow).await.0, cancelled);
+        assert_eq!(told(&journal(&memory).await), whole);
+    });
+}
+
 /// Under another build only keys and kinds count.
 #[test]
 fn another_build_may_give_another_input() {
