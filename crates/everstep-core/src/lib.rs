@@ -30,6 +30,7 @@ mod driver;
 mod entropy;
 mod error;
 mod name;
+mod process;
 mod status;
 mod stuck;
 mod sync;

@@ -64,7 +64,7 @@ impl Client {
     /// A client in a simulated world: see [`Simulation`](crate::Simulation).
     #[cfg(any(test, feature = "testing"))]
     pub fn simulated(store: impl Store, world: &crate::Simulation) -> Self {
-        Client::of(Arc::new(store), world.clock, world.entropy.clone(), None)
+        Client::of(Arc::new(store), world.clock.clone(), world.entropy.clone(), None)
     }
 
     pub(crate) fn of(

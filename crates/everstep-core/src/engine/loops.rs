@@ -24,8 +24,8 @@ const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
 pub(super) fn spawn(worker: &Arc<Worker>) {
     for duty in [Duty::Wake, Duty::Claim, Duty::Nudge, Duty::TakeOver] {
         let worker = worker.clone();
-        let tasks = worker.tasks.clone();
-        tasks.spawn(async move {
+        let (tasks, process) = (worker.tasks.clone(), worker.process.clone());
+        tasks.spawn(process.host(async move {
             let stopped = worker.stopped.clone();
             let work = async {
                 match duty {
@@ -36,7 +36,7 @@ pub(super) fn spawn(worker: &Arc<Worker>) {
                 }
             };
             tokio::select! { biased; () = stopped.cancelled() => {}, () = work => {} }
-        });
+        }));
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     error::{Code, EngineError, Error, ErrorKind},
     failpoint::{Failpoint, pass},
     name::check_name,
+    process::Process,
     settings::{NotDurable, Settings},
     step::record,
     store::{Store, StoreError, WorkerInfo},
@@ -69,7 +70,7 @@ pub struct Builder<S = NoState> {
     store: Arc<dyn Store>,
     runners: Vec<(&'static str, Runner)>,
     settings: Settings,
-    world: (Clock, Entropy),
+    world: (Clock, Entropy, Process),
     simulated: bool,
     state: S,
 }
@@ -128,7 +129,7 @@ impl Engine {
             store: Arc::new(store),
             runners: Vec::new(),
             settings: Settings::default(),
-            world: (Clock::system(), Entropy::system()),
+            world: (Clock::system(), Entropy::system(), Process::default()),
             simulated: false,
             state: NoState(()),
         }
@@ -314,7 +315,7 @@ impl<S> Builder<S> {
     /// Lives in a simulated world: see [`Simulation`](crate::Simulation).
     #[cfg(any(test, feature = "testing"))]
     pub fn simulated(mut self, world: &crate::Simulation) -> Self {
-        self.world = (world.clock, world.entropy.clone());
+        self.world = (world.clock.clone(), world.entropy.clone(), world.process.clone());
         self.simulated = true;
         self
     }
@@ -324,7 +325,7 @@ impl<S> Builder<S> {
     /// # Errors
     /// A setting that cannot work, a workflow registered twice, a store that fails.
     pub async fn start(mut self) -> Result<Engine, EngineError> {
-        let (clock, entropy) = self.world;
+        let (clock, entropy, process) = self.world;
         // Tests are there to find such code.
         let not_durable = if self.simulated { NotDurable::Fail } else { NotDurable::Warn };
         self.settings.not_durable.get_or_insert(not_durable);
@@ -341,14 +342,15 @@ impl<S> Builder<S> {
         let began = clock.instant();
         let fence = self.store.enroll(info).await?;
         let events = broadcast::Sender::new(EVENTS_KEPT);
+        let world = (clock.clone(), process);
         let worker =
-            Arc::new(Worker::new(self.store.clone(), fence, self.settings, clock, build, runners, events));
+            Arc::new(Worker::new(self.store.clone(), fence, self.settings, world, build, runners, events));
         worker.renewed_at(began);
         loops::spawn(&worker);
         let beat = match self.simulated {
             false => Some(beat_thread(worker.clone())?),
             true => {
-                tokio::spawn(loops::beat(worker.clone()));
+                tokio::spawn(worker.process.host(loops::beat(worker.clone())));
                 None
             }
         };

@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     failpoint::{Failpoint, fails, pass},
     journal::{Payload, Start, decode},
+    process::Process,
     settings::Settings,
     status::Status,
     store::{Claimed, Fence, Loaded, RunId, Store, StoreError},
@@ -43,6 +44,7 @@ pub(crate) struct Worker {
     pub(crate) fence: Fence,
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
+    pub(crate) process: Process,
     pub(crate) build: Arc<str>,
     pub(crate) workflows: Arc<[Arc<str>]>,
     runners: HashMap<Arc<str>, Runner>,
@@ -72,19 +74,24 @@ impl Worker {
         store: Arc<dyn Store>,
         fence: Fence,
         settings: Settings,
-        clock: Clock,
+        (clock, process): (Clock, Process),
         build: Arc<str>,
         runners: HashMap<Arc<str>, Runner>,
         events: broadcast::Sender<Event>,
     ) -> Worker {
+        // In an order that chance has no part in: a simulation must go the same way again.
+        let mut workflows: Vec<_> = runners.keys().cloned().collect();
+        workflows.sort_unstable();
+        let origin = clock.instant();
         Worker {
             store,
             fence,
             steps: Arc::new(Semaphore::new(settings.running_steps_max.min(Semaphore::MAX_PERMITS))),
             settings,
             clock,
+            process,
             build,
-            workflows: runners.keys().cloned().collect(),
+            workflows: workflows.into(),
             runners,
             residents: Residents::default(),
             events,
@@ -95,7 +102,7 @@ impl Worker {
             stopped: tokio_util::sync::CancellationToken::new(),
             silent: tokio_util::sync::CancellationToken::new(),
             renewed: AtomicU64::new(0),
-            origin: clock.instant(),
+            origin,
             fenced: AtomicBool::new(false),
         }
     }
@@ -304,7 +311,7 @@ impl Worker {
 
     /// Spawns onto this worker's runtime, from any thread. Whoever leaves waits for it.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(work, &self.runtime);
+        self.tasks.spawn_on(self.process.host(work), &self.runtime);
     }
 }
 
