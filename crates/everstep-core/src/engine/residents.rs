@@ -23,9 +23,17 @@ struct State {
     /// Who got messages while on the way. Forgotten when nobody is coming any more.
     nudged: HashSet<RunId>,
     /// How often turns of a run were refused, one load after the other.
-    refused: HashMap<RunId, u32>,
+    refused: HashMap<RunId, Refused>,
     /// Set when the engine leaves: whoever comes now is given back, at once or when no body runs.
     leaving: Option<bool>,
+}
+
+/// Refusals of one run without an entry between them.
+#[derive(Default)]
+struct Refused {
+    times: u32,
+    /// Its last entry at the last of them.
+    last: Option<u64>,
 }
 
 impl Residents {
@@ -71,12 +79,24 @@ impl Residents {
         }
     }
 
-    /// Counts a refusal; how many there were in a row.
+    /// Counts a refusal; how many there were in a row, as far as is known.
     pub(crate) fn refused(&self, run: RunId) -> u32 {
         let mut state = self.state();
-        let count = state.refused.entry(run).or_default();
-        *count += 1;
-        *count
+        let refused = state.refused.entry(run).or_default();
+        refused.times += 1;
+        refused.times
+    }
+
+    /// The run was read after a refusal: how many there were in a row. An entry since the one before says that they are
+    /// not in a row.
+    pub(crate) fn refused_at(&self, run: RunId, last: u64) -> u32 {
+        let mut state = self.state();
+        let refused = state.refused.entry(run).or_default();
+        if refused.last.is_some_and(|before| last > before) {
+            refused.times = 1;
+        }
+        refused.last = Some(last);
+        refused.times
     }
 
     /// A load of the run came to its end.
@@ -104,8 +124,10 @@ impl Residents {
     pub(crate) fn stop(&self, at_once: bool) {
         let mut state = self.state();
         state.leaving = Some(state.leaving.unwrap_or(false) | at_once);
-        let cores: Vec<_> = state.runs.values().cloned().collect();
+        let mut cores: Vec<_> = state.runs.values().cloned().collect();
         drop(state);
+        // In the order of the runs, not in a map's: a simulation must go the same way again.
+        cores.sort_unstable_by_key(|core| core.claimed.row.run);
         cores.iter().for_each(|core| core.stop(at_once));
     }
 

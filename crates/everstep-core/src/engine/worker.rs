@@ -274,6 +274,8 @@ impl Worker {
         let worker = self.clone();
         self.spawn(async move {
             let Some(again) = worker.reload(run, REFUSED_PAUSE * refusals).await else { return };
+            let last = worker.store.last(run).await.ok().flatten();
+            let refusals = last.map_or(refusals, |last| worker.residents.refused_at(run, last.seq));
             if refusals == REFUSALS_MAX {
                 let detail = format!("its turns are refused, {refusals} times in a row: {error}");
                 let stuck = Stuck { reason: StuckReason::JournalDamaged, key: None, detail };

@@ -715,6 +715,41 @@ fn a_run_whose_turns_are_refused_again_and_again_becomes_stuck() {
     });
 }
 
+/// Found by the simulation: refusals far apart in one run, with entries between them, counted as in a row.
+#[test]
+fn refusals_with_entries_between_them_are_not_in_a_row() {
+    virtual_time(async {
+        let (memory, world, bodies) = (Memory::default(), Simulation::new(1), Counter::default());
+        let inside = bodies.clone();
+        let workflow = move |ctx: Ctx, _| {
+            let bodies = inside.clone();
+            async move {
+                for _ in 0..6 {
+                    ctx.step("slow", async || {
+                        nap(1000).await;
+                        Ok(bodies.fetch_add(1, Ordering::SeqCst))
+                    })
+                    .await?;
+                }
+                Ok("done".to_string())
+            }
+        };
+        let engine = engine(&memory, &world, workflow).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        for _ in 0..4 {
+            let (before, length) = (bodies.load(Ordering::SeqCst), journal(&memory).await.len());
+            memory.fail_commits(Some(StoreError::Failed("broken".into())));
+            // Its body returns, and what it returned is refused.
+            nap(1001).await;
+            assert_eq!(bodies.load(Ordering::SeqCst), before + 1);
+            memory.fail_commits(None);
+            nap(2000).await;
+            assert!(journal(&memory).await.len() > length, "{:?}", run.stuck().await);
+        }
+        assert_eq!(plain(run.result().await).as_deref(), Ok("done"));
+    });
+}
+
 fn counting(
     bodies: &Counter,
 ) -> impl Fn(Ctx, u64) -> std::pin::Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync + 'static
