@@ -18,7 +18,7 @@ pub(crate) enum Hot {
 impl Hot {
     const ALL: [Hot; 5] = [Hot::Begin, Hot::Commit, Hot::InsertEntry, Hot::InsertRun, Hot::EndLoad];
 
-    fn sql(self) -> &'static str {
+    pub(crate) fn sql(self) -> &'static str {
         match self {
             Hot::Begin => "BEGIN IMMEDIATE",
             Hot::Commit => "COMMIT",

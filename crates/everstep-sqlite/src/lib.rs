@@ -22,6 +22,9 @@ mod op;
 mod queue;
 mod writer;
 
+#[cfg(feature = "testing")]
+mod inline;
+
 mod checkpoint;
 mod fault;
 mod lockfile;
@@ -31,6 +34,8 @@ mod stopwatch;
 mod sync;
 mod wal;
 
+#[cfg(feature = "testing")]
+pub use inline::Inline;
 pub use open::{Options, Sqlite};
 pub use rusqlite;
 pub use tx::{JobBody, SqliteJob, Tx};

@@ -68,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) turn: std::sync::atomic::AtomicUsize,
     path: PathBuf,
     writer: Option<JoinHandle<()>>,
+    #[cfg(feature = "testing")]
+    pub(crate) is_inline: bool,
 }
 
 /// How a database is opened, when not as usual.
@@ -169,14 +171,50 @@ impl Options {
     /// # Errors
     /// Says what is wrong with the file and what to do.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
+        let (path, conn, lock) = self.prepare(path.as_ref())?;
+        self.start(path, conn, lock)
+    }
+
+    /// Opens a database without a thread that writes: nothing is written but by [`crate::Inline::pump`], and reads are
+    /// made where they are asked for.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    #[cfg(feature = "testing")]
+    pub fn open_inline(self, path: impl AsRef<Path>) -> Result<(Sqlite, crate::Inline), StoreError> {
+        let (path, conn, lock) = self.prepare(path.as_ref())?;
+        let closed = Arc::new(OnceLock::new());
+        let readers = Arc::new(Readers::new(&path, self.through.clone(), closed.clone()));
+        let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
+        let locks = Arc::new(WorkerLocks::new(&path));
+        let inline = crate::Inline {
+            state: State::listening(&conn, self.wal_pages),
+            conn: Some(conn),
+            queue: queue.clone(),
+            bell: bell.clone(),
+            locks: locks.clone(),
+            closed,
+            readers: readers.clone(),
+            job_limit: self.transaction_limit,
+            path: path.clone(),
+            lock: Some(lock),
+        };
+        let (durability, turn) = (self.durability, std::sync::atomic::AtomicUsize::new(0));
+        let inner =
+            Inner { queue, bell, readers, locks, durability, turn, path, writer: None, is_inline: true };
+        Ok((Sqlite { inner: Arc::new(inner) }, inline))
+    }
+
+    /// Looks at the file, or makes it; what follows is only who writes to it.
+    fn prepare(&self, path: &Path) -> Result<(PathBuf, Connection, OpenLock), StoreError> {
         check_library(rusqlite::ffi::SQLITE_VERSION_NUMBER.min(rusqlite::version_number()))?;
-        let path = resolve(path.as_ref())?;
+        let path = resolve(path)?;
         let opening = OpenLock::take(&path, OPEN_WAIT).map_err(|_| still_held(&path))?;
         create(&path)?;
         pass(Failpoint::FileMade);
         // Looked at before SQLite makes a new one.
         let wal_is_gone = fs::metadata(beside(&path, "-wal")).map_or(true, |wal| wal.len() == 0);
-        let mut conn = connect(&path, &self)?;
+        let mut conn = connect(&path, self)?;
         migrate::migrate(&mut conn)?;
         if self.durability == Durability::Power {
             sync_folder(&path)?;
@@ -187,14 +225,14 @@ impl Options {
             }
             tracing::info!("another program has closed the database after a crash; nothing is lost");
         }
-        prepare_file(&conn, &self, opening.alone)?;
+        prepare_file(&conn, self, opening.alone)?;
         wal::keep(&path);
         pass(Failpoint::StoreOpened);
         let lock = opening.share();
         // From here on the writer waits by itself, and can be stopped while it does.
         conn.busy_timeout(Duration::ZERO).map_err(store_error)?;
         tx::guard(&mut conn).map_err(store_error)?;
-        self.start(path, conn, lock)
+        Ok((path, conn, lock))
     }
 
     fn start(self, path: PathBuf, conn: Connection, lock: OpenLock) -> Result<Sqlite, StoreError> {
@@ -215,7 +253,17 @@ impl Options {
                 match Prepared::new(&conn) {
                     Ok(hot) => {
                         let closed = closed.clone();
-                        Writer { conn: &conn, hot, queue, bell, locks, closed, job_limit, state }.run();
+                        Writer {
+                            conn: &conn,
+                            hot: Box::new(hot),
+                            queue,
+                            bell,
+                            locks,
+                            closed,
+                            job_limit,
+                            state,
+                        }
+                        .run();
                     }
                     Err(error) => drop(closed.set(error.to_string().into())),
                 }
@@ -225,7 +273,18 @@ impl Options {
             .map_err(|e| cannot(&path, &e))?;
         let durability = self.durability;
         let turn = std::sync::atomic::AtomicUsize::new(0);
-        let inner = Inner { queue, bell, readers, locks, durability, turn, path, writer: Some(thread) };
+        let inner = Inner {
+            queue,
+            bell,
+            readers,
+            locks,
+            durability,
+            turn,
+            path,
+            writer: Some(thread),
+            #[cfg(feature = "testing")]
+            is_inline: false,
+        };
         Ok(Sqlite { inner: Arc::new(inner) })
     }
 }
@@ -412,7 +471,7 @@ fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
 }
 
 /// The end of an opening. The last one takes the mark away, if the store was not closed by an error.
-fn close(conn: Connection, path: &Path, lock: &OpenLock, clean: bool) {
+pub(crate) fn close(conn: Connection, path: &Path, lock: &OpenLock, clean: bool) {
     if clean && lock.is_last() {
         let _ = conn.busy_timeout(Duration::from_secs(1));
         let closed = set_meta(&conn, "open", 0)

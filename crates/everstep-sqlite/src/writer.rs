@@ -16,7 +16,7 @@ use crate::{
     batch::{Batch, Held},
     checkpoint::Checkpoints,
     fault::{Class, Fault, class, is_busy},
-    hot::{Execute, Hot, Prepared},
+    hot::{Execute, Hot},
     lockfile::WorkerLocks,
     names::{Names, Texts},
     op::{After, Op, Weight},
@@ -46,7 +46,7 @@ const SPACE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// The writer's thread.
 pub(crate) struct Writer<'c> {
     pub(crate) conn: &'c Connection,
-    pub(crate) hot: Prepared<'c>,
+    pub(crate) hot: Box<dyn Execute + 'c>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) locks: Arc<WorkerLocks>,
@@ -80,6 +80,12 @@ impl State {
     pub(crate) fn listening(conn: &Connection, wal_pages: u64) -> State {
         let checkpoints = Checkpoints::every(wal_pages);
         State { data_version: data_version(conn).unwrap_or(0), checkpoints, ..State::default() }
+    }
+
+    /// Nobody waits to be let in, whoever has written.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_alone(&mut self) {
+        self.foreign = None;
     }
 }
 
@@ -116,7 +122,7 @@ impl Writer<'_> {
         }
     }
 
-    fn write(&mut self, mut ops: Vec<Box<dyn Op>>) {
+    pub(crate) fn write(&mut self, mut ops: Vec<Box<dyn Op>>) {
         while !ops.is_empty() {
             let (n, pages) = fitting(&ops);
             let rest = ops.split_off(n);
@@ -171,7 +177,7 @@ impl Writer<'_> {
             return fatal_or_later(&error);
         }
         let State { loads, names, texts, .. } = &mut self.state;
-        let mut batch = Batch::new(self.conn, &mut self.hot, names, texts, loads, self.job_limit);
+        let mut batch = Batch::new(self.conn, &mut *self.hot, names, texts, loads, self.job_limit);
         let mut refused = Vec::new();
         let before = self.conn.total_changes();
         for (i, op) in ops.iter_mut().enumerate() {
@@ -289,7 +295,7 @@ impl Writer<'_> {
     fn begin(&mut self) -> rusqlite::Result<()> {
         let mut wait = Duration::from_micros(100);
         loop {
-            match begin(&mut self.hot) {
+            match begin(&mut *self.hot) {
                 Err(error) if is_busy(&error) => {
                     if self.queue.is_stopping()
                         && self.state.stopping.get_or_insert_with(Stopwatch::start).elapsed() > STOP_WAIT
@@ -322,7 +328,7 @@ impl Writer<'_> {
         }
     }
 
-    fn look_for_others(&mut self) {
+    pub(crate) fn look_for_others(&mut self) {
         let Ok(version) = data_version(self.conn) else { return };
         if version != self.state.data_version {
             self.state.data_version = version;
