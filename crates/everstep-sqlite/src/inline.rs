@@ -14,7 +14,7 @@ use crate::{
     hot::{Execute, Hot},
     lockfile::{OpenLock, WorkerLocks},
     open::close,
-    queue::Queue,
+    queue::{Linger, Queue, Taken},
     read::Readers,
     writer::{State, Writer},
 };
@@ -42,13 +42,12 @@ impl std::fmt::Debug for Inline {
 impl Inline {
     /// Writes what is queued, in one transaction if it can be, and answers everybody; `false` if nothing was.
     pub fn pump(&mut self) -> bool {
-        let ops = self.queue.take_now();
-        let wrote = !ops.is_empty();
+        let Taken::Ops(ops) = self.queue.take(Duration::ZERO, Linger::default()) else { return false };
         self.with_writer(|writer| {
             writer.write(ops);
             writer.look_for_others();
         });
-        wrote
+        true
     }
 
     /// Rings if another opening has committed something since the last look.

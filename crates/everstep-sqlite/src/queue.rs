@@ -89,12 +89,6 @@ impl Queue {
         Taken::Ops(state.ops.drain(..BATCH_MAX).collect())
     }
 
-    /// What is queued now.
-    #[cfg(feature = "testing")]
-    pub(crate) fn take_now(&self) -> Vec<Box<dyn Op>> {
-        std::mem::take(&mut self.lock().ops)
-    }
-
     /// Waits while nothing can be written; takes out what is not to wait that long.
     pub(crate) fn take_impatient(&self, wait: Duration) -> Vec<Box<dyn Op>> {
         let mut state = self.lock();

@@ -1,0 +1,408 @@
+//! The store as a process of the simulation sees it: the real one behind the faults of its opening.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use everstep_core::{
+    Status, Stuck, Timestamp,
+    journal::Entry,
+    store::{
+        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterKind,
+        Loaded, NewRun, Post, Posted, Receipt, Received, RunId, RunRow, Settled, Started, Store, StoreError,
+        Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+    },
+};
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+use crate::{
+    fault::Fault,
+    history::{Ending, Noted, What},
+    opening::{Do, Fate, Finish, Opening, Weight},
+    world::nap,
+};
+
+/// The store of one process.
+#[derive(Clone, Debug)]
+pub struct FaultyStore(pub Arc<Opening>);
+
+type Reply<T> = Result<T, StoreError>;
+
+impl FaultyStore {
+    /// Asks the store behind the queue. `saw` observes what the store answered, whoever hears it.
+    fn call<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        act: impl Fn(&dyn Store, Fate) -> Answer<T> + Send + 'static,
+        saw: impl FnOnce(&Opening, &Reply<T>) + Send + 'static,
+    ) -> Answer<T> {
+        let (send, answer) = oneshot::channel();
+        self.0.push(Weight::Hears, Box::new(move |opening, how| make(opening, verb, how, (act, saw), send)));
+        self.heard(answer)
+    }
+
+    fn heard<T: Send + 'static>(&self, answer: oneshot::Receiver<Reply<T>>) -> Answer<T> {
+        let opening = self.0.clone();
+        Box::pin(async move {
+            let Ok(reply) = answer.await else { std::future::pending().await };
+            nap(opening.delay()).await;
+            reply
+        })
+    }
+
+    /// Reads what is committed when it is asked, or when it is answered.
+    fn read<T: Send + 'static>(&self, look: impl Fn(&dyn Store) -> Answer<T> + Send + 'static) -> Answer<T> {
+        let opening = self.0.clone();
+        if let Some(closed) = opening.closed() {
+            return Box::pin(std::future::ready(Err(closed)));
+        }
+        let late = opening.delay();
+        if late.is_zero() {
+            return look(opening.base.store());
+        }
+        let early = (opening.world.below(2) == 0).then(|| now(look(opening.base.store())));
+        Box::pin(async move {
+            nap(late).await;
+            if opening.is_dead() {
+                std::future::pending::<()>().await;
+            }
+            early.unwrap_or_else(|| now(look(opening.base.store())))
+        })
+    }
+}
+
+/// The answer of a store that has settled.
+fn now<T>(answer: Answer<T>) -> Reply<T> {
+    answer.now_or_never().expect("a store that has settled has answered")
+}
+
+fn make<T: Send + 'static>(
+    opening: &Arc<Opening>,
+    verb: &'static str,
+    how: Do,
+    (act, saw): (
+        impl Fn(&dyn Store, Fate) -> Answer<T> + Send + 'static,
+        impl FnOnce(&Opening, &Reply<T>) + Send + 'static,
+    ),
+    send: oneshot::Sender<Reply<T>>,
+) -> Finish {
+    let fate = match how {
+        Do::Apply(fate) => fate,
+        Do::Refuse(error) => {
+            opening.world.note(format_args!("w{} {verb} refused", opening.worker()));
+            return Box::new(move |_| drop(send.send(Err(error))));
+        }
+    };
+    let store = opening.base.store();
+    let first = (fate != Fate::Unknown { applied: false }).then(|| act(store, fate));
+    let may_come_twice = matches!(verb, "start" | "post" | "beat" | "fence" | "free" | "leave" | "enroll");
+    let second = (fate == Fate::Twice && may_come_twice).then(|| act(store, fate));
+    Box::new(move |opening| {
+        let first = first.map(now);
+        if let Some(reply) = &first {
+            let word = if reply.is_ok() { "done" } else { "failed" };
+            opening.world.note(format_args!("w{} {verb} {word} {fate:?}", opening.worker()));
+            saw(opening, reply);
+        }
+        let fault = match fate {
+            Fate::Fine | Fate::Unheard => None,
+            Fate::Silent | Fate::Lost => Some(Fault::Lost),
+            Fate::Twice => second.is_some().then_some(Fault::Doubled),
+            Fate::Unknown { .. } => Some(Fault::Unknown),
+        };
+        fault.into_iter().for_each(|fault| opening.world.saw(What::Fault(fault)));
+        match (fate, first) {
+            (Fate::Unheard, _) => {}
+            (Fate::Silent, _) => {
+                opening.keep(Box::new(send));
+                opening.hangs();
+            }
+            (Fate::Lost, _) => drop(send.send(Err(StoreError::Failed("the connection was lost".into())))),
+            (Fate::Unknown { .. }, _) => {
+                opening.close();
+                let closed = opening.closed().unwrap_or(StoreError::Closed("over".into()));
+                let _ = send.send(Err(closed));
+            }
+            (_, Some(first)) => {
+                // Where a second call must say the same as the first, its answer is the one that arrives.
+                let second = second.map(now).filter(|_| matches!(verb, "start" | "post"));
+                let _ = send.send(second.unwrap_or(first));
+            }
+            (_, None) => {}
+        }
+    })
+}
+
+/// Hands a start's runs to a process that lives, and observes who owns them.
+struct Adopting {
+    opening: Arc<Opening>,
+    inner: Arc<dyn Adopt>,
+    heard: bool,
+}
+
+impl Adopt for Adopting {
+    fn adopt(&self, run: Claimed, first: Entry) {
+        saw_owned(&self.opening, &run);
+        if self.heard && !self.opening.is_dead() {
+            self.inner.adopt(run, first);
+        }
+    }
+}
+
+fn saw_owned(opening: &Opening, claimed: &Claimed) {
+    let run = opening.world.run_of_id(&claimed.row.id);
+    opening.world.is_numbered(claimed.row.run, run);
+    opening.world.saw(What::Owned { run, worker: claimed.row.owner.map_or(0, |owner| owner.0) });
+}
+
+/// Observes what became of a turn, and tells the engine what the fault lets it hear.
+struct Relay {
+    opening: Arc<Opening>,
+    inner: Arc<dyn Receipt>,
+    fate: Fate,
+    /// What it was, until it is settled.
+    told: Mutex<Option<What>>,
+}
+
+impl Receipt for Relay {
+    fn settled(&self, settled: Settled) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (&settled, told) {
+            (Settled::Durable { .. }, Some(what)) => self.opening.world.saw(what),
+            (other, _) => {
+                self.opening.world.note(format_args!("w{} turn {other:?}", self.opening.worker()));
+            }
+        }
+        if self.opening.is_dead() || self.fate == Fate::Unheard {
+            return;
+        }
+        match self.fate {
+            Fate::Unknown { .. } => {
+                let over = StoreError::Closed("nobody knows whether the last commit happened".into());
+                self.inner.settled(Settled::Refused(over));
+            }
+            _ => self.inner.settled(settled),
+        }
+    }
+}
+
+fn turn_told(opening: &Opening, fence: Fence, turn: &Turn) -> What {
+    let end = turn.end.as_ref().map(|end| match end {
+        End::Finished { .. } => Ending::Finished,
+        End::Parked { .. } => Ending::Parked,
+        End::Stuck { .. } => Ending::Stuck,
+        End::GivenBack { .. } => Ending::GivenBack,
+    });
+    let entries = turn.entries.iter().map(Noted::of).collect();
+    What::Turn { run: opening.world.run_of(turn.run), worker: fence.worker.0, entries, end }
+}
+
+impl Inspect for FaultyStore {
+    fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>> {
+        self.read(move |store| store.run(id.clone()))
+    }
+    fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(move |store| store.find(filter.clone(), before, limit))
+    }
+    fn load(&self, run: RunId) -> Answer<Loaded> {
+        self.read(move |store| store.load(run))
+    }
+    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
+        self.read(move |store| store.inbox(run))
+    }
+    fn last(&self, run: RunId) -> Answer<Option<Entry>> {
+        self.read(move |store| store.last(run))
+    }
+    fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
+        self.read(move |store| store.stuck(run))
+    }
+    fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
+        self.read(|store| store.counts())
+    }
+}
+
+impl Store for FaultyStore {
+    fn name(&self) -> &'static str {
+        self.0.base.store().name()
+    }
+    /// Only processes die here, so whatever is committed survives.
+    fn durability(&self) -> Durability {
+        Durability::Power
+    }
+    fn bell(&self) -> &Arc<Bell> {
+        self.0.base.store().bell()
+    }
+    fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {
+        self.call(
+            "enroll",
+            move |store, _| store.enroll(info.clone()),
+            |opening, fence| {
+                if let Ok(fence) = fence {
+                    opening.is_worker(fence.worker.0);
+                    opening.world.saw(What::Enrolled { worker: fence.worker.0 });
+                    if opening.is_dead() {
+                        opening.world.saw(What::Died { worker: fence.worker.0 });
+                    }
+                }
+            },
+        )
+    }
+    fn beat(&self, fence: Fence) -> Answer<()> {
+        self.call(
+            "beat",
+            move |store, _| store.beat(fence),
+            move |opening, done| {
+                if done.is_ok() {
+                    opening.world.saw(What::Beat { worker: fence.worker.0 });
+                }
+            },
+        )
+    }
+    fn workers(&self) -> Answer<Vec<WorkerSeen>> {
+        self.read(|store| store.workers())
+    }
+    fn fence(&self, fence: Fence, other: WorkerId, beat: u64) -> Answer<bool> {
+        self.call(
+            "fence",
+            move |store, _| store.fence(fence, other, beat),
+            move |opening, fenced| {
+                if matches!(fenced, Ok(true)) {
+                    opening.world.saw(What::Fenced { worker: other.0, by: Some(fence.worker.0) });
+                }
+            },
+        )
+    }
+    fn free(&self, fence: Fence, other: WorkerId, limit: usize) -> Answer<usize> {
+        self.call("free", move |store, _| store.free(fence, other, limit), |_, _| ())
+    }
+    fn leave(&self, fence: Fence) -> Answer<()> {
+        self.call(
+            "leave",
+            move |store, _| store.leave(fence),
+            move |opening, done| {
+                if done.is_ok() {
+                    opening.world.saw(What::Fenced { worker: fence.worker.0, by: None });
+                }
+            },
+        )
+    }
+    fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
+        let (opening, asked) = (self.0.clone(), runs.clone());
+        self.call(
+            "start",
+            move |store, fate| {
+                let heard = matches!(fate, Fate::Fine | Fate::Twice | Fate::Silent | Fate::Lost);
+                let claim = claim.as_ref().map(|(fence, inner)| {
+                    let (opening, inner) = (opening.clone(), inner.clone());
+                    (*fence, Arc::new(Adopting { opening, inner, heard }) as Arc<dyn Adopt>)
+                });
+                store.start(runs.clone(), claim)
+            },
+            move |opening, started| {
+                for (run, started) in asked.iter().zip(started.iter().flatten()) {
+                    let number = opening.world.run_of_id(&run.id);
+                    if let Started::New(id) = started {
+                        opening.world.is_numbered(*id, number);
+                    }
+                    let new = matches!(started, Started::New(_));
+                    opening.world.saw(What::Started { run: number, new });
+                }
+            },
+        )
+    }
+    fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {
+        self.call("claim", move |store, _| store.claim(fence, claim.clone()), saw_all_owned)
+    }
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.call("reload", move |store, _| store.reload(fence, run), saw_all_owned)
+    }
+    fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
+        self.read(move |store| store.next_due(workflows.clone()))
+    }
+    fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>> {
+        self.call("nudged", move |store, _| store.nudged(fence), |_, _| ())
+    }
+    fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
+        let receipt = receipt.clone();
+        self.0.push(
+            Weight::Waits,
+            Box::new(move |opening, how| {
+                let fate = match how {
+                    Do::Apply(fate) => fate,
+                    Do::Refuse(error) => {
+                        receipt.settled(Settled::Refused(error));
+                        return Box::new(|_| ());
+                    }
+                };
+                let mut turn = turn;
+                if fate == Fate::Fine && opening.refuses(&turn) {
+                    // Out of order, the store refuses it by its own rule, and whatever comes after it.
+                    turn.entries.iter_mut().for_each(|entry| entry.seq += 1);
+                    opening.world.saw(What::Fault(Fault::Refused));
+                }
+                let told = Mutex::new(Some(turn_told(opening, fence, &turn)));
+                let relay = Relay { opening: opening.clone(), inner: receipt, fate, told };
+                if fate == (Fate::Unknown { applied: false }) {
+                    relay.settled(Settled::Refused(StoreError::Closed("over".into())));
+                } else {
+                    opening.base.store().commit(fence, turn, &(Arc::new(relay) as Arc<dyn Receipt>));
+                }
+                Box::new(move |opening| {
+                    if matches!(fate, Fate::Unknown { .. }) {
+                        opening.world.saw(What::Fault(Fault::Unknown));
+                        opening.close();
+                    }
+                })
+            }),
+        );
+    }
+    fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted> {
+        let (send, answer) = oneshot::channel();
+        let key = step.key.clone();
+        self.0.push(
+            Weight::Waits,
+            Box::new(move |opening, how| {
+                let run = opening.world.run_of(step.run);
+                // A job is used up by its first call.
+                let step = Mutex::new(Some(step));
+                let act = move |store: &dyn Store, _| {
+                    let step = step.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    store.transact(fence, step.expect("a transaction is not made twice"))
+                };
+                let saw = move |opening: &Opening, done: &Reply<Transacted>| {
+                    if let Ok(Transacted::Committed { .. }) = done {
+                        let worker = fence.worker.0;
+                        opening.world.saw(What::Transacted { run, worker, key });
+                    }
+                };
+                make(opening, "transact", how, (act, saw), send)
+            }),
+        );
+        self.heard(answer)
+    }
+    fn post(&self, post: Post) -> Answer<Posted> {
+        let run = self.0.world.run_of_id(&post.to);
+        let kind = LetterKind::from_code(post.letter.kind);
+        self.call(
+            "post",
+            move |store, _| store.post(post.clone()),
+            move |opening, posted| match (posted, kind) {
+                (Ok(Posted::Added), Some(LetterKind::Cancel)) => {
+                    opening.world.saw(What::CancelPosted { run })
+                }
+                (Ok(Posted::Added), Some(LetterKind::Answer)) => {
+                    opening.world.saw(What::AnswerPosted { run })
+                }
+                _ => {}
+            },
+        )
+    }
+    fn cut(&self, cut: Cut) -> Answer<bool> {
+        self.call("cut", move |store, _| store.cut(cut.clone()), |_, _| ())
+    }
+}
+
+fn saw_all_owned<C: IntoIterator<Item = Claimed> + Clone>(opening: &Opening, claimed: &Reply<C>) {
+    for claimed in claimed.iter().cloned().flatten() {
+        saw_owned(opening, &claimed);
+    }
+}

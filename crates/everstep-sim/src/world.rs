@@ -1,0 +1,268 @@
+//! What everybody in one simulated world shares: its history, its trace, its chance, and whether things go wrong in it.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use everstep_core::{Simulation, store::RunId};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    chance::Chance,
+    fault::Fault,
+    history::{Fact, Made, What},
+    plan::Plan,
+};
+
+/// A world.
+pub struct World {
+    /// What is to happen in it.
+    pub plan: Plan,
+    /// Its time and the engines' chance.
+    pub time: Simulation,
+    origin: Instant,
+    calm: AtomicBool,
+    full: AtomicBool,
+    /// The disk has space again.
+    pub(crate) space: Notify,
+    record: Mutex<Record>,
+}
+
+struct Record {
+    chance: Chance,
+    history: Vec<Fact>,
+    trace: Trace,
+    runs: BTreeMap<RunId, usize>,
+    effects: BTreeMap<(usize, Arc<str>), Made>,
+    bodies: u64,
+    lives: u64,
+    notes: u64,
+    refusals: BTreeMap<usize, u32>,
+}
+
+/// More than this is observed only when something goes round and round.
+const NOTES_MAX: u64 = 400_000;
+
+/// Everything that was observed, as a hash, and as text if somebody wants to read it.
+struct Trace {
+    hash: u64,
+    lines: Option<Vec<String>>,
+}
+
+impl fmt::Write for Trace {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if let Some(last) = self.lines.as_mut().and_then(|lines| lines.last_mut()) {
+            last.push_str(text);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.plan.seed).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// A world that begins now. `verbose` keeps the trace as text.
+    pub fn new(plan: Plan, verbose: bool) -> Arc<World> {
+        let time = Simulation::new(plan.seed);
+        let mut chance = Chance::new(plan.seed);
+        let record = Record {
+            chance: chance.fork(),
+            history: Vec::new(),
+            trace: Trace { hash: 0xcbf2_9ce4_8422_2325, lines: verbose.then(Vec::new) },
+            runs: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            bodies: 0,
+            lives: 0,
+            notes: 0,
+            refusals: BTreeMap::new(),
+        };
+        let calm = AtomicBool::new(plan.faults.is_empty());
+        Arc::new(World {
+            plan,
+            time,
+            origin: now(),
+            calm,
+            full: AtomicBool::new(false),
+            space: Notify::new(),
+            record: Mutex::new(record),
+        })
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was observed.
+    pub fn saw(&self, what: What) {
+        let at = self.origin.elapsed().as_micros() as u64;
+        self.note(format_args!("{what:?}"));
+        let mut record = self.record();
+        if let What::Effect { run, key, made } = &what {
+            record.effects.insert((*run, key.clone()), *made);
+        }
+        record.history.push(Fact { at, what });
+    }
+
+    /// For the trace alone: what is not worth a fact, and must be equal the next time all the same.
+    pub fn note(&self, line: fmt::Arguments<'_>) {
+        let at = self.origin.elapsed().as_micros();
+        let mut record = self.record();
+        record.notes += 1;
+        let trace = &mut record.trace;
+        if let Some(lines) = &mut trace.lines {
+            lines.push(String::new());
+        }
+        let _ = write!(trace, "{at} {line}");
+    }
+
+    /// Whether too much happens: the store answers nobody any more then, so that time can pass.
+    pub fn is_overrun(&self) -> bool {
+        self.record().notes > NOTES_MAX
+    }
+
+    /// A stream of random numbers of one's own.
+    pub fn chance(&self) -> Chance {
+        self.record().chance.fork()
+    }
+
+    /// A number from 0 to `n - 1`.
+    pub fn below(&self, n: u64) -> u64 {
+        self.record().chance.below(n)
+    }
+
+    /// Whether this fault happens, now, once in `n` times; never when it is not in the plan, or all is healed.
+    pub fn strikes(&self, fault: Fault, n: u64) -> bool {
+        self.may(fault) && self.record().chance.one_in(n)
+    }
+
+    /// Whether this fault may happen.
+    pub fn may(&self, fault: Fault) -> bool {
+        !self.is_calm() && self.plan.faults.contains(&fault)
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn heal(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+        self.set_full(false);
+        self.saw(What::Healed);
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// The disk is full, or no more.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+        self.space.notify_waiters();
+    }
+
+    /// The number of a run in the plan, by its id.
+    pub fn run_of_id(&self, id: &str) -> usize {
+        id.strip_prefix("run-").and_then(|n| n.parse().ok()).expect("the plan's ids")
+    }
+
+    /// The store's number of this run is known.
+    pub fn is_numbered(&self, number: RunId, run: usize) {
+        self.record().runs.insert(number, run);
+    }
+
+    /// The number of a run in the plan, by the store's.
+    pub fn run_of(&self, number: RunId) -> usize {
+        self.record().runs.get(&number).copied().expect("seen before it is used")
+    }
+
+    /// Counts a refused turn of a run; how many there were.
+    pub fn count_refusal(&self, run: usize) -> u32 {
+        let mut record = self.record();
+        let count = record.refusals.entry(run).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// A number for one execution of a body.
+    pub fn next_body(&self) -> u64 {
+        let mut record = self.record();
+        record.bodies += 1;
+        record.bodies
+    }
+
+    /// A number for one call of a workflow function.
+    pub fn next_life(&self) -> u64 {
+        let mut record = self.record();
+        record.lives += 1;
+        record.lives
+    }
+
+    /// What the world outside knows of a step's effect.
+    pub fn effect(&self, run: usize, key: &str) -> Option<Made> {
+        self.record().effects.get(&(run, Arc::from(key))).copied()
+    }
+
+    /// The history so far.
+    pub fn history(&self) -> Vec<Fact> {
+        self.record().history.clone()
+    }
+
+    /// The hash of everything observed.
+    pub fn trace_hash(&self) -> u64 {
+        self.record().trace.hash
+    }
+
+    /// The trace as text, if it is kept.
+    pub fn trace_lines(&self) -> Vec<String> {
+        self.record().trace.lines.clone().unwrap_or_default()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the world is outside of the engine, and its time is virtual")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Virtual time passes.
+#[allow(clippy::disallowed_methods, reason = "the world is outside of the engine, and its time is virtual")]
+pub async fn nap(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}
+
+/// What `work` answers, or `None` when it takes longer.
+#[allow(clippy::disallowed_methods, reason = "the world is outside of the engine, and its time is virtual")]
+pub async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(wait, work).await.ok()
+}
+
+/// Virtual time passes up to `at`.
+#[allow(clippy::disallowed_methods, reason = "the world is outside of the engine, and its time is virtual")]
+pub async fn until(at: Instant) {
+    tokio::time::sleep_until(at).await;
+}
+
+/// `wait` from now.
+pub fn after(wait: Duration) -> Instant {
+    now() + wait
+}
+
+/// So many milliseconds.
+pub const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
