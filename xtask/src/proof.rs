@@ -23,16 +23,20 @@ const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "c
 const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
 const POWER: Part = Part { what: "power loss", package: "everstep-disk", bin: "disk", args: &["power"] };
 const FAULTS: Part = Part { what: "I/O errors", package: "everstep-disk", bin: "disk", args: &["faults"] };
+const SIMULATION: Part = Part { what: "simulation", package: "everstep-sim", bin: "sim", args: &[] };
 const MODEL: Part = Part { what: "model", package: "everstep-model", bin: "model", args: &["check"] };
 const WALKS: Part =
     Part { what: "model and stores", package: "everstep-model", bin: "model", args: &["walk"] };
 const STORES: Part =
     Part { what: "store and store", package: "everstep-model", bin: "model", args: &["differential"] };
 
-const PARTS: [Part; 7] = [CRASHES, STALE, POWER, FAULTS, MODEL, WALKS, STORES];
+const WEAVES: Part =
+    Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
+
+const PARTS: [Part; 9] = [CRASHES, STALE, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, WEAVES];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
-const GUARDS: [(&str, Part); 7] = [
+const GUARDS: [(&str, Part); 8] = [
     ("fence", STALE),
     ("order", CRASHES),
     ("replay", CRASHES),
@@ -40,6 +44,7 @@ const GUARDS: [(&str, Part); 7] = [
     ("sync", POWER),
     ("doubt", CRASHES),
     ("load", WALKS),
+    ("quiesce", SIMULATION),
 ];
 
 /// Where the figures stand.
@@ -47,36 +52,38 @@ const PAGE: &str = "docs/reliability.md";
 const BEGIN: &str = "<!-- figures: written by `cargo xtask prove --full` -->";
 const END: &str = "<!-- end of figures -->";
 
-/// Runs every part, and switches every guard off.
-#[allow(clippy::disallowed_methods, reason = "how long a part takes is one of its figures")]
+/// Runs the parts that are named, or every part and every guard switched off.
 pub(crate) fn prove(given: &[String]) -> Result<(), String> {
     let full = given.iter().any(|arg| arg == "--full");
+    let named: Vec<&String> = given.iter().filter(|arg| !arg.starts_with("--")).collect();
+    let wanted = |what: &str| named.is_empty() || named.iter().any(|name| *name == what);
+    if let Some(name) = named.iter().find(|name| !PARTS.iter().any(|part| part.what == **name)) {
+        let all: Vec<_> = PARTS.iter().map(|part| part.what).collect();
+        return Err(format!("`{name}` is no part; there are: {}", all.join(", ")));
+    }
     build()?;
-    let mut rows = Vec::new();
-    for part in &PARTS {
-        println!("-- {}", part.what);
-        let (began, more) = (Instant::now(), if full { &["--full"][..] } else { &[] });
-        let ran = run(part, more, None)?;
-        if ran.code != Some(0) {
-            return Err(format!("{}: `{}` ended with {:?}", part.what, part.command(), ran.code));
+    for part in PARTS.iter().filter(|part| wanted(part.what)) {
+        let figures = part_holds(part, full)?;
+        if full {
+            write(part, &figures)?;
         }
-        rows.push(format!(
-            "| {} | `{}` | {} | {} s |",
-            part.what,
-            part.command(),
-            ran.last,
-            began.elapsed().as_secs()
-        ));
     }
-    for (guard, part) in &GUARDS {
-        rows.push(format!(
-            "| without `{guard}` | `cargo xtask crash --break {guard}` | {} | |",
-            broken(guard, part)?
-        ));
+    if !named.is_empty() {
+        return Ok(());
     }
-    let table = format!("| part | command | figures | time |\n|---|---|---|---|\n{}\n", rows.join("\n"));
-    println!("{table}");
-    if full { write(&table) } else { Ok(()) }
+    GUARDS.iter().try_for_each(|(guard, part)| broken(guard, part))
+}
+
+/// Runs a part; its figures, and how long it took.
+#[allow(clippy::disallowed_methods, reason = "how long a part takes is one of its figures")]
+fn part_holds(part: &Part, full: bool) -> Result<String, String> {
+    println!("-- {}", part.what);
+    let (began, more) = (Instant::now(), if full { &["--full"][..] } else { &[] });
+    let ran = run(part, more, None)?;
+    match ran.code {
+        Some(0) => Ok(format!("{} | {} s", ran.last, began.elapsed().as_secs())),
+        code => Err(format!("{}: `{}` ended with {code:?}", part.what, part.command())),
+    }
 }
 
 /// Only the crashes, or one guard switched off.
@@ -86,7 +93,7 @@ pub(crate) fn crash(given: &[String]) -> Result<(), String> {
         let named = given.get(at + 1).ok_or("`--break` wants a guard's name")?;
         let guard = GUARDS.iter().find(|(guard, _)| guard == named);
         let (guard, part) = guard.ok_or_else(|| format!("`{named}` is no guard: see `cargo xtask help`"))?;
-        return broken(guard, part).map(drop);
+        return broken(guard, part);
     }
     let more: Vec<&str> = given.iter().map(String::as_str).collect();
     match run(&CRASHES, &more, None)?.code {
@@ -95,12 +102,15 @@ pub(crate) fn crash(given: &[String]) -> Result<(), String> {
     }
 }
 
-/// Switches a guard off; what noticed it.
-fn broken(guard: &str, part: &Part) -> Result<String, String> {
+/// Switches a guard off, which must be noticed.
+fn broken(guard: &str, part: &Part) -> Result<(), String> {
     println!("-- without `{guard}`: {}", part.what);
     let ran = run(part, &[], Some(guard))?;
     match ran.code {
-        Some(1) => Ok(format!("noticed by {}", part.what)),
+        Some(1) => {
+            println!("without `{guard}`: noticed");
+            Ok(())
+        }
         code => Err(format!("`{guard}` is off, and {} did not notice it: it ended with {code:?}", part.what)),
     }
 }
@@ -153,16 +163,27 @@ fn built(bin: &str) -> Result<PathBuf, String> {
     Ok(target.join("proof").join(bin))
 }
 
-/// Puts the figures where they belong.
-fn write(table: &str) -> Result<(), String> {
+/// Puts the figures of a part where they belong, in the order of the parts; those of the others stay.
+fn write(part: &Part, figures: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{PAGE}: {error}");
     let page = fs::read_to_string(PAGE).map_err(failed)?;
-    let (Some((before, rest)), cores) =
-        (page.split_once(BEGIN), std::thread::available_parallelism().map_or(0, usize::from))
-    else {
-        return Err(format!("{PAGE} has no line `{BEGIN}`"));
+    let (Some((before, rest)), Some((_, after))) = (page.split_once(BEGIN), page.split_once(END)) else {
+        return Err(format!("{PAGE} has no lines `{BEGIN}` and `{END}`"));
     };
-    let Some((_, after)) = rest.split_once(END) else { return Err(format!("{PAGE} has no line `{END}`")) };
-    let page = format!("{before}{BEGIN}\n\nMeasured on {cores} cores.\n\n{table}\n{END}{after}");
+    let new = format!("| {} | `{}` | {figures} | {} |", part.what, part.command(), commit());
+    let row = |part: &Part| format!("| {} |", part.what);
+    let known = |part: &Part| rest.lines().find(|line| line.starts_with(&row(part))).map(str::to_string);
+    let rows: Vec<String> = PARTS
+        .iter()
+        .filter_map(|other| if other.what == part.what { Some(new.clone()) } else { known(other) })
+        .collect();
+    let head = "| part | command | figures | time | commit |\n|---|---|---|---|---|";
+    let page = format!("{before}{BEGIN}\n\n{head}\n{}\n\n{END}{after}", rows.join("\n"));
     fs::write(PAGE, page).map_err(failed)
+}
+
+/// What the figures are of.
+fn commit() -> String {
+    let out = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    out.map_or_else(|_| "?".to_string(), |out| String::from_utf8_lossy(&out.stdout).trim().to_string())
 }
