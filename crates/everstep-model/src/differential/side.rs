@@ -15,11 +15,11 @@ use everstep_core::{
     Status,
     journal::Entry,
     store::{
-        Adopt, Claimed, Fence, Listener, LoadId, NewRun, Receipt, RunId, RunRow, Settled, Started, Store,
-        StoreError, Transact, Turn, WorkerId, WorkerInfo,
+        Adopt, Claimed, Fence, Hearer, Listener, LoadId, NewRun, Receipt, RunId, RunRow, Settled, Started,
+        Store, StoreError, Transact, Turn, WorkerId, WorkerInfo,
     },
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{
     call::{Call, Job, LoadAt, Verb},
@@ -58,8 +58,8 @@ pub(super) struct Rung {
 }
 
 struct Ears {
-    claimable: watch::Receiver<u64>,
-    inbox: watch::Receiver<u64>,
+    claimable: Hearer<u64>,
+    inbox: Hearer<u64>,
     ended: Vec<(RunId, Listener)>,
 }
 
@@ -104,7 +104,7 @@ impl Side {
     /// What was heard since.
     pub(super) fn heard(&mut self) -> Option<Rung> {
         let ears = self.ears.take()?;
-        let changed = |bell: &watch::Receiver<u64>| bell.has_changed().unwrap_or(false);
+        let changed = |bell: &Hearer<u64>| bell.has_changed().unwrap_or(false);
         let mut ended = Vec::new();
         for (run, mut listener) in ears.ended {
             let told = pin!(listener.ended()).poll(&mut Context::from_waker(Waker::noop()));
