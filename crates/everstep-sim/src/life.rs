@@ -35,7 +35,7 @@ pub struct Life {
     pub trace: u64,
     /// What was wrong, in words.
     pub violations: Vec<String>,
-    /// What its programs were made of.
+    /// What its programs came to.
     pub features: BTreeSet<Feature>,
     /// What went wrong in it.
     pub faults: BTreeSet<Fault>,
@@ -143,7 +143,7 @@ fn told(world: &World, violations: Vec<String>) -> Life {
     Life {
         trace: world.trace_hash(),
         violations,
-        features: world.plan.features(),
+        features: world.met(),
         faults: faults.collect(),
         facts: history.len(),
         seconds: history.last().map_or(0, |last| last.at / 1_000_000),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     chance::Chance,
     fault::Fault,
-    program::{Feature, Node, Policy, generate},
+    program::{Feature, Node, generate},
 };
 
 /// Which store is under it.
@@ -92,16 +92,6 @@ impl Plan {
         self.faults.clear();
         self
     }
-
-    /// What its programs are made of.
-    pub fn features(&self) -> BTreeSet<Feature> {
-        let mut features = BTreeSet::new();
-        for run in &self.runs {
-            features_of(&run.program, &mut features);
-            features.extend(run.cancel_ms.map(|_| Feature::Cancel));
-        }
-        features
-    }
 }
 
 impl RunPlan {
@@ -113,35 +103,4 @@ impl RunPlan {
         let again_ms = chance.one_in(3).then(|| start_ms + chance.below(trouble_ms));
         RunPlan { program, start_ms, cancel_ms, again_ms }
     }
-}
-
-fn features_of(node: &Node, features: &mut BTreeSet<Feature>) {
-    use Feature as F;
-    match node {
-        Node::Step(step) => {
-            features.extend((step.attempts > 1 && step.fails > 0).then_some(F::Retry));
-            features.extend((step.fails >= step.attempts).then_some(F::Error));
-            features.extend(step.limit_ms.map(|_| F::Timeout));
-            features.extend(match step.doubt {
-                Policy::Retry => None,
-                Policy::Fail => Some(F::DoubtFail),
-                Policy::Ask => Some(F::DoubtAsk),
-                Policy::Verify => Some(F::Verify),
-            });
-        }
-        Node::Transact(..) => drop(features.insert(F::Transaction)),
-        Node::Sleep(_) => drop(features.insert(F::Timer)),
-        Node::Yield(_) => drop(features.insert(F::Yield)),
-        Node::Draw => drop(features.insert(F::Draw)),
-        Node::Sequence(all) => features.extend((all.len() > 1).then_some(F::Sequence)),
-        Node::Join(_) => drop(features.insert(F::Join)),
-        Node::Stream(_) => drop(features.insert(F::Stream)),
-        Node::Race(_) => drop(features.insert(F::Race)),
-        Node::Loop(..) => drop(features.insert(F::Loop)),
-        Node::Scope(_) => drop(features.insert(F::Scope)),
-        Node::Timeout(..) => drop(features.insert(F::Timeout)),
-        Node::Catch(_) | Node::Raise(_) => drop(features.insert(F::Error)),
-        Node::Return(_) => drop(features.insert(F::Return)),
-    }
-    node.parts().into_iter().for_each(|part| features_of(part, features));
 }

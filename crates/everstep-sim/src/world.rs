@@ -1,7 +1,7 @@
 //! What everybody in one simulated world shares: its history, its trace, its chance, and whether things go wrong in it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,6 +18,7 @@ use crate::{
     fault::Fault,
     history::{Fact, Made, What},
     plan::Plan,
+    program::Feature,
 };
 
 /// A world.
@@ -44,6 +45,7 @@ struct Record {
     lives: u64,
     notes: u64,
     refusals: BTreeMap<usize, u32>,
+    met: BTreeSet<Feature>,
 }
 
 /// More than this is observed only when something goes round and round.
@@ -88,6 +90,7 @@ impl World {
             lives: 0,
             notes: 0,
             refusals: BTreeMap::new(),
+            met: BTreeSet::new(),
         };
         let calm = AtomicBool::new(plan.faults.is_empty());
         Arc::new(World {
@@ -112,6 +115,9 @@ impl World {
         let mut record = self.record();
         if let What::Effect { run, key, made } = &what {
             record.effects.insert((*run, key.clone()), *made);
+        }
+        if let What::CancelPosted { .. } = &what {
+            record.met.insert(Feature::Cancel);
         }
         record.history.push(Fact { at, what });
     }
@@ -216,6 +222,16 @@ impl World {
     /// What the world outside knows of a step's effect.
     pub fn effect(&self, run: usize, key: &str) -> Option<Made> {
         self.record().effects.get(&(run, Arc::from(key))).copied()
+    }
+
+    /// A program has come to these.
+    pub fn meets(&self, features: Vec<Feature>) {
+        self.record().met.extend(features);
+    }
+
+    /// What programs have come to.
+    pub fn met(&self) -> BTreeSet<Feature> {
+        self.record().met.clone()
     }
 
     /// The history so far.

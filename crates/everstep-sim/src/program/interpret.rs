@@ -116,6 +116,7 @@ impl Place {
 impl Call {
     fn node<'a>(&'a self, place: Place, node: &'a Node) -> BoxFuture<'a, Result<Out>> {
         Box::pin(async move {
+            self.opening.world.meets(node.features());
             match node {
                 Node::Step(step) => self.step(&place, step).await,
                 Node::Transact(name, value) => self.transact(&place, *name, *value).await,

@@ -187,4 +187,43 @@ impl Node {
     pub fn size(&self) -> usize {
         1 + self.parts().into_iter().map(Node::size).sum::<usize>()
     }
+
+    /// What it is an example of, by itself.
+    pub fn features(&self) -> Vec<Feature> {
+        use Feature as F;
+        let one = match self {
+            Node::Step(step) => return step.features(),
+            Node::Transact(..) => F::Transaction,
+            Node::Sleep(_) => F::Timer,
+            Node::Yield(_) => F::Yield,
+            Node::Draw => F::Draw,
+            Node::Sequence(all) if all.len() > 1 => F::Sequence,
+            Node::Sequence(_) => return Vec::new(),
+            Node::Join(_) => F::Join,
+            Node::Stream(_) => F::Stream,
+            Node::Race(_) => F::Race,
+            Node::Loop(..) => F::Loop,
+            Node::Scope(_) => F::Scope,
+            Node::Timeout(..) => F::Timeout,
+            Node::Catch(_) | Node::Raise(_) => F::Error,
+            Node::Return(_) => F::Return,
+        };
+        vec![one]
+    }
+}
+
+impl Step {
+    fn features(&self) -> Vec<Feature> {
+        use Feature as F;
+        let doubt = match self.doubt {
+            Policy::Retry => None,
+            Policy::Fail => Some(F::DoubtFail),
+            Policy::Ask => Some(F::DoubtAsk),
+            Policy::Verify => Some(F::Verify),
+        };
+        let retries = (self.attempts > 1 && self.fails > 0).then_some(F::Retry);
+        let fails = (self.fails >= self.attempts).then_some(F::Error);
+        let times_out = self.limit_ms.map(|_| F::Timeout);
+        [doubt, retries, fails, times_out].into_iter().flatten().collect()
+    }
 }
