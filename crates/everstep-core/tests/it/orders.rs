@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Outcome, finish, run_once, told, virtual_time};
+use crate::common::{Outcome, after, finish, run_once, told, virtual_time};
 use everstep_core::{
     BoxFuture, Ctx, Event, Result, Retry, Simulation, Step, StepCtx, join, journal::Kind, seconds, select,
     store::Memory,
@@ -21,12 +21,6 @@ use futures_util::{
     future::{join_all, select_all, try_join_all},
     stream::FuturesUnordered,
 };
-
-/// A body that takes `ms` of virtual time.
-async fn nap(ms: u64, value: u64) -> Result<u64> {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-    Ok(value)
-}
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -148,10 +142,10 @@ fn joined_scopes_replay_in_every_order() {
             let branches = given.iter().map(|&b| {
                 let (log, takes) = (&log, takes[b]);
                 ctx.scope(NAMES[b], async move |ctx| {
-                    let a = ctx.step("first", async || nap(takes, b as u64).await).await?;
+                    let a = ctx.step("first", async || after(takes, b as u64).await).await?;
                     log.add(b);
                     let drawn = ctx.random() % 7;
-                    let c = ctx.step("second", async || nap(takes, a + drawn).await).await?;
+                    let c = ctx.step("second", async || after(takes, a + drawn).await).await?;
                     log.add(b);
                     Ok(c)
                 })
@@ -173,12 +167,12 @@ fn unordered_steps_replay_in_every_order() {
                 .iter()
                 .map(|&b| {
                     let takes = takes[b];
-                    ctx.step(NAMES[b], async move || nap(takes, b as u64).await)
+                    ctx.step(NAMES[b], async move || after(takes, b as u64).await)
                 })
                 .collect();
             while let Some(done) = open.next().await {
                 let name = NAMES[done? as usize];
-                let next = ctx.step(&format!("after {name}"), async || nap(3, 1).await).await?;
+                let next = ctx.step(&format!("after {name}"), async || after(3, 1).await).await?;
                 log.add(format!("{name} {}", next + ctx.random() % 100));
             }
             Ok(log.text())
@@ -199,14 +193,14 @@ fn races_replay_in_every_order() {
                     .iter()
                     .map(|&b| {
                         let takes = takes[b];
-                        ctx.step(NAMES[b], async move || nap(takes, b as u64).await)
+                        ctx.step(NAMES[b], async move || after(takes, b as u64).await)
                     })
                     .collect();
                 let (won, at, losers) = select_all(steps).await;
                 drop(losers);
                 log.add(NAMES[won? as usize]);
                 left.remove(at);
-                ctx.step("between", async || nap(15, 0).await).await?;
+                ctx.step("between", async || after(15, 0).await).await?;
             }
             Ok(log.text())
         })
@@ -223,7 +217,7 @@ fn held_losers_replay_in_every_order() {
                 .iter()
                 .map(|&b| {
                     let takes = takes[b];
-                    ctx.step(NAMES[b], async move || nap(takes, b as u64).await)
+                    ctx.step(NAMES[b], async move || after(takes, b as u64).await)
                 })
                 .collect();
             let log = Log::default();
@@ -231,7 +225,7 @@ fn held_losers_replay_in_every_order() {
                 let (won, _, losers) = select_all(held).await;
                 held = losers;
                 log.add(NAMES[won? as usize]);
-                ctx.step("between", async || nap(15, 0).await).await?;
+                ctx.step("between", async || after(15, 0).await).await?;
             }
             Ok(log.text())
         })
@@ -249,7 +243,7 @@ fn retries_side_by_side_replay_in_every_order() {
                 async move {
                     let tried = ctx
                         .step(NAMES[b], async |s: StepCtx| match s.attempt() {
-                            3 => nap(takes, 3).await,
+                            3 => after(takes, 3).await,
                             n => Err(format!("{n} is not enough"))?,
                         })
                         .retry(Retry::fixed(3, ms(takes)))
@@ -277,7 +271,7 @@ fn timers_beside_steps_replay_in_every_order() {
                     if b % 2 == 0 {
                         ctx.sleep(ms(takes)).await;
                     }
-                    ctx.step("work", async || nap(takes, 0).await).await?;
+                    ctx.step("work", async || after(takes, 0).await).await?;
                     if b % 2 == 1 {
                         ctx.sleep(ms(takes)).await;
                     }
@@ -300,8 +294,8 @@ fn timeouts_replay_in_every_order() {
                 let takes = takes[b];
                 ctx.scope(NAMES[b], async move |ctx| {
                     let seen =
-                        ctx.timeout(ms(20), ctx.step("slow", async || nap(takes, b as u64).await)).await?;
-                    ctx.step("after", async || nap(1, 0).await).await?;
+                        ctx.timeout(ms(20), ctx.step("slow", async || after(takes, b as u64).await)).await?;
+                    ctx.step("after", async || after(1, 0).await).await?;
                     Ok(seen)
                 })
             });
@@ -322,7 +316,7 @@ fn step_timeouts_replay_in_every_order() {
                 let (ctx, log, takes) = (&ctx, &log, takes[b]);
                 async move {
                     let done = ctx
-                        .step(NAMES[b], async |s: StepCtx| nap(takes * 2 / u64::from(s.attempt()), 1).await)
+                        .step(NAMES[b], async |s: StepCtx| after(takes * 2 / u64::from(s.attempt()), 1).await)
                         .attempt_timeout(ms(15))
                         .timeout(ms(45))
                         .retry(Retry::fixed(4, ms(1)))
@@ -350,27 +344,27 @@ fn mixed_branches_replay_in_every_order() {
                         0 => {
                             let mut sum = 0;
                             for i in 0..3 {
-                                sum += ctx.step("add", async || nap(takes / 3, i).await).await?;
+                                sum += ctx.step("add", async || after(takes / 3, i).await).await?;
                             }
                             sum
                         }
                         1 => {
                             ctx.step("shaky", async |s: StepCtx| match s.attempt() {
                                 1 => Err("once")?,
-                                n => nap(takes, u64::from(n)).await,
+                                n => after(takes, u64::from(n)).await,
                             })
                             .retry(Retry::exponential(2).first_pause(ms(takes)))
                             .await?
                         }
                         2 => select! {
-                            won = ctx.step("raced", async || nap(takes, 7).await) => won?,
+                            won = ctx.step("raced", async || after(takes, 7).await) => won?,
                             () = ctx.sleep(ms(25)) => 0,
                         },
                         _ => {
                             let inner = ctx.scope("inner", async |ctx| {
                                 let (a, b) = join!(
-                                    ctx.step("a", async || nap(takes, 1).await),
-                                    ctx.step("b", async || nap(30 - takes.min(30), 2).await),
+                                    ctx.step("a", async || after(takes, 1).await),
+                                    ctx.step("b", async || after(30 - takes.min(30), 2).await),
                                 );
                                 Ok(a? + b?)
                             });
@@ -399,7 +393,7 @@ fn branches_that_talk_replay_in_every_order() {
                 let (takes, send) = (takes[b], send.clone());
                 ctx.scope(NAMES[b], async move |ctx| {
                     for i in 0..2 {
-                        let value = ctx.step("make", async || nap(takes, 10 * b as u64 + i).await).await?;
+                        let value = ctx.step("make", async || after(takes, 10 * b as u64 + i).await).await?;
                         send.send(value).await?;
                     }
                     Ok(())
@@ -409,7 +403,7 @@ fn branches_that_talk_replay_in_every_order() {
             drop(send);
             let reader = ctx.scope("reader", async |ctx| {
                 while let Some(value) = receive.recv().await {
-                    ctx.step("take", async || nap(5, 0).await).await?;
+                    ctx.step("take", async || after(5, 0).await).await?;
                     log.add(value);
                 }
                 Ok(())
@@ -427,7 +421,7 @@ fn branches_that_talk_replay_in_every_order() {
 fn tokios_select_replays_whatever_it_draws() {
     for round in 0..20u64 {
         cut_everywhere(move |ctx: Ctx, _| async move {
-            let (mut a, mut b) = (ctx.step("a", async || nap(round % 3, 1).await), ctx.sleep(ms(1)));
+            let (mut a, mut b) = (ctx.step("a", async || after(round % 3, 1).await), ctx.sleep(ms(1)));
             let mut seen = Vec::new();
             let (mut a_done, mut b_done) = (false, false);
             while !(a_done && b_done) {
@@ -435,7 +429,7 @@ fn tokios_select_replays_whatever_it_draws() {
                     done = &mut a, if !a_done => { a_done = true; seen.push(done?) }
                     () = &mut b, if !b_done => { b_done = true; seen.push(100) }
                     // Always a loser: dropped and made anew in each turn.
-                    lost = ctx.step("c", async || nap(50, 3).await) => seen.push(lost?),
+                    lost = ctx.step("c", async || after(50, 3).await) => seen.push(lost?),
                 }
             }
             tokio::select! {
@@ -459,16 +453,16 @@ fn losers_are_cancelled_once() {
         async move {
             let long = async || {
                 began.fetch_add(1, Ordering::SeqCst);
-                nap(10_000, 0).await?;
+                after(10_000, 0).await?;
                 Ok(ended.fetch_add(1, Ordering::SeqCst))
             };
             select! {
                 _ = ctx.step("ours lost", long) => {}
-                _ = ctx.step("ours won", async || nap(5, 0).await) => {}
+                _ = ctx.step("ours won", async || after(5, 0).await) => {}
             }
             tokio::select! {
                 _ = ctx.step("tokio's lost", long) => {}
-                _ = ctx.step("tokio's won", async || nap(5, 0).await) => {}
+                _ = ctx.step("tokio's won", async || after(5, 0).await) => {}
             }
             ctx.sleep(seconds(60)).await;
             Ok("both".to_string())
@@ -487,7 +481,7 @@ fn ten_thousand_steps_side_by_side_replay() {
     let unordered: Program = |ctx, _, _| {
         Box::pin(async move {
             let mut open: FuturesUnordered<_> =
-                (0..MANY).map(|i| ctx.step("one", async move || nap(MANY - i, i).await)).collect();
+                (0..MANY).map(|i| ctx.step("one", async move || after(MANY - i, i).await)).collect();
             let (mut sum, mut first) = (0, None);
             while let Some(done) = open.next().await {
                 let done = done?;
@@ -499,7 +493,7 @@ fn ten_thousand_steps_side_by_side_replay() {
     };
     let joined: Program = |ctx, _, _| {
         Box::pin(async move {
-            let all = join_all((0..MANY).map(|i| ctx.step("one", async move || nap(i % 7, i).await))).await;
+            let all = join_all((0..MANY).map(|i| ctx.step("one", async move || after(i % 7, i).await))).await;
             let sum: u64 = all.into_iter().sum::<Result<u64>>()?;
             Ok(sum.to_string())
         })
@@ -507,7 +501,7 @@ fn ten_thousand_steps_side_by_side_replay() {
     let raced: Program = |ctx, _, _| {
         Box::pin(async move {
             let steps: Vec<_> = (0..MANY)
-                .map(|i| ctx.step("one", async move || nap(1 + (i + MANY / 2) % MANY, i).await))
+                .map(|i| ctx.step("one", async move || after(1 + (i + MANY / 2) % MANY, i).await))
                 .collect();
             let (won, at, losers) = select_all(steps).await;
             drop(losers);

@@ -11,25 +11,19 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{check_cuts, check_replays, run_once, told};
+use crate::common::{after, check_cuts, check_replays, run_once, told};
 use everstep_core::{
     Ctx, ErrorKind, Result, Retry, StepCtx, join,
     journal::{Start, decode},
     seconds, select, try_join,
 };
 
-/// A body that takes `ms` of virtual time.
-async fn nap(ms: u64, value: u64) -> Result<u64> {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-    Ok(value)
-}
-
 #[test]
 fn steps_in_sequence_and_in_loops_replay() {
     let out = check_replays(async |ctx: Ctx, n| {
         let mut sum = 0;
         for i in 0..5 {
-            sum += ctx.step("add", async || nap(i, n + i).await).await?;
+            sum += ctx.step("add", async || after(i, n + i).await).await?;
         }
         Ok(format!("{sum} at {}", ctx.now().duration_since(std::time::UNIX_EPOCH)?.as_secs() > 0))
     });
@@ -40,8 +34,8 @@ fn steps_in_sequence_and_in_loops_replay() {
 fn parallel_steps_record_in_the_order_they_end() {
     let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
         let (a, b) = try_join!(
-            ctx.step("slow", async || nap(20, 1).await),
-            ctx.step("fast", async || nap(10, 2).await)
+            ctx.step("slow", async || after(20, 1).await),
+            ctx.step("fast", async || after(10, 2).await)
         )?;
         Ok(format!("{a}{b}"))
     });
@@ -56,7 +50,7 @@ fn parallel_steps_record_in_the_order_they_end() {
 #[test]
 fn entries_tell_their_line_and_their_attempt() {
     let (out, journal, _) = run_once(1, async |ctx: Ctx, _| {
-        let step = ctx.step("a", async || nap(1, 1).await);
+        let step = ctx.step("a", async || after(1, 1).await);
         assert_eq!(format!("{step:?}"), "Step");
         step.await?;
         ctx.sleep(seconds(1)).await;
@@ -65,7 +59,7 @@ fn entries_tell_their_line_and_their_attempt() {
     assert_eq!(out.as_deref(), Ok("done"));
     let line =
         |text: &str| 1 + include_str!("replay.rs").lines().position(|l| l.trim() == text).expect("there");
-    let lines = [line(r#"let step = ctx.step("a", async || nap(1, 1).await);"#)];
+    let lines = [line(r#"let step = ctx.step("a", async || after(1, 1).await);"#)];
     let lines = [lines[0], lines[0] + 3];
     for (entry, line) in journal[1..3].iter().zip(lines) {
         let site = entry.site.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -136,7 +130,7 @@ fn two_held_operations_are_granted_in_order() {
                 _ = &mut a => return Ok("a early".into()),
                 _ = &mut b => return Ok("b early".into()),
             }
-            ctx.step("d", async || nap(5, 4).await).await?;
+            ctx.step("d", async || after(5, 4).await).await?;
             tokio::select! {
                 _ = &mut a => { ctx.step("took_a", async || Ok(1u64)).await?; Ok("a".into()) }
                 _ = &mut b => { ctx.step("took_b", async || Ok(1u64)).await?; Ok("b".into()) }
@@ -153,17 +147,17 @@ fn a_poll_that_woke_itself_is_repeated_before_anything_is_delivered() {
             let bell = tokio::sync::Notify::new();
             let (_, left, right) = join!(
                 async {
-                    let a = ctx.step("a", async || nap(1, 0).await).await;
+                    let a = ctx.step("a", async || after(1, 0).await).await;
                     bell.notify_waiters();
                     a
                 },
                 async {
                     bell.notified().await;
-                    ctx.scope("left", async |ctx| ctx.step("x", async || nap(3, 10).await).await).await
+                    ctx.scope("left", async |ctx| ctx.step("x", async || after(3, 10).await).await).await
                 },
                 async {
                     bell.notified().await;
-                    ctx.scope("right", async |ctx| ctx.step("x", async || nap(1, 20).await).await).await
+                    ctx.scope("right", async |ctx| ctx.step("x", async || after(1, 20).await).await).await
                 },
             );
             Ok(format!("{}{}", left?, right?))
@@ -193,7 +187,7 @@ fn many_receives_on_an_own_channel_are_one_poll() {
             },
             async {
                 for _ in 0..5 {
-                    let _ = ctx.step("s", async || nap(2, 0).await).await;
+                    let _ = ctx.step("s", async || after(2, 0).await).await;
                 }
             },
         );
@@ -211,8 +205,8 @@ fn many_receives_on_an_own_channel_are_one_poll() {
 #[test]
 fn a_name_claimed_in_two_running_branches_is_refused() {
     let out = check_replays(async |ctx: Ctx, _| {
-        let left = async { ctx.step("x", async || nap(3, 10).await).await };
-        let right = async { ctx.step("x", async || nap(1, 20).await).await };
+        let left = async { ctx.step("x", async || after(3, 10).await).await };
+        let right = async { ctx.step("x", async || after(1, 20).await).await };
         let (left, right) = join!(left, right);
         let refused = right.expect_err("the second claim comes after the first was polled");
         assert_eq!(refused.kind(), ErrorKind::Misuse);
@@ -280,12 +274,12 @@ fn a_body_does_not_draw_from_the_run() {
 fn a_body_does_not_start_in_the_poll_that_registers_it() {
     for _ in 0..10 {
         check_replays(async |ctx: Ctx, _| {
-            ctx.step("w", async || nap(1, 0).await).await?;
+            ctx.step("w", async || after(1, 0).await).await?;
             select! {
                 _ = std::future::ready(()) => {}
                 _ = async { ctx.step("x", async || Ok(1u64)).await } => {}
             }
-            ctx.step("y", async || nap(1, 1).await).await?;
+            ctx.step("y", async || after(1, 1).await).await?;
             Ok("ok".into())
         });
     }
@@ -300,7 +294,7 @@ fn a_held_sleep_that_is_dropped_leaves_no_entry() {
             _ = ctx.step("a", async || Ok(0u64)) => {}
             () = &mut late => return Ok("late".into()),
         }
-        ctx.step("b", async || nap(10, 1).await).await?;
+        ctx.step("b", async || after(10, 1).await).await?;
         Ok("done".into())
     });
     assert_eq!(out.as_deref(), Ok("done"));
@@ -351,8 +345,8 @@ fn timers_fire_at_their_deadline_and_timeouts_bound_work() {
         ctx.sleep(seconds(60)).await;
         ctx.sleep(Duration::ZERO).await;
         ctx.sleep(Duration::from_nanos(1)).await;
-        let late = ctx.timeout(seconds(5), ctx.step("long", async || nap(60_000, 1).await)).await?;
-        let early = ctx.timeout(seconds(5), ctx.step("short", async || nap(1, 2).await)).await?;
+        let late = ctx.timeout(seconds(5), ctx.step("long", async || after(60_000, 1).await)).await?;
+        let early = ctx.timeout(seconds(5), ctx.step("short", async || after(1, 2).await)).await?;
         let slept = ctx.now().duration_since(before)?.as_secs();
         Ok(format!("{late:?} {early:?} {slept}"))
     });
@@ -363,7 +357,7 @@ fn timers_fire_at_their_deadline_and_timeouts_bound_work() {
 fn an_attempt_timeout_drops_the_body_and_counts_as_failed() {
     let out = check_replays(async |ctx: Ctx, _| {
         let slow = ctx
-            .step("slow", async || nap(60_000, 1).await)
+            .step("slow", async || after(60_000, 1).await)
             .attempt_timeout(seconds(1))
             .retry(Retry::fixed(2, seconds(1)))
             .await
@@ -402,9 +396,9 @@ fn the_same_seed_gives_the_same_trace() {
         let (a, b) = try_join!(
             ctx.step("a", async |s: StepCtx| {
                 *key.lock().expect("unpoisoned") = s.idempotency_key().to_string();
-                nap(s.random() % 50, 1).await
+                after(s.random() % 50, 1).await
             }),
-            ctx.step("b", async |s: StepCtx| nap(s.random() % 50, 2).await),
+            ctx.step("b", async |s: StepCtx| after(s.random() % 50, 2).await),
         )?;
         Ok(format!("{a}{b} {} {}", ctx.random(), key.lock().expect("unpoisoned")))
     };

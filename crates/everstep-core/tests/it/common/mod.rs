@@ -174,9 +174,8 @@ pub async fn knock(memory: &Memory, n: u128) {
 }
 
 /// Lets everything that can happen now happen.
-#[allow(clippy::disallowed_methods, reason = "virtual time")]
 pub async fn settle() {
-    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    nap(1).await;
 }
 
 /// The run's started rows as committed.
@@ -189,6 +188,12 @@ pub async fn started(memory: &Memory) -> Vec<StartedRow> {
 #[allow(clippy::disallowed_methods, reason = "tests take virtual time")]
 pub async fn nap(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// A body that takes `ms` of virtual time.
+pub async fn after(ms: u64, value: u64) -> Result<u64> {
+    nap(ms).await;
+    Ok(value)
 }
 
 /// What `work` answers within an hour of virtual time.
