@@ -137,22 +137,23 @@ async fn run(db: &Path, id: &str, after: Option<String>, in_doubt: Option<String
     let engine = Engine::builder(Sqlite::open(db)?).state(office).register(ONBOARD, onboard).start().await?;
     let (mut events, effects) = (engine.events(), effects_file(db));
     let printing = tokio::spawn(async move {
+        let mut printed = false;
         while let Some(event) = events.next().await {
             if let Event::StepStarted { key, attempt: 1, .. } = &event
                 && has_effect(&effects, key)
             {
                 println!("[IN DOUBT] {key}: its effect is there, its record is not");
             }
-            print_event(&event, &printer, after.as_deref());
+            printed |= print_event(&event, &printer, after.as_deref());
         }
+        printed
     });
     let run = engine.start(ONBOARD, id, NewHire { name: "Ada".to_string() }).await?;
-    let over_before = run.status().await?.is_over();
     let outcome = run.result().await;
     let journal = run.journal().await?;
     engine.shutdown().await?;
-    printing.await?;
-    if over_before {
+    if !printing.await? {
+        // It was over before: nothing happened.
         for entry in journal.iter().filter(|entry| entry.known_kind() == Some(Kind::StepDone)) {
             println!("[SKIP] {} (recorded)", entry.key.as_deref().unwrap_or("-"));
         }
@@ -162,7 +163,8 @@ async fn run(db: &Path, id: &str, after: Option<String>, in_doubt: Option<String
     Ok(())
 }
 
-fn print_event(event: &Event, printer: &watch::Sender<Vec<String>>, crash_after: Option<&str>) {
+/// Whether there was anything to print.
+fn print_event(event: &Event, printer: &watch::Sender<Vec<String>>, crash_after: Option<&str>) -> bool {
     match event {
         Event::StepStarted { key, .. } => {
             println!("[RUN] {key}");
@@ -178,8 +180,9 @@ fn print_event(event: &Event, printer: &watch::Sender<Vec<String>>, crash_after:
         Event::Skipped { key, .. } => println!("[SKIP] {key} (recorded)"),
         Event::AttemptFailed { key, error, .. } => println!("[RETRY] {key}: {error}"),
         Event::InDoubt { key, attempt, .. } => println!("[IN DOUBT] {key}: attempt {attempt} did not return"),
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
 fn reset(db: &Path) -> AnyResult<()> {
