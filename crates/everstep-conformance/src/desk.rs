@@ -43,9 +43,14 @@ impl Desk {
 
     /// Starts a pending run of workflow `flow`.
     pub(crate) async fn start_pending(&self, id: &str) -> RunId {
-        match self.start(vec![new_run(id)]).await[..] {
+        self.start_one(new_run(id)).await
+    }
+
+    /// Starts a run of a fresh id.
+    pub(crate) async fn start_one(&self, run: NewRun) -> RunId {
+        match self.start(vec![run]).await[..] {
             [Started::New(run)] => run,
-            ref other => panic!("`{id}` is not new: {other:?}"),
+            ref other => panic!("it is not new: {other:?}"),
         }
     }
 
@@ -64,7 +69,7 @@ impl Desk {
 
     /// The numbers of a run's letters.
     pub(crate) async fn letters(&self, run: RunId) -> Vec<u64> {
-        self.store.inbox(run).await.expect("reads").iter().map(|received| received.n).collect()
+        self.store.inbox(run, 0).await.expect("reads").iter().map(|received| received.n).collect()
     }
 
     pub(crate) async fn post(&self, post: Post) -> Posted {

@@ -111,10 +111,13 @@ status {
 
 letter {
     a_letter_is_kept_as_it_is "It waits in the inbox until a turn takes it.";
-    a_letter_makes_a_pending_run_due "It does not wait for its time any longer.";
+    a_letter_to_a_run_that_has_not_begun_is_kept_until_it_is_due "A signal does not begin a run before its time.";
+    a_cancel_makes_a_pending_run_due "It does not wait for its time any longer.";
+    a_letter_makes_a_run_due_that_was_given_back "It has begun: what comes is looked at.";
     a_letter_nudges_a_running_run "Its worker hears of it; the run stays where it is.";
     a_letter_wakes_a_waiting_run "It is claimable at once.";
-    a_letter_wakes_a_stuck_run_and_leaves_it_stuck "An ordinary letter does not answer why it is stuck.";
+    a_signal_to_a_stuck_run_is_kept_and_wakes_nobody "Nothing can be done with it before a person comes.";
+    a_cancel_wakes_a_stuck_run_and_leaves_it_stuck "It does not answer why it is stuck.";
     a_persons_letter_sets_a_stuck_run_going "It becomes pending, and why it was stuck is forgotten.";
     a_persons_letter_forgets_takeovers "A person has looked at it: its deaths count from here on.";
     a_persons_letter_leaves_an_owned_run_to_its_worker "Only its worker changes a run that it has.";

@@ -89,6 +89,12 @@ pub(crate) fn post(to: &str, id: u128) -> Post {
     Post { to: to.into(), letter: letter(id), only: StatusSet::OPEN, revive: false }
 }
 
+/// A person's wish to cancel a run that is not over.
+pub(crate) fn cancel(to: &str, id: u128) -> Post {
+    let letter = Letter { kind: LetterKind::Cancel as u16, ..letter(id) };
+    Post { letter, ..post(to, id) }
+}
+
 /// A person's letter: to a run in any status, which it sets going again.
 pub(crate) fn revive(to: &str, id: u128) -> Post {
     Post { only: StatusSet::ANY, revive: true, ..post(to, id) }

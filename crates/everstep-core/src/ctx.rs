@@ -13,14 +13,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     BoxFuture,
     body::{Body, Data, Outcome, Repeat, StepCtx},
-    driver::{run::RunCore, table::Sort},
+    driver::{
+        run::{RunCore, Wants},
+        table::Sort,
+    },
     error::{Code, Error, Result, panic_message},
-    op::{Op, Timer},
+    op::{Op, Wait},
     scope::{Claim, Scope},
     step::{Made, Step, record},
     store::{Answer, StoreError, Transact, Transacted},
@@ -33,8 +37,8 @@ use crate::{
 /// body, on another task or after the end its calls are refused with advice.
 #[derive(Clone)]
 pub struct Ctx {
-    core: Arc<RunCore>,
-    scope: Arc<Scope>,
+    pub(crate) core: Arc<RunCore>,
+    pub(crate) scope: Arc<Scope>,
 }
 
 impl std::fmt::Debug for Ctx {
@@ -327,7 +331,12 @@ impl Ctx {
         })
     }
 
-    fn timer(&self, name: &'static str, wait: Duration, site: &'static Location<'static>) -> Timer {
+    fn timer(
+        &self,
+        name: &'static str,
+        wait: Duration,
+        site: &'static Location<'static>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let allowed =
             self.core.check_place(&format!("`{}`", &name[1..])).and_then(|()| self.core.check_room());
         if let Err(error) = allowed {
@@ -335,11 +344,12 @@ impl Ctx {
         }
         let claim = self.scope.claim_unnamed(name);
         let op = self.core.open(&claim.key, Sort::Timer, site);
-        let deadline = self.core.state().now.after(wait);
-        Timer::new(self.core.clone(), claim, op, deadline)
+        let deadline = Some(self.core.state().now.after(wait));
+        let timer = Wait::new(self.core.clone(), claim, op, Wants { deadline, ..Wants::default() });
+        timer.map(drop)
     }
 
-    fn claim(
+    pub(crate) fn claim(
         &self,
         sort: Sort,
         name: &str,

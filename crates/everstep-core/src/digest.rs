@@ -116,6 +116,14 @@ pub fn idempotency_key(incarnation: Incarnation, generation: u32, key: &str, rew
     format!("{:032x}", hash.digest128())
 }
 
+/// The id of a letter that its sender names by a key: the same name and key is the same letter.
+pub fn letter_id(name: &str, key: &str) -> u128 {
+    let mut hash = Xxh3::with_seed(0x1e7);
+    feed_text(&mut hash, b"n", name);
+    feed_text(&mut hash, b"k", key);
+    hash.digest128()
+}
+
 /// The `n`th free value of a place: a counter-mode generator, so that drawing needs no state but `n`.
 pub fn draw(seed: u128, n: u64) -> u128 {
     let mut block = [0; 24];

@@ -10,6 +10,7 @@ mod macros;
 mod op;
 mod retry;
 mod scope;
+mod signal;
 #[cfg(any(test, feature = "testing"))]
 mod simulation;
 mod step;
@@ -18,6 +19,7 @@ mod client;
 mod engine;
 mod run;
 mod settings;
+mod undelivered;
 
 pub mod failpoint;
 pub mod journal;
@@ -38,7 +40,7 @@ mod time;
 mod watch;
 
 pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
-pub use client::{Batch, Client, LIST_LIMIT, List, Start};
+pub use client::{Batch, Client, LIST_LIMIT, List, SendSignal, Start};
 pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::{Recorder, said_by};
@@ -50,15 +52,17 @@ pub use op::Op;
 pub use retry::Retry;
 pub use run::{Run, RunInfo};
 pub use settings::{
-    ENTRIES_MAX, GRACE, LEASE, NotDurable, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX, RUNNING_STEPS_MAX, Settings,
-    TAKEOVERS_MAX, days, hours, minutes, seconds,
+    ENTRIES_MAX, GRACE, LEASE, NotDurable, PARK_AFTER, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX,
+    RUNNING_STEPS_MAX, Settings, TAKEOVERS_MAX, days, hours, minutes, seconds,
 };
+pub use signal::Signal;
 #[cfg(any(test, feature = "testing"))]
 pub use simulation::Simulation;
 pub use status::{Change, IllegalChange, Status, StatusSet};
 pub use step::Step;
 pub use stuck::{Stuck, StuckReason};
 pub use time::Timestamp;
+pub use undelivered::Undelivered;
 
 #[doc(hidden)]
 pub use tokio as __tokio;

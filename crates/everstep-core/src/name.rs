@@ -1,7 +1,5 @@
 //! Typed names: constants that tie a text to its types, so that both ends agree. And the rules for names.
 
-use std::{fmt, marker::PhantomData};
-
 use crate::error::{Code, Error, ErrorKind};
 
 /// Bytes of the longest run id.
@@ -9,45 +7,54 @@ pub const RUN_ID_BYTES_MAX: usize = 256;
 /// Bytes of the longest name of a step, scope, timer, workflow or signal.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// The name of a workflow from `I` to `O`. `Copy`, whatever its types are.
-///
-/// ```
-/// use everstep_core::Workflow;
-/// const GREET: Workflow<String, String> = Workflow::new("greet");
-/// assert_eq!(GREET.name(), "greet");
-/// ```
-pub struct Workflow<I, O> {
-    name: &'static str,
-    types: PhantomData<fn(I) -> O>,
-}
-
-impl<I, O> Workflow<I, O> {
-    /// Names a workflow. The name is what the journal keeps: it must not change while runs are open.
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, types: PhantomData }
+/// Makes a type whose values are a text with types tied to it.
+macro_rules! typed_name { ($(#[$doc:meta])* $name:ident<$($type:ident),+>, $what:literal) => {
+    $(#[$doc])*
+    pub struct $name<$($type),+> {
+        name: &'static str,
+        types: std::marker::PhantomData<fn($($type),+)>,
     }
 
-    /// The name.
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-}
+    impl<$($type),+> $name<$($type),+> {
+        #[doc = concat!("Names a ", $what, ". The name is what the journal keeps: it must not change while runs are open.")]
+        pub const fn new(name: &'static str) -> Self {
+            Self { name, types: std::marker::PhantomData }
+        }
 
-impl<I, O> Clone for Workflow<I, O> {
-    fn clone(&self) -> Self {
-        *self
+        /// The name.
+        pub const fn name(&self) -> &'static str {
+            self.name
+        }
     }
-}
-impl<I, O> Copy for Workflow<I, O> {}
-impl<I, O> From<&'static str> for Workflow<I, O> {
-    fn from(name: &'static str) -> Self {
-        Self::new(name)
+
+    impl<$($type),+> Clone for $name<$($type),+> {
+        fn clone(&self) -> Self {
+            *self
+        }
     }
-}
-impl<I, O> fmt::Debug for Workflow<I, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+    impl<$($type),+> Copy for $name<$($type),+> {}
+    impl<$($type),+> From<&'static str> for $name<$($type),+> {
+        fn from(name: &'static str) -> Self {
+            Self::new(name)
+        }
     }
+    impl<$($type),+> std::fmt::Debug for $name<$($type),+> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.name)
+        }
+    }
+} }
+pub(crate) use typed_name;
+
+typed_name! {
+    /// The name of a workflow from `I` to `O`. `Copy`, whatever its types are.
+    ///
+    /// ```
+    /// use everstep_core::Workflow;
+    /// const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// assert_eq!(GREET.name(), "greet");
+    /// ```
+    Workflow<I, O>, "workflow"
 }
 
 /// Whether `name` may name a step, scope or workflow.

@@ -9,12 +9,16 @@ use std::{
 
 use crate::{
     BoxFuture,
+    body::Data,
     driver::{
         run::{RunCore, Told, Wants},
         stack::{self, Frame},
+        table::Arrived,
     },
+    error::{Error, Result},
+    journal::decode,
     scope::Claim,
-    time::Timestamp,
+    stuck::StuckReason,
 };
 
 /// Any durable operation but a step, inside a workflow and outside. `Output` is exactly `T`: `()` for a sleep, a
@@ -46,38 +50,43 @@ impl<T> std::fmt::Debug for Op<'_, T> {
     }
 }
 
-/// A timer: ready when the driver grants that it fired.
-pub(crate) struct Timer {
+/// An open operation that is no step: it does nothing of its own, and is ready when the driver grants what arrived.
+pub(crate) struct Wait {
     core: Arc<RunCore>,
     claim: Claim,
     op: usize,
-    deadline: Timestamp,
+    /// Told at the first poll.
+    wants: Option<Wants>,
     over: bool,
 }
 
-impl Timer {
-    pub(crate) fn new(core: Arc<RunCore>, claim: Claim, op: usize, deadline: Timestamp) -> Timer {
-        Timer { core, claim, op, deadline, over: false }
+impl Wait {
+    pub(crate) fn new(core: Arc<RunCore>, claim: Claim, op: usize, wants: Wants) -> Wait {
+        Wait { core, claim, op, wants: Some(wants), over: false }
     }
-}
 
-impl Future for Timer {
-    type Output = ();
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        assert_here(&self.core);
-        self.claim.polled();
-        let deadline = Some(self.deadline);
-        match self.core.poll(self.op, cx.waker(), || Wants { deadline, ..Wants::default() }) {
-            Told::Take(_) => {
-                self.close();
-                Poll::Ready(())
+    pub(crate) fn key(&self) -> &Arc<str> {
+        &self.claim.key
+    }
+
+    /// The value that arrived. One that does not decode is the run's own record: a person has to look.
+    pub(crate) async fn value<T: Data>(mut self, what: &str) -> Result<T> {
+        let Arrived { seq, what: arrived } = (&mut self).await;
+        let payload = arrived.map_err(|failure| Error::from_failure(failure, Some(seq)))?;
+        match decode(&payload.expect("what is waited for has a value")) {
+            Ok(value) => Ok(value),
+            Err(why) => {
+                let detail = format!(
+                    "entry {seq} of {what} `{}` does not decode as `{}`: {why}",
+                    self.key(),
+                    std::any::type_name::<T>()
+                );
+                self.core.be_stuck(StuckReason::Undecodable, self.key(), detail);
+                std::future::pending().await
             }
-            _ => Poll::Pending,
         }
     }
-}
 
-impl Timer {
     fn close(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
             self.core.close(self.op);
@@ -86,7 +95,23 @@ impl Timer {
     }
 }
 
-impl Drop for Timer {
+impl Future for Wait {
+    type Output = Arrived;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arrived> {
+        assert_here(&self.core);
+        self.claim.polled();
+        let this = &mut *self;
+        match this.core.poll(this.op, cx.waker(), || this.wants.take().unwrap_or_default()) {
+            Told::Take(arrived) => {
+                self.close();
+                Poll::Ready(arrived)
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Wait {
     fn drop(&mut self) {
         self.close();
     }

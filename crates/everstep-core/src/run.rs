@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    Undelivered,
     body::Data,
     error::{Code, EngineError, ErrorKind},
     journal::{Entry, Outcome, decode},
@@ -130,6 +131,33 @@ impl<O> Run<O> {
     /// The store's.
     pub async fn stuck(&self) -> Result<Option<Stuck>, EngineError> {
         Ok(self.store.stuck(self.number).await?)
+    }
+
+    /// Signals that were acknowledged and that no wait of the run has returned so far, in the order in which they would
+    /// be. Once the run is over these are for nobody any more: the report of what its senders were promised.
+    ///
+    /// # Errors
+    /// The store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Signal, Workflow, store::Memory};
+    /// # const PAID: Signal<u64> = Signal::new("paid");
+    /// # async fn order(ctx: Ctx, _: ()) -> Result<u64> { ctx.signal(PAID).await }
+    /// # const ORDER: Workflow<(), u64> = Workflow::new("order");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(ORDER, order).start().await?;
+    /// # let run = engine.start(ORDER, "o-1", ()).await?;
+    /// engine.signal("o-1", "paying", 20u64).await?; // a name that nobody waits for
+    /// engine.signal("o-1", PAID, 20).await?;
+    /// run.result().await?;
+    /// let left = run.undelivered().await?;
+    /// assert_eq!((&*left[0].name, left[0].value::<u64>()?), ("paying", 20));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn undelivered(&self) -> Result<Vec<Undelivered>, EngineError> {
+        Ok(Undelivered::of(&self.store.load(self.number).await?))
     }
 
     async fn row(&self) -> Result<RunRow, EngineError> {

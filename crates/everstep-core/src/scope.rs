@@ -32,6 +32,12 @@ struct Count {
     polled: u32,
 }
 
+/// The name in a key: `email` of `left/email#2`.
+pub(crate) fn name_in(key: &str) -> &str {
+    let last = key.rsplit('/').next().unwrap_or(key);
+    last.split('#').next().unwrap_or(last)
+}
+
 /// A claimed key. Gives its name free when the operation is over.
 pub(crate) struct Claim {
     pub(crate) key: Arc<str>,
@@ -158,6 +164,13 @@ mod tests {
         assert_eq!(claim(&left, "email"), "left#2/email");
         assert_eq!(claim(&left, "email"), "left#2/email#2");
         assert_eq!(root.claim_unnamed("$sleep").key.as_ref(), "$sleep");
+    }
+
+    #[test]
+    fn a_key_tells_its_name() {
+        for (key, name) in [("email", "email"), ("email#2", "email"), ("left/x#3/email#12", "email")] {
+            assert_eq!(name_in(key), name);
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub const LEASE: Duration = Duration::from_secs(10);
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Runs in memory at once.
 pub const RESIDENT_RUNS_MAX: usize = 100_000;
+/// A run that had nothing to do for so long, and has nothing due sooner than as long again, leaves memory. Short enough
+/// that what waits for people costs no memory; long enough that a pause of a second costs no replay.
+pub const PARK_AFTER: Duration = Duration::from_secs(1);
 /// Steps whose bodies run at once on one worker. A body holds its sockets, memory and rows elsewhere; ten thousand is
 /// what a process with default limits of the system may still hold open.
 pub const RUNNING_STEPS_MAX: usize = 10_000;
@@ -35,6 +38,10 @@ pub struct Settings {
     pub grace: Duration,
     /// Runs in memory at once; others wait in the store.
     pub resident_runs_max: usize,
+    /// A run that only waits (for timers, signals, promises, children, a retry) leaves memory after so long, unless
+    /// something of it is due within as long again; at once when memory is full and others are due. It is read and
+    /// replayed when what it waits for comes. [`Duration::MAX`]: only when memory is full.
+    pub park_after: Duration,
     /// Steps whose bodies run at once; others begin when one of them has ended.
     pub running_steps_max: usize,
     /// Entries of one generation of a run.
@@ -72,6 +79,7 @@ impl Default for Settings {
             lease: LEASE,
             grace: GRACE,
             resident_runs_max: RESIDENT_RUNS_MAX,
+            park_after: PARK_AFTER,
             running_steps_max: RUNNING_STEPS_MAX,
             entries_max: ENTRIES_MAX,
             payload_bytes_max: PAYLOAD_BYTES_MAX,

@@ -221,8 +221,8 @@ impl Inspect for Witness {
         self.inner.load(run)
     }
 
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
-        self.inner.inbox(run)
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
+        self.inner.inbox(run, after)
     }
 
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {

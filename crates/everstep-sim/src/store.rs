@@ -206,8 +206,8 @@ impl Inspect for FaultyStore {
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.read(move |store| store.load(run))
     }
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
-        self.read(move |store| store.inbox(run))
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
+        self.read(move |store| store.inbox(run, after))
     }
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {
         self.read(move |store| store.last(run))

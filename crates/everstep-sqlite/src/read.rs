@@ -179,11 +179,11 @@ impl Inspect for Sqlite {
         })
     }
 
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
         self.read(move |conn, _| {
-            let sql =
-                "SELECT n, kind, name, body, codec, id, at FROM everstep_inbox WHERE run = ?1 ORDER BY n";
-            row::all(conn, sql, [run.0], row::received)
+            let sql = "SELECT n, kind, name, body, codec, id, at FROM everstep_inbox
+                       WHERE run = ?1 AND n > ?2 ORDER BY n";
+            row::all(conn, sql, [run.0, row::signed(after)], row::received)
         })
     }
 

@@ -39,6 +39,7 @@ fn the_page_of_settings_shows_the_defaults() {
         lease,
         grace,
         resident_runs_max,
+        park_after,
         running_steps_max,
         entries_max,
         payload_bytes_max,
@@ -60,6 +61,11 @@ fn the_page_of_settings_shows_the_defaults() {
             "resident_runs_max",
             grouped(resident_runs_max as u64),
             "runs in memory at once; others wait in the store",
+        ),
+        (
+            "park_after",
+            format!("{park_after:?}"),
+            "a run that only waited for so long leaves memory, unless something is due as soon again",
         ),
         (
             "running_steps_max",

@@ -11,7 +11,8 @@ use crate::{
     desk::Desk,
     load::{Heard, Load},
     sample::{
-        at, claim, claim_of, cut, finished, given_back, names, parked, post, revive, run_of, steps, stuck_end,
+        at, cancel, claim, claim_of, cut, finished, given_back, names, parked, post, revive, run_of, steps,
+        stuck_end,
     },
 };
 
@@ -131,7 +132,7 @@ pub(crate) async fn a_claim_tells_the_status_before(desk: Desk) {
     let statuses = [Status::Pending, Status::Waiting, Status::Stuck];
     for status in statuses {
         worker.brings(&status.to_string(), status).await;
-        desk.post(post(&status.to_string(), 1)).await;
+        desk.post(cancel(&status.to_string(), 1)).await;
     }
     let claimed = worker.claims(claim()).await;
     assert_eq!(claimed.len(), 3);

@@ -118,7 +118,7 @@ pub(crate) async fn a_cut_puts_letters_into_the_inbox(desk: Desk) {
     let run = failed(&worker, "a").await;
     let letters = vec![letter(7), letter(8)];
     assert!(desk.cut(Cut { letters, ..cut(run, 0, 2) }).await.expect("cuts"));
-    let inbox = desk.store.inbox(run).await.expect("reads");
+    let inbox = desk.store.inbox(run, 0).await.expect("reads");
     let told: Vec<_> = inbox.iter().map(|received| (received.n, received.letter.clone())).collect();
     assert_eq!(told, [(1, letter(7)), (2, letter(8))]);
     assert_eq!(desk.row("a").await.inbox_n, 2);
@@ -134,7 +134,7 @@ pub(crate) async fn a_cut_does_not_double_a_known_letter(desk: Desk) {
     assert_eq!(load.commit(turn).await, Heard::Next(2));
     let letters = vec![letter(1), letter(2), letter(3), letter(3)];
     assert!(desk.cut(Cut { letters, ..cut(load.run, 2, 2) }).await.expect("cuts"));
-    let inbox = desk.store.inbox(load.run).await.expect("reads");
+    let inbox = desk.store.inbox(load.run, 0).await.expect("reads");
     let told: Vec<_> = inbox.iter().map(|received| (received.n, received.letter.id.0)).collect();
     assert_eq!(told, [(2, 2), (3, 3)], "1 was taken, 2 is there, 3 comes once");
     assert_eq!(desk.row("a").await.inbox_n, 3);

@@ -9,7 +9,7 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, begins, claim, entry, finished, given_back, parked, post, steps, stuck, stuck_end},
+    sample::{at, begins, cancel, claim, entry, finished, given_back, parked, post, steps, stuck, stuck_end},
 };
 
 pub(crate) async fn a_finished_run_is_over(desk: Desk) {
@@ -169,7 +169,7 @@ pub(crate) async fn a_wrong_turn_is_refused_even_if_the_run_has_moved(desk: Desk
 pub(crate) async fn a_stuck_run_that_is_given_back_stays_stuck(desk: Desk) {
     let worker = desk.worker().await;
     let run = worker.brings("a", Status::Stuck).await;
-    desk.post(post("a", 1)).await;
+    desk.post(cancel("a", 1)).await;
     let (_, mut load) = worker.claims_one().await;
     assert_eq!(desk.row("a").await.status, Status::Stuck, "also while a worker has it");
     assert_eq!(load.ends(given_back(Timestamp::NEVER)).await, Heard::Next(1));
@@ -181,7 +181,7 @@ pub(crate) async fn a_stuck_run_that_is_given_back_stays_stuck(desk: Desk) {
 pub(crate) async fn a_stuck_run_can_be_stuck_for_another_reason(desk: Desk) {
     let worker = desk.worker().await;
     let run = worker.brings("a", Status::Stuck).await;
-    desk.post(post("a", 1)).await;
+    desk.post(cancel("a", 1)).await;
     let (_, mut load) = worker.claims_one().await;
     let other = Stuck { reason: StuckReason::Diverged, key: None, detail: "other".into() };
     let end = Some(End::Stuck { stuck: other.clone(), inbox_n: 1, at: at(10) });
@@ -193,7 +193,7 @@ pub(crate) async fn a_stuck_run_can_be_stuck_for_another_reason(desk: Desk) {
 pub(crate) async fn a_stuck_run_that_is_cancelled_needs_nobody(desk: Desk) {
     let worker = desk.worker().await;
     let run = worker.brings("a", Status::Stuck).await;
-    desk.post(post("a", 1)).await;
+    desk.post(cancel("a", 1)).await;
     let (_, mut load) = worker.claims_one().await;
     let entries = vec![entry(1, Kind::CancelAsked, "\"\""), entry(2, Kind::Cancelled, "\"\"")];
     let turn = Turn { entries, takes: vec![1], end: finished(Status::Cancelled, 1), ..load.turn() };

@@ -9,26 +9,45 @@ use crate::{
     desk::Desk,
     load::Heard,
     sample::{
-        at, begins, claim, cut, finished, given_back, letter, parked, post, revive, run_of, steps, stuck,
-        stuck_end,
+        at, begins, cancel, claim, cut, finished, given_back, letter, parked, post, revive, run_of, steps,
+        stuck, stuck_end,
     },
 };
 
 pub(crate) async fn a_letter_is_kept_as_it_is(desk: Desk) {
     let run = desk.start_pending("a").await;
     assert_eq!(desk.post(post("a", 8)).await, Posted::Added);
-    let inbox = desk.store.inbox(run).await.expect("reads");
+    let inbox = desk.store.inbox(run, 0).await.expect("reads");
     assert_eq!(inbox.len(), 1);
     assert_eq!((inbox[0].n, &inbox[0].letter), (1, &letter(8)));
     assert_eq!(desk.loaded(run).await.inbox, inbox);
 }
 
-pub(crate) async fn a_letter_makes_a_pending_run_due(desk: Desk) {
+pub(crate) async fn a_letter_to_a_run_that_has_not_begun_is_kept_until_it_is_due(desk: Desk) {
     let worker = desk.worker().await;
-    desk.start(vec![run_of("flow", "a", at(9000))]).await;
+    let run = desk.start_one(run_of("flow", "a", at(9000))).await;
     assert_eq!(desk.post(post("a", 1)).await, Posted::Added);
     let row = desk.row("a").await;
+    assert_eq!((row.status, row.wake_at, row.inbox_n), (Status::Pending, Some(at(9000)), 1));
+    assert!(worker.claims(claim()).await.is_empty());
+    assert_eq!(desk.letters(run).await, [1]);
+}
+
+pub(crate) async fn a_cancel_makes_a_pending_run_due(desk: Desk) {
+    let worker = desk.worker().await;
+    desk.start(vec![run_of("flow", "a", at(9000))]).await;
+    assert_eq!(desk.post(cancel("a", 1)).await, Posted::Added);
+    let row = desk.row("a").await;
     assert_eq!((row.status, row.wake_at, row.inbox_n), (Status::Pending, Some(Timestamp(0)), 1));
+    worker.claims_one().await;
+}
+
+pub(crate) async fn a_letter_makes_a_run_due_that_was_given_back(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut load = worker.start("a").await;
+    assert_eq!(load.ends(given_back(at(9000))).await, Heard::Next(1));
+    assert_eq!(desk.post(post("a", 1)).await, Posted::Added);
+    assert_eq!(desk.row("a").await.wake_at, Some(Timestamp(0)));
     worker.claims_one().await;
 }
 
@@ -51,10 +70,20 @@ pub(crate) async fn a_letter_wakes_a_waiting_run(desk: Desk) {
     assert_eq!((claimed.row.status, claimed.row.inbox_n), (Status::Waiting, 1));
 }
 
-pub(crate) async fn a_letter_wakes_a_stuck_run_and_leaves_it_stuck(desk: Desk) {
+pub(crate) async fn a_signal_to_a_stuck_run_is_kept_and_wakes_nobody(desk: Desk) {
     let worker = desk.worker().await;
     let run = worker.brings("a", Status::Stuck).await;
     assert_eq!(desk.post(post("a", 1)).await, Posted::Added);
+    let row = desk.row("a").await;
+    assert_eq!((row.status, row.wake_at, row.inbox_n), (Status::Stuck, None, 1));
+    assert!(worker.claims(claim()).await.is_empty());
+    assert_eq!(desk.letters(run).await, [1]);
+}
+
+pub(crate) async fn a_cancel_wakes_a_stuck_run_and_leaves_it_stuck(desk: Desk) {
+    let worker = desk.worker().await;
+    let run = worker.brings("a", Status::Stuck).await;
+    assert_eq!(desk.post(cancel("a", 1)).await, Posted::Added);
     assert_eq!(desk.row("a").await.status, Status::Stuck);
     assert_eq!(desk.store.stuck(run).await.expect("reads"), Some(stuck()));
     let (claimed, _) = worker.claims_one().await;
@@ -87,7 +116,7 @@ pub(crate) async fn a_persons_letter_forgets_takeovers(desk: Desk) {
 pub(crate) async fn a_persons_letter_leaves_an_owned_run_to_its_worker(desk: Desk) {
     let worker = desk.worker().await;
     let run = worker.brings("a", Status::Stuck).await;
-    desk.post(post("a", 1)).await;
+    desk.post(cancel("a", 1)).await;
     worker.claims_one().await;
     assert_eq!(desk.post(revive("a", 2)).await, Posted::Added);
     let row = desk.row("a").await;
@@ -140,7 +169,7 @@ pub(crate) async fn a_letter_sent_twice_is_one(desk: Desk) {
     other.letter.name = "another".into();
     assert_eq!(desk.post(other).await, Posted::Known, "the id decides");
     assert_eq!(desk.another().await.post(post("a", 1)).await, Posted::Known);
-    let inbox = desk.store.inbox(run).await.expect("reads");
+    let inbox = desk.store.inbox(run, 0).await.expect("reads");
     assert_eq!((inbox.len(), &inbox[0].letter), (1, &letter(1)));
     assert_eq!(desk.row("a").await.inbox_n, 1);
 }
@@ -181,7 +210,7 @@ pub(crate) async fn letters_are_numbered_densely_from_1(desk: Desk) {
     for id in [9, 9, 3, 7, 3, 1] {
         desk.post(post("a", id)).await;
     }
-    let inbox = desk.store.inbox(run).await.expect("reads");
+    let inbox = desk.store.inbox(run, 0).await.expect("reads");
     let told: Vec<_> = inbox.iter().map(|received| (received.n, received.letter.id.0)).collect();
     assert_eq!(told, [(1, 9), (2, 3), (3, 7), (4, 1)]);
 }
@@ -211,7 +240,7 @@ pub(crate) async fn a_letter_that_nobody_waits_for_arrives(desk: Desk) {
     drop(desk.store.post(post("a", 1)));
     let second = desk.store.post(post("a", 2));
     assert_eq!(second.await.expect("posts"), Posted::Added);
-    let inbox = desk.store.inbox(run).await.expect("reads");
+    let inbox = desk.store.inbox(run, 0).await.expect("reads");
     let ids: Vec<_> = inbox.iter().map(|received| received.letter.id.0).collect();
     assert_eq!(ids, [1, 2], "in the order of the calls");
 }

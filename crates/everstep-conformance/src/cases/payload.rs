@@ -166,7 +166,7 @@ pub(crate) async fn letter_ids_differ_in_every_bit(desk: Desk) {
     for id in ids.clone() {
         assert_eq!(desk.post(post("a", id)).await, Posted::Added, "{id:x}");
     }
-    let inbox = desk.store.inbox(run).await.expect("reads");
+    let inbox = desk.store.inbox(run, 0).await.expect("reads");
     let told: Vec<_> = inbox.iter().map(|received| received.letter.id).collect();
     assert_eq!(told, ids.map(LetterId).collect::<Vec<_>>());
 }

@@ -42,7 +42,7 @@ pub(crate) async fn what_is_not_there_is_nothing(desk: Desk) {
     for missing in [run.0 + 1, 0, -1, i64::MIN, i64::MAX].map(RunId) {
         let loaded = desk.loaded(missing).await;
         assert!(loaded.entries.is_empty() && loaded.inbox.is_empty() && loaded.started.is_empty());
-        assert!(desk.store.inbox(missing).await.expect("reads").is_empty());
+        assert!(desk.store.inbox(missing, 0).await.expect("reads").is_empty());
         assert_eq!(desk.store.last(missing).await.expect("reads"), None);
         assert_eq!(desk.store.stuck(missing).await.expect("reads"), None);
     }
@@ -172,7 +172,7 @@ pub(crate) async fn a_loaded_run_is_whole(desk: Desk) {
     assert_eq!(loaded.entries, entries);
     assert_eq!(loaded.inbox.iter().map(|received| received.n).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(loaded.started, [started("k", 1), started("z", 1)]);
-    assert_eq!(desk.store.inbox(load.run).await.expect("reads"), loaded.inbox);
+    assert_eq!(desk.store.inbox(load.run, 0).await.expect("reads"), loaded.inbox);
     assert_eq!(desk.store.last(load.run).await.expect("reads"), loaded.entries.last().cloned());
 }
 

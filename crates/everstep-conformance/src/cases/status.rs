@@ -8,7 +8,7 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, claim, cut, finished, given_back, parked, post, revive, stuck_end},
+    sample::{at, cancel, claim, cut, finished, given_back, parked, revive, stuck_end},
 };
 
 /// Every status that some verb leads to; `paused` has none yet.
@@ -31,7 +31,7 @@ pub(crate) async fn every_end_follows_the_table(desk: Desk) {
             let id = format!("{held} {n}");
             let before = if held == Status::Stuck { held } else { Status::Pending };
             worker.brings(&id, before).await;
-            desk.post(post(&id, 1)).await;
+            desk.post(cancel(&id, 1)).await;
             let (_, mut load) = worker.claims_one().await;
             let after = end.change().and_then(|change| held.after(change).ok());
             let expected = after.map_or(Heard::Refused, |_| Heard::Next(1));
@@ -93,7 +93,7 @@ pub(crate) async fn a_worker_that_dies_leaves_statuses_that_may_follow(desk: Des
     let (worker, taker) = (desk.worker().await, desk.worker().await);
     worker.start("running").await;
     worker.brings("stuck", Status::Stuck).await;
-    desk.post(post("stuck", 1)).await;
+    desk.post(cancel("stuck", 1)).await;
     worker.claims_one().await;
     assert_eq!(taker.takes_over(&worker).await, 2);
     assert_eq!(desk.row("running").await.status, Status::Pending);

@@ -42,7 +42,7 @@ pub(crate) async fn rows_and_record_come_together(desk: Desk) {
     let load = desk.worker().await.start("a").await;
     assert_eq!(told(&load, "pay", &[writes("x"), writes("y")]).await, "committed 1: 2");
     assert_eq!(desk.rows().await, ["x", "y"]);
-    let inbox = desk.another().await.store.inbox(load.run).await.expect("reads");
+    let inbox = desk.another().await.store.inbox(load.run, 0).await.expect("reads");
     assert_eq!(inbox.len(), 1);
     let letter = &inbox[0].letter;
     assert_eq!((inbox[0].n, letter.kind, &*letter.name), (1, LetterKind::Recorded as u16, "pay"));
@@ -215,7 +215,7 @@ pub(crate) async fn every_text_is_a_step(desk: Desk) {
         assert_eq!(told(&load, text, &[writes(text)]).await, format!("committed {n}: 1"));
         assert_eq!(told(&load, text, &[fails()]).await, format!("committed {n}: 1"));
     }
-    let inbox = desk.store.inbox(load.run).await.expect("reads");
+    let inbox = desk.store.inbox(load.run, 0).await.expect("reads");
     assert_eq!(inbox.iter().map(|received| &*received.letter.name).collect::<Vec<_>>(), texts);
     assert_eq!(desk.rows().await.len(), 4);
 }

@@ -3,11 +3,15 @@
 
 mod list;
 mod people;
+mod signal;
 mod start;
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 pub use list::{LIST_LIMIT, List};
+pub use signal::SendSignal;
 pub use start::{Batch, Start};
 
 use crate::{
@@ -16,7 +20,7 @@ use crate::{
     clock::Clock,
     engine::Worker,
     entropy::Entropy,
-    error::{Code, EngineError, ErrorKind},
+    error::{Code, EngineError, Error, ErrorKind},
     name::{check_run_id, limit_error},
     run::Run,
     settings::PAYLOAD_BYTES_MAX,
@@ -152,6 +156,23 @@ impl Client {
         let message = format!("{what} has at most {limit} bytes; this one has {bytes}");
         Err(limit_error(Code::TOO_LARGE, message).into())
     }
+}
+
+/// The JSON of a value that the run must be able to read again after a crash.
+fn json_of<T: Data>(what: &str, value: &T, bytes_max: usize) -> Result<Box<RawValue>, EngineError> {
+    let unreadable = |why: serde_json::Error| {
+        let advice = "the workflow must be able to read it again after a crash";
+        let message = format!("{what} does not come back from its own JSON: {why}; {advice}");
+        EngineError::from(Error::misuse(Code::NOT_RECORDABLE, message))
+    };
+    let json = serde_json::value::to_raw_value(value).map_err(unreadable)?;
+    if json.get().len() > bytes_max {
+        let (bytes, advice) = (json.get().len(), "Keep large data elsewhere and pass where it is");
+        let message = format!("{what} has {bytes} bytes, and at most {bytes_max} are allowed. {advice}");
+        return Err(limit_error(Code::TOO_LARGE, message).into());
+    }
+    drop(serde_json::from_str::<T>(json.get()).map_err(unreadable)?);
+    Ok(json)
 }
 
 fn not_found(id: &str) -> EngineError {

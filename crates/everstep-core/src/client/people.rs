@@ -239,21 +239,25 @@ impl Client {
         revive: bool,
     ) -> Result<Posted, EngineError> {
         check_run_id(id)?;
+        self.send(Post { to: id.into(), letter, only, revive }).await
+    }
+
+    pub(super) async fn send(&self, post: Post) -> Result<Posted, EngineError> {
         if fails(Failpoint::LetterSent) {
             return Err(StoreError::Full("a failpoint failed".into()).into());
         }
-        let posted = self.store.post(Post { to: id.into(), letter, only, revive }).await?;
+        let posted = self.store.post(post).await?;
         pass(Failpoint::LetterDurable);
         Ok(posted)
     }
 
-    fn letter(&self, kind: LetterKind, name: &str, body: Payload) -> Letter {
+    pub(super) fn letter(&self, kind: LetterKind, name: &str, body: Payload) -> Letter {
         let id = LetterId(self.entropy.draw());
         Letter { id, kind: kind as u16, name: name.into(), body, at: self.clock.now() }
     }
 }
 
-fn not_allowed(id: &str, verb: &str, status: Status) -> EngineError {
+pub(super) fn not_allowed(id: &str, verb: &str, status: Status) -> EngineError {
     EngineError::new(
         ErrorKind::NotAllowed,
         Code::NOT_ALLOWED,

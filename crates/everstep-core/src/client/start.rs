@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Client;
+use super::{Client, json_of};
 use crate::{
     Op, Workflow,
     body::Data,
@@ -17,7 +17,7 @@ use crate::{
     error::{Code, EngineError, Error, ErrorKind},
     failpoint::{Failpoint, fails, pass},
     journal::{Entry, Kind, Site, Start as First, decode, encode},
-    name::{check_name, check_run_id, limit_error},
+    name::{check_name, check_run_id},
     run::Run,
     store::{NewRun, RunRow, Started, StoreError},
 };
@@ -179,24 +179,10 @@ impl Client {
     ) -> Result<NewRun, EngineError> {
         check_name("workflow", workflow.name())?;
         check_run_id(&id)?;
-        let unreadable = |why: String| {
-            let advice = "the workflow must be able to read it again after a crash";
-            Error::misuse(
-                Code::NOT_RECORDABLE,
-                format!("the input of run `{id}` does not come back from its own JSON: {why}; {advice}"),
-            )
-        };
-        let input = serde_json::value::to_raw_value(input).map_err(|e| unreadable(e.to_string()))?;
-        let limit = self.payload_bytes_max();
-        if input.get().len() > limit {
-            let message = format!(
-                "an input has at most {limit} bytes; that of run `{id}` has {}. Keep large data elsewhere and pass where it is",
-                input.get().len()
-            );
-            return Err(limit_error(Code::TOO_LARGE, message).into());
-        }
-        let digest = Digest::of_json(input.get().as_bytes()).map_err(unreadable)?;
-        drop(serde_json::from_str::<I>(input.get()).map_err(|e| unreadable(e.to_string()))?);
+        let input = json_of(&format!("the input of run `{id}`"), input, self.payload_bytes_max())?;
+        let digest = Digest::of_json(input.get().as_bytes()).map_err(|why| {
+            Error::misuse(Code::NOT_RECORDABLE, format!("the input of run `{id}` has no digest: {why}"))
+        })?;
         let at = self.clock.now();
         let first = Entry {
             seq: 0,

@@ -1,9 +1,12 @@
 //! What has happened and is no entry yet: finished bodies, fired timers, letters. One at a time becomes an entry and is
 //! delivered.
 
+use std::sync::Arc;
+
 use super::{
     drive::Drive,
     dropped::Orphan,
+    mail::Waiter,
     outbox::Draft,
     table::{Arrived, Candidate, Happened, Stage},
 };
@@ -157,13 +160,56 @@ impl Drive {
 
     /// Takes the first letter that is of use now.
     fn take_letter(&mut self) -> bool {
-        let useful = self.inbox.letters().iter().find_map(|letter| self.use_of(letter));
+        let useful = self.inbox.letters().find_map(|letter| Some((letter.n, self.use_of(letter)?)));
+        let letter = useful.as_ref().map_or(u64::MAX, |(n, _)| *n);
+        if self.take_signal(letter) {
+            return true;
+        }
         match useful {
-            Some(Use::Open(candidate)) => self.record(candidate),
-            Some(Use::Dropped(orphan)) => self.record_orphan(orphan),
+            Some((_, Use::Open(candidate))) => self.record(candidate),
+            Some((_, Use::Dropped(orphan))) => self.record_orphan(orphan),
             None => return false,
         }
         true
+    }
+
+    /// Takes the first signal that a wait wants, if it came before letter `before`.
+    fn take_signal(&mut self, before: u64) -> bool {
+        let mut state = self.core.state();
+        let Some(aside) = state.table.has_aside() else { return false };
+        let first =
+            |(name, waiter): (&Arc<str>, Waiter)| Some((self.inbox.signal(name)?.n, name.clone(), waiter));
+        let wanted = aside.mail.wanted().filter_map(first).min_by_key(|(n, ..)| *n);
+        let Some((_, name, waiter)) = wanted.filter(|(n, ..)| *n < before) else { return false };
+        let slot = state.table.get(waiter.op);
+        let about = Draft::new(Kind::SignalTaken, Payload::default()).of(slot.key.clone(), slot.site);
+        drop(state);
+        let Received { n, letter } = self.inbox.take_signal(&name).expect("just seen");
+        self.take(Some(n));
+        let (draft, taken) = match (waiter.decodes)(&letter.body) {
+            Ok(()) => (Draft { body: letter.body.clone(), ..about }, Ok(letter.body)),
+            Err(why) => {
+                let failure = refused_signal(&name, &why);
+                let (body, input) = (encode(&failure), Some(letter.body));
+                (Draft { kind: Kind::SignalRefused, body, input, ..about }, Err(failure))
+            }
+        };
+        let (run, key) = (self.core.id().clone(), draft.key.clone());
+        self.tell_durable(|| Event::SignalTaken { run, key: key.expect("a wait has a key") });
+        let seq = self.append(draft);
+        self.core.state().table.aside().mail.put(&name, seq, taken);
+        true
+    }
+
+    /// Hands signals that were taken to the waits that are there for them now.
+    pub(super) fn hand_out(&mut self) -> bool {
+        let mut handed = false;
+        loop {
+            let next = self.core.state().table.has_aside().and_then(|aside| aside.mail.hand_out());
+            let Some((op, seq, taken)) = next else { return handed };
+            self.deliver(op, Arrived { seq, what: taken.map(Some) });
+            handed = true;
+        }
     }
 
     /// Whom a letter is for.
@@ -201,6 +247,11 @@ impl Drive {
         self.end_cancelled(why, true);
         true
     }
+}
+
+fn refused_signal(name: &str, why: &str) -> Failure {
+    let message = format!("signal `{name}` does not decode as what the workflow waits for: {why}");
+    Failure::of(ErrorKind::Raised, Code::UNDECODABLE, message)
 }
 
 /// What a letter is good for.

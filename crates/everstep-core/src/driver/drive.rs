@@ -77,6 +77,8 @@ pub(crate) struct Drive {
     pub(super) held_back: bool,
     /// The last read of the inbox failed.
     pub(super) unread: bool,
+    /// Since when it only waits.
+    pub(super) idle_since: Option<Timestamp>,
     waker: Waker,
     must_poll: bool,
 }
@@ -120,6 +122,7 @@ impl Drive {
             leaving: 0,
             held_back: false,
             unread: false,
+            idle_since: None,
             must_poll: true,
         };
         drive.begin();
@@ -172,7 +175,7 @@ impl Drive {
         if std::mem::take(&mut self.must_poll) | self.core.root.take_woken() {
             return self.poll_function();
         }
-        if self.grant() {
+        if self.hand_out() || self.grant() {
             return Next::Again;
         }
         if let Some(entry) = self.replay.pop_front() {
@@ -224,7 +227,8 @@ impl Drive {
 
     /// What [`Guard::Quiesce`] forbids.
     fn go_on_early(&mut self) -> Next {
-        if !self.grant()
+        if !self.hand_out()
+            && !self.grant()
             && let Some(entry) = self.replay.pop_front()
         {
             return self.deliver_recorded(entry);
@@ -304,11 +308,7 @@ impl Drive {
     /// Starts registered work, when every earlier entry is durable, this worker may, and there is room.
     fn start(&mut self) -> bool {
         self.held_back = false;
-        let mut state = self.core.state();
-        let marking = state.table.has_aside().is_some_and(|aside| !aside.marking.is_empty());
-        let has_work = marking || !state.table.startable.is_empty();
-        drop(state);
-        if !has_work {
+        if !self.core.state().table.wants_to_begin() {
             self.room = Room::default();
             return false;
         }

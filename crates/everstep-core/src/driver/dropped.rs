@@ -3,9 +3,10 @@
 
 use std::{panic::Location, sync::Arc};
 
-use super::table::{Happened, Slot, Sort, Stage, Table};
+use super::table::{Arrived, Happened, Slot, Sort, Stage, Table};
 use crate::{
     journal::Payload,
+    scope::name_in,
     store::{Mark, StartedRow},
     time::Timestamp,
 };
@@ -45,10 +46,22 @@ impl Table {
         }
         self.free.push(op);
         let key = slot.key.clone();
-        if slot.sort == Sort::Step {
-            self.leave(op, slot, stage, now);
+        match slot.sort {
+            Sort::Step => self.leave(op, slot, stage, now),
+            Sort::Signal => self.give_back(op, slot),
+            Sort::Timer | Sort::Scope => {}
         }
         key
+    }
+
+    /// A wait takes nothing with it that it has not returned.
+    fn give_back(&mut self, op: usize, slot: Slot) {
+        let name = name_in(&slot.key);
+        let mail = &mut self.aside().mail;
+        mail.leave(name, op);
+        if let Some(Arrived { seq, what }) = slot.arrived.map(|arrived| *arrived) {
+            mail.put(name, seq, what.map(|payload| payload.expect("a signal has a payload")));
+        }
     }
 
     /// What a step leaves behind: its outcome if it is no entry yet, and the truth about its started row.

@@ -74,11 +74,11 @@ impl Drive {
             let Some(orphan) = orphan else { break };
             self.record_orphan(orphan);
         }
-        let run = self.core.id().clone();
+        let (run, left) = (self.core.id().clone(), self.undelivered());
         let status = match outcome {
             Ok(body) => {
                 self.tell_durable(|| Event::Completed { run });
-                self.append(Draft::new(Kind::Completed, body));
+                self.append(Draft { input: left, ..Draft::new(Kind::Completed, body) });
                 Status::Completed
             }
             Err(error) => {
@@ -86,12 +86,18 @@ impl Drive {
                 // A failure that was wrapped on its way out still ended the run: it was the last thing handed over.
                 failure.cause = failure.cause.or(self.core.state().last_failure);
                 self.tell_durable(|| Event::Failed { run, error: failure.message.clone() });
-                self.append(Draft::new(Kind::Failed, encode(&failure)));
+                self.append(Draft { input: left, ..Draft::new(Kind::Failed, encode(&failure)) });
                 Status::Failed
             }
         };
         let at = self.core.state().now;
         self.end(End::Finished { status, inbox_n: self.inbox.known(), at })
+    }
+
+    /// The numbers of entries whose signals nobody has, as the outcome keeps them.
+    fn undelivered(&mut self) -> Option<Payload> {
+        let left = self.core.state().table.has_aside().map(|aside| aside.mail.left()).unwrap_or_default();
+        (!left.is_empty()).then(|| encode(&left))
     }
 
     /// An entry that was never delivered and that nobody claimed; losers of a race were claimed.
@@ -109,7 +115,8 @@ impl Drive {
         if now {
             self.append(Draft::new(Kind::CancelAsked, body.clone()));
         }
-        self.append(Draft::new(Kind::Cancelled, body));
+        let left = self.undelivered();
+        self.append(Draft { input: left, ..Draft::new(Kind::Cancelled, body) });
         let run = self.core.id().clone();
         self.tell_durable(|| Event::Cancelled { run });
         let at = self.core.state().now;
@@ -141,6 +148,13 @@ impl Drive {
         self.stuck_for(StuckReason::WaitsForNothing, None, detail)
     }
 
+    /// Out of memory, until what it waits for comes.
+    pub(super) fn park(&mut self, due: Timestamp) -> Next {
+        pass(Failpoint::RunParks);
+        let wake_at = (due != Timestamp::NEVER).then_some(due);
+        self.end(End::Parked { wake_at, inbox_n: self.inbox.known() })
+    }
+
     /// Free for any worker, at once.
     pub(super) fn give_back(&mut self) -> Next {
         pass(Failpoint::RunGivenBack);
@@ -160,8 +174,10 @@ impl Drive {
         match &mut turn.end {
             // The function has returned: a message that comes now comes too late, and stays undelivered.
             Some(End::Finished { inbox_n, .. }) => *inbox_n = moved_to,
-            // The message may be what helps: load it anew with it.
-            Some(end @ End::Stuck { .. }) => *end = End::GivenBack { wake_at: Timestamp(0) },
+            // The message may be what helps, or what is waited for: load it anew with it.
+            Some(end @ (End::Stuck { .. } | End::Parked { .. })) => {
+                *end = End::GivenBack { wake_at: Timestamp(0) }
+            }
             _ => {}
         }
         let finished = matches!(turn.end, Some(End::Finished { .. }));

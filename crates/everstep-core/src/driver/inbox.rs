@@ -1,60 +1,93 @@
 //! What has reached a run from outside and is not in its journal, as one load knows it. Pure bookkeeping: a letter is
 //! handed out once, however late a read of the store is answered.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::store::{LetterKind, Received};
 
 /// The unread letters of a run.
+#[derive(Default)]
 pub(super) struct Inbox {
-    letters: Vec<Received>,
+    /// All but signals, by number.
+    letters: BTreeMap<u64, Received>,
+    /// Signals by name, in the order in which they came: many may wait that nobody asks for.
+    signals: HashMap<Arc<str>, VecDeque<Received>>,
     /// All letters up to this number are known: what the end of a load compares.
     known: u64,
-    /// Known letters with higher numbers: those of the run's own transactions.
+    /// Letters with higher numbers that this load took: those of the run's own transactions.
     ahead: BTreeSet<u64>,
-    /// Letters that this load took, and the turn that says so: a read may be older than that turn.
-    taken: Vec<(u64, u64)>,
 }
 
 impl Inbox {
     pub(super) fn new(letters: Vec<Received>, inbox_n: u64) -> Inbox {
-        let mut inbox =
-            Inbox { letters: Vec::new(), known: inbox_n, ahead: BTreeSet::new(), taken: Vec::new() };
+        let mut inbox = Inbox::default();
         inbox.hear(letters);
+        inbox.known = inbox.known.max(inbox_n);
         inbox
     }
 
-    /// How many messages the run has ever received, as far as this load knows.
+    /// How many messages the run has ever received, as far as this load knows. A read gives those that came after.
     pub(super) fn known(&self) -> u64 {
         self.known
     }
 
-    pub(super) fn letters(&self) -> &[Received] {
-        &self.letters
+    /// All but signals, by number.
+    pub(super) fn letters(&self) -> impl Iterator<Item = &Received> {
+        self.letters.values()
     }
 
-    /// The letter `n` goes into the journal with turn `turn`.
-    pub(super) fn take(&mut self, n: u64, turn: u64) {
-        self.letters.retain(|letter| letter.n != n);
-        self.taken.push((turn, n));
+    /// The first signal of this name.
+    pub(super) fn signal(&self, name: &str) -> Option<&Received> {
+        self.signals.get(name)?.front()
+    }
+
+    /// Whether it holds letters that wait for an operation of some key.
+    pub(super) fn has_letters(&self) -> bool {
+        !self.letters.is_empty()
+    }
+
+    /// The letter `n` goes into the journal.
+    pub(super) fn take(&mut self, n: u64) {
+        self.letters.remove(&n);
         if n > self.known {
             self.ahead.insert(n);
+            self.catch_up();
         }
-        self.catch_up();
     }
 
-    /// A read begins; `settled` turns are durable, and it sees what they did.
-    pub(super) fn read_begins(&mut self, settled: u64) {
-        self.taken.retain(|(turn, _)| *turn > settled);
+    /// The first signal of this name goes into the journal.
+    pub(super) fn take_signal(&mut self, name: &str) -> Option<Received> {
+        let waiting = self.signals.get_mut(name)?;
+        let first = waiting.pop_front();
+        if waiting.is_empty() {
+            self.signals.remove(name);
+        }
+        first
     }
 
-    /// What a read found.
-    pub(super) fn hear(&mut self, mut read: Vec<Received>) {
-        self.known = read.last().map_or(self.known, |last| last.n.max(self.known));
+    /// What a read found that began when fewer letters were known, or as many.
+    pub(super) fn hear(&mut self, read: Vec<Received>) {
+        let last = read.last().map(|last| last.n);
+        for received in read {
+            if received.n > self.known && !self.ahead.contains(&received.n) {
+                self.add(received);
+            }
+        }
+        self.known = self.known.max(last.unwrap_or(0));
         self.ahead = self.ahead.split_off(&(self.known + 1));
         self.catch_up();
-        read.retain(|letter| !self.taken.iter().any(|(_, n)| *n == letter.n));
-        self.letters = read;
+    }
+
+    fn add(&mut self, received: Received) {
+        match LetterKind::from_code(received.letter.kind) {
+            Some(LetterKind::Signal) => {
+                self.signals.entry(received.letter.name.clone()).or_default().push_back(received);
+            }
+            _ => drop(self.letters.insert(received.n, received)),
+        }
     }
 
     fn catch_up(&mut self) {
@@ -65,13 +98,17 @@ impl Inbox {
 
     /// The first letter that asks to cancel.
     pub(super) fn cancel(&self) -> Option<&Received> {
-        find_cancel(&self.letters)
+        self.letters().find(|received| asks_to_cancel(received))
     }
 }
 
-/// The first letter that asks to cancel, and its reason.
+/// The first letter that asks to cancel.
 pub(crate) fn find_cancel(letters: &[Received]) -> Option<&Received> {
-    letters.iter().find(|r| LetterKind::from_code(r.letter.kind) == Some(LetterKind::Cancel))
+    letters.iter().find(|received| asks_to_cancel(received))
+}
+
+fn asks_to_cancel(received: &Received) -> bool {
+    LetterKind::from_code(received.letter.kind) == Some(LetterKind::Cancel)
 }
 
 #[cfg(test)]
@@ -83,37 +120,57 @@ mod tests {
         store::{Letter, LetterId},
     };
 
-    fn letter(n: u64) -> Received {
-        let (kind, body) = (LetterKind::Cancel as u16, Payload::default());
-        let letter = Letter { id: LetterId(n.into()), kind, name: "cancel".into(), body, at: Timestamp(0) };
+    fn received(n: u64, kind: LetterKind, name: &str) -> Received {
+        let (kind, body) = (kind as u16, Payload::default());
+        let letter = Letter { id: LetterId(n.into()), kind, name: name.into(), body, at: Timestamp(0) };
         Received { n, letter }
     }
 
+    fn letter(n: u64) -> Received {
+        received(n, LetterKind::Cancel, "cancel")
+    }
+
     fn numbers(inbox: &Inbox) -> Vec<u64> {
-        inbox.letters().iter().map(|letter| letter.n).collect()
+        inbox.letters().map(|letter| letter.n).collect()
     }
 
     #[test]
-    fn a_taken_letter_comes_back_with_no_read_that_began_before_its_turn_was_durable() {
+    fn a_letter_is_heard_once_however_often_it_is_read() {
         let mut inbox = Inbox::new(vec![letter(1), letter(2)], 2);
-        inbox.take(1, 7);
-        inbox.read_begins(6);
+        inbox.take(1);
         inbox.hear(vec![letter(1), letter(2), letter(3)]);
         assert_eq!((numbers(&inbox), inbox.known()), (vec![2, 3], 3));
-        inbox.read_begins(7);
         inbox.hear(vec![letter(2), letter(3)]);
-        assert_eq!((numbers(&inbox), inbox.taken.len()), (vec![2, 3], 0));
+        assert_eq!(numbers(&inbox), [2, 3]);
     }
 
     #[test]
     fn own_letters_are_known_without_a_read() {
         let mut inbox = Inbox::new(Vec::new(), 0);
-        inbox.take(1, 1);
+        inbox.take(1);
         assert_eq!(inbox.known(), 1);
         // Somebody else's letter 2 came between.
-        inbox.take(3, 2);
+        inbox.take(3);
         assert_eq!(inbox.known(), 1);
-        inbox.hear(vec![letter(2)]);
+        inbox.hear(vec![letter(2), letter(3)]);
         assert_eq!((numbers(&inbox), inbox.known()), (vec![2], 3));
+    }
+
+    #[test]
+    fn an_own_letter_that_a_read_under_way_still_finds_is_not_heard() {
+        let mut inbox = Inbox::new(Vec::new(), 4);
+        inbox.take(5);
+        inbox.hear(vec![letter(5), letter(6)]);
+        assert_eq!((numbers(&inbox), inbox.known()), (vec![6], 6));
+    }
+
+    #[test]
+    fn signals_come_in_order_per_name() {
+        let signal = |n, name| received(n, LetterKind::Signal, name);
+        let mut inbox = Inbox::new(vec![signal(1, "a"), signal(2, "b"), letter(3), signal(4, "a")], 4);
+        assert_eq!(numbers(&inbox), [3]);
+        let mut taken = || inbox.take_signal("a").map(|received| received.n);
+        assert_eq!([taken(), taken(), taken()], [Some(1), Some(4), None]);
+        assert_eq!(inbox.signal("b").map(|received| received.n), Some(2));
     }
 }

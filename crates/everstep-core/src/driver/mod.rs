@@ -2,7 +2,7 @@
 //!
 //! `stack` who runs on this thread · `wake` wakers · `table` the open operations · `dropped` those that are over ·
 //! `due` deadlines · `run` the run as all see it · `drive` the rounds · `replay` recorded entries · `candidates` what becomes an entry ·
-//! `inbox` letters · `outbox` what is sent and told · `room` a place to run · `waiting` what wakes it · `ending` how a
+//! `inbox` letters · `mail` signals and who waits for them · `outbox` what is sent and told · `room` a place to run · `waiting` what wakes it · `ending` how a
 //! load ends.
 
 mod candidates;
@@ -11,6 +11,7 @@ mod dropped;
 mod due;
 mod ending;
 mod inbox;
+pub(crate) mod mail;
 mod news;
 mod outbox;
 mod replay;

@@ -26,6 +26,7 @@ pub(crate) struct News {
     trouble: Mutex<Option<Trouble>>,
     nudged: AtomicBool,
     stopping: AtomicU8,
+    idle: AtomicBool,
 }
 
 impl News {
@@ -75,6 +76,15 @@ impl News {
 
     pub(crate) fn take_nudge(&self) -> bool {
         self.nudged.load(Ordering::Relaxed) && self.nudged.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the run only waits, and may leave memory when others need it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
     }
 
     /// The engine is leaving: no body starts any more, and the run is given back once none runs, or at once.

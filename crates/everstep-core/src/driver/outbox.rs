@@ -83,7 +83,7 @@ impl Drive {
         drop(state);
         let seq = self.next_seq;
         self.next_seq += 1;
-        (self.suspect, self.leaving) = (false, 0);
+        (self.suspect, self.leaving, self.idle_since) = (false, 0, None);
         self.core.count_new_entry(seq);
         let entries = &mut self.out.parts.entries;
         if entries.capacity() == 0 {
@@ -108,8 +108,8 @@ impl Drive {
     /// The letter is recorded by the turn that is gathering.
     pub(super) fn take(&mut self, letter: Option<u64>) {
         let Some(n) = letter else { return };
-        self.inbox.take(n, self.out.next());
-        if self.inbox.letters().is_empty() {
+        self.inbox.take(n);
+        if !self.inbox.has_letters() {
             self.core.state().table.forget_keys();
         }
         self.out.parts.takes.push(n);

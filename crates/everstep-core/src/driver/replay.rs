@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::{
     drive::{Drive, Next},
     run::same_input,
-    table::Arrived,
+    table::{Arrived, Sort},
 };
 use crate::{
     engine::Event,
     failpoint::{Guard, broken},
     journal::{AttemptFailed, Entry, Failure, Kind, Payload, Role, decode},
+    scope::name_in,
     stuck::StuckReason,
     time::Timestamp,
 };
@@ -55,6 +56,9 @@ impl Drive {
                 .diverged(&entry, &format!("the code asks for a {} of that key ({site})", sort.word()));
         }
         self.core.worker.tell(|| Event::Skipped { run: self.core.id().clone(), key: key.clone(), kind });
+        if sort == Sort::Signal {
+            return self.take_recorded(kind, key, entry);
+        }
         let Some(op) = op else { return Next::Again };
         if let Some(detail) = self.other_input(op, &entry) {
             return self.stuck_for(StuckReason::Diverged, Some(key), detail);
@@ -83,6 +87,19 @@ impl Drive {
             }
         };
         self.deliver(op, Arrived { seq, what });
+        Next::Again
+    }
+
+    /// A signal comes into the mailbox again.
+    fn take_recorded(&mut self, kind: Kind, key: Arc<str>, entry: Entry) -> Next {
+        let taken = match kind {
+            Kind::SignalTaken => Ok(entry.body),
+            _ => match decode::<Failure>(&entry.body) {
+                Ok(failure) => Err(failure),
+                Err(why) => return self.undecodable(entry.seq, key, &why),
+            },
+        };
+        self.core.state().table.aside().mail.put(name_in(&key), entry.seq, taken);
         Next::Again
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    mail::{Decodes, Place, Waiter},
     news::{News, Trouble},
     stack::{self, Frame},
     table::{Arrived, Candidate, Row, Sort, Stage, Table},
@@ -23,6 +24,7 @@ use crate::{
     failpoint::{Failpoint, pass},
     journal::Payload,
     name::limit_error,
+    scope::name_in,
     store::{Answer, Claimed, Receipt, Settled, Transacted},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
@@ -75,13 +77,14 @@ pub(crate) enum Told {
     Take(Arrived),
 }
 
-/// How a step wants to be driven; told at its first poll.
+/// How an operation wants to be driven; told at its first poll.
 #[derive(Debug, Default)]
 pub(crate) struct Wants {
     pub(crate) marks: bool,
     pub(crate) transacts: bool,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) input: Option<Box<Payload>>,
+    pub(crate) signal: Option<(Place, Decodes)>,
 }
 
 impl RunCore {
@@ -232,6 +235,10 @@ impl RunCore {
                 if let Some(deadline) = wants.deadline {
                     slot.deadline = deadline;
                     table.deadlines.insert(deadline, op);
+                }
+                if let Some((place, decodes)) = wants.signal {
+                    let key = table.get(op).key.clone();
+                    table.aside().mail.wait(name_in(&key), place, Waiter { op, decodes });
                 }
                 table.register(op);
                 Told::Wait

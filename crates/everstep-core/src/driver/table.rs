@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     dropped::{Dropped, Orphan},
     due::Due,
+    mail::Mail,
     wake::BodyWaker,
 };
 use crate::{
@@ -28,6 +29,7 @@ pub(crate) enum Sort {
     Step = 1,
     Timer = 2,
     Scope = 3,
+    Signal = 4,
 }
 
 impl Sort {
@@ -36,6 +38,7 @@ impl Sort {
             Sort::Step => "step",
             Sort::Timer => "timer",
             Sort::Scope => "scope",
+            Sort::Signal => "signal",
         }
     }
 
@@ -44,6 +47,7 @@ impl Sort {
         match kind {
             Kind::StepDone | Kind::StepFailed | Kind::AttemptFailed | Kind::Answered => self == Sort::Step,
             Kind::TimerFired => self == Sort::Timer,
+            Kind::SignalTaken | Kind::SignalRefused => self == Sort::Signal,
             _ => false,
         }
     }
@@ -228,6 +232,8 @@ pub(crate) struct Aside {
     pub(crate) orphans: VecDeque<Orphan>,
     /// Jobs at the store whose step was dropped: its key, and what the store will say.
     pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
+    /// Signals that were taken, and the waits for them.
+    pub(crate) mail: Mail,
 }
 
 impl Table {
@@ -329,6 +335,12 @@ impl Table {
         self.awaited > 0
     }
 
+    /// Whether work is to begin as soon as something else allows it.
+    pub(crate) fn wants_to_begin(&self) -> bool {
+        let is_marking = self.aside.as_ref().is_some_and(|aside| !aside.marking.is_empty());
+        is_marking || !self.startable.is_empty()
+    }
+
     /// Moves an operation; the only place where it is counted.
     pub(crate) fn set_stage(&mut self, op: usize, stage: Stage) {
         let slot = self.get(op);
@@ -389,6 +401,8 @@ mod tests {
                 matches!(kind, Kind::StepDone | Kind::StepFailed | Kind::AttemptFailed | Kind::Answered);
             assert_eq!(Sort::Step.takes(kind), step, "{kind:?}");
             assert_eq!(Sort::Timer.takes(kind), kind == Kind::TimerFired, "{kind:?}");
+            let signal = matches!(kind, Kind::SignalTaken | Kind::SignalRefused);
+            assert_eq!(Sort::Signal.takes(kind), signal, "{kind:?}");
             assert!(!Sort::Scope.takes(kind), "{kind:?}");
         }
     }

@@ -46,9 +46,36 @@ impl Drive {
         if busy && self.look_for_slow() {
             return Next::Again;
         }
+        let is_idle = !busy && !has_jobs && self.only_waits();
+        let parks_at = if is_idle { self.parks_at(due) } else { self.stays() };
+        if parks_at <= self.core.worker.clock.now() {
+            return self.park(due);
+        }
         let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
         let slow = if busy { self.slow_check } else { Timestamp::NEVER };
-        self.set_timer(due.min(slow).min(self.look_again()), cx)
+        self.set_timer(due.min(slow).min(self.look_again()).min(parks_at), cx)
+    }
+
+    /// Whether nothing can happen here that replay would not find again: all is durable, and no step waits to begin.
+    fn only_waits(&mut self) -> bool {
+        let wants_to_begin = self.core.state().table.wants_to_begin();
+        self.live && !wants_to_begin && self.reading.is_none() && !self.unread && self.all_durable()
+    }
+
+    /// When a run that only waits leaves memory; never, if something of it is due soon.
+    fn parks_at(&mut self, due: Timestamp) -> Timestamp {
+        let worker = &self.core.worker;
+        let now = worker.clock.now();
+        let wait = if worker.is_crowded() { Duration::ZERO } else { worker.settings.park_after };
+        let at = self.idle_since.get_or_insert(now).after(wait);
+        self.core.news.set_idle(true);
+        if due > at.after(wait) { at } else { Timestamp::NEVER }
+    }
+
+    fn stays(&mut self) -> Timestamp {
+        self.idle_since = None;
+        self.core.news.set_idle(false);
+        Timestamp::NEVER
     }
 
     /// Whether so much is on its way that timers wait; the next receipt wakes the run.
@@ -66,8 +93,8 @@ impl Drive {
 
     fn read_inbox(&mut self, cx: &mut Context<'_>) -> bool {
         if self.core.news.take_nudge() | std::mem::take(&mut self.unread) {
-            self.inbox.read_begins(self.core.news.settled_turns());
-            self.reading = Some(self.core.worker.store.inbox(self.core.claimed.row.run));
+            let (run, known) = (self.core.claimed.row.run, self.inbox.known());
+            self.reading = Some(self.core.worker.store.inbox(run, known));
         }
         let Some(reading) = &mut self.reading else { return false };
         let Poll::Ready(read) = reading.as_mut().poll(cx) else { return false };

@@ -72,6 +72,13 @@ pub enum Event {
         /// The attempt in doubt.
         attempt: u32,
     },
+    /// A signal was taken into the journal.
+    SignalTaken {
+        /// The run's id.
+        run: Arc<str>,
+        /// The key of the wait that it is for.
+        key: Arc<str>,
+    },
     /// The function was woken by something that replay will not have.
     NotDurable {
         /// The run's id.

@@ -17,6 +17,9 @@ const LOOK_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Without any wake-up a worker looks for due runs this often: the truth, should a hint be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Room that has become free is used once more of it has: a claim of one run costs a commit like one of a thousand.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// A store may know of a death at once (`WorkerSeen::gone`): the lease is the bound on silence, not on this.
 const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
 
@@ -98,21 +101,20 @@ async fn claim(worker: &Arc<Worker>) {
         if taken == Some(CLAIM_BATCH) {
             continue;
         }
+        let next = worker.store.next_due(worker.workflows.clone()).await.ok().flatten();
         let now = worker.clock.now();
-        let next = match taken {
-            Some(_) => worker.store.next_due(worker.workflows.clone()).await.ok().flatten(),
-            None => None,
-        };
+        let is_crowded = taken.is_none() && next.is_some_and(|at| at <= now);
+        worker.set_crowded(is_crowded.then_some(CLAIM_BATCH));
         let wait = match next {
             Some(at) if at > now => at.since(now).min(LOOK_AGAIN),
-            Some(_) => Duration::from_millis(10),
-            None => LOOK_AGAIN,
+            Some(_) if taken.is_some() => Duration::from_millis(10),
+            _ => LOOK_AGAIN,
         };
         tokio::select! {
             biased;
-            _ = claimable.changed() => {}
-            _ = foreign.changed() => {}
-            () = room_is_free, if taken.is_none() => {}
+            _ = claimable.changed(), if !is_crowded => {}
+            _ = foreign.changed(), if !is_crowded => {}
+            () = room_is_free, if is_crowded => worker.clock.sleep(GATHER).await,
             () = worker.clock.sleep(wait) => {}
         }
     }

@@ -120,6 +120,21 @@ impl Residents {
         }
     }
 
+    /// Wakes `wanted` runs that only wait, the oldest first: they see that room is needed.
+    pub(crate) fn press(&self, wanted: usize) {
+        let state = self.state();
+        let mut idle: Vec<_> = state.runs.values().filter(|core| core.news.is_idle()).cloned().collect();
+        drop(state);
+        let oldest = |core: &Arc<RunCore>| core.claimed.row.run;
+        if idle.len() > wanted {
+            idle.select_nth_unstable_by_key(wanted, oldest);
+            idle.truncate(wanted);
+        }
+        // In the order of the runs, not in a map's: a simulation must go the same way again.
+        idle.sort_unstable_by_key(oldest);
+        idle.iter().for_each(|core| core.root.wake_task());
+    }
+
     /// Tells all that the engine leaves.
     pub(crate) fn stop(&self, at_once: bool) {
         let mut state = self.state();

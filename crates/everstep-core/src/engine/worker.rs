@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) steps: Arc<Semaphore>,
     /// Room for runs in memory has become free.
     pub(crate) room: Notify,
+    /// Runs are due, and there is no room for them.
+    crowded: AtomicBool,
     /// The engine's loops end.
     pub(crate) stopped: tokio_util::sync::CancellationToken,
     /// The lease is not renewed any more: nothing runs.
@@ -99,6 +101,7 @@ impl Worker {
             wakes: Wakes::default(),
             tasks: TaskTracker::new(),
             room: Notify::new(),
+            crowded: AtomicBool::new(false),
             stopped: tokio_util::sync::CancellationToken::new(),
             silent: tokio_util::sync::CancellationToken::new(),
             renewed: AtomicU64::new(0),
@@ -137,6 +140,19 @@ impl Worker {
     /// Takes a place in memory for `wanted` runs; how many there were.
     pub(crate) fn reserve(&self, wanted: usize) -> usize {
         self.residents.reserve(wanted, self.settings.resident_runs_max)
+    }
+
+    /// Whether runs are due that find no room in memory: whoever only waits makes room.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Says whether runs are due that find no room; if so, `wanted` that only wait are asked to leave.
+    pub(super) fn set_crowded(&self, wanted: Option<usize>) {
+        self.crowded.store(wanted.is_some(), Ordering::Relaxed);
+        if let Some(wanted) = wanted {
+            self.residents.press(wanted);
+        }
     }
 
     pub(crate) fn knows(&self, workflow: &str) -> bool {

@@ -105,6 +105,8 @@ failpoints! {
     TurnDurable = "turn.durable",
     /// The function is over or dropped, and the last turn is not sent.
     RunEnds = "run.ends",
+    /// A run that waits is to leave memory.
+    RunParks = "run.parks",
     /// A run is to be given back.
     RunGivenBack = "run.given_back",
 

@@ -33,12 +33,14 @@ pub enum Kind {
     Answered = 13,
     /// A timer's time came.
     TimerFired = 20,
-    /// A signal was taken.
+    /// A signal was taken; the key is that of the wait which it was for then.
     SignalTaken = 21,
     /// A promise was resolved or rejected.
     PromiseSettled = 22,
     /// A child run ended.
     ChildEnded = 23,
+    /// A signal was taken that does not decode as what its wait asked for; the body is the error, the input the signal.
+    SignalRefused = 24,
     /// The run is to be cancelled: its function is dropped here.
     CancelAsked = 30,
 
@@ -82,7 +84,7 @@ pub enum Role {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 25] = [
         Kind::Started,
         Kind::Began,
         Kind::Resumed,
@@ -95,6 +97,7 @@ impl Kind {
         Kind::SignalTaken,
         Kind::PromiseSettled,
         Kind::ChildEnded,
+        Kind::SignalRefused,
         Kind::CancelAsked,
         Kind::Patched,
         Kind::Published,
@@ -134,6 +137,7 @@ impl Kind {
             | Kind::SignalTaken
             | Kind::PromiseSettled
             | Kind::ChildEnded
+            | Kind::SignalRefused
             | Kind::CancelAsked => Role::Arrival,
             Kind::Patched
             | Kind::Published
@@ -161,6 +165,7 @@ impl Kind {
             Kind::SignalTaken => "signal taken",
             Kind::PromiseSettled => "promise settled",
             Kind::ChildEnded => "child ended",
+            Kind::SignalRefused => "signal refused",
             Kind::CancelAsked => "cancel asked",
             Kind::Patched => "patched",
             Kind::Published => "published",
@@ -230,7 +235,8 @@ pub struct Entry {
     pub key: Option<Arc<str>>,
     /// Which attempt of its step; 0 for what has no attempts.
     pub attempt: u32,
-    /// What the step said its input was, for people and for the comparison on replay.
+    /// What the step said its input was, for people and for the comparison on replay; a refused signal as it was sent; of
+    /// an outcome the numbers of entries that took signals which nobody has.
     pub input: Option<Payload>,
     /// What it carries; its shape follows from the kind.
     pub body: Payload,
@@ -274,6 +280,7 @@ mod tests {
 21 SignalTaken Arrival: signal taken
 22 PromiseSettled Arrival: promise settled
 23 ChildEnded Arrival: child ended
+24 SignalRefused Arrival: signal refused
 30 CancelAsked Arrival: cancel asked
 40 Patched Command: patched
 41 Published Command: published

@@ -53,6 +53,7 @@ impl<T> Options<'_, T> {
             transacts,
             deadline: self.timeout.map(|limit| claimed_at.after(limit)),
             input: self.input.take_if(|input| input.is_ok()).and_then(Result::ok),
+            ..Wants::default()
         }
     }
 }

@@ -72,6 +72,18 @@ impl Letter {
             false => Ok(()),
         }
     }
+
+    /// Whether it makes a free run claimable that is like this. What is over hears nothing more, what a person set aside
+    /// is left alone, a stuck run goes on only to be cancelled, and one that has not begun is begun when it is due.
+    pub fn wakes(&self, status: Status, has_begun: bool) -> bool {
+        let cancels = self.kind == LetterKind::Cancel as u16;
+        match status {
+            Status::Completed | Status::Failed | Status::Cancelled | Status::Paused => false,
+            Status::Stuck => cancels,
+            Status::Pending => cancels || has_begun,
+            Status::Running | Status::Waiting => true,
+        }
+    }
 }
 
 /// A letter that reached its run.

@@ -62,8 +62,8 @@ pub trait Inspect: Send + Sync {
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
     /// A run's journal, inbox and started rows, in one consistent read; nothing of a run that does not exist.
     fn load(&self, run: RunId) -> Answer<Loaded>;
-    /// What has reached a run and is not in its journal yet, by number.
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>>;
+    /// What has reached a run and is not in its journal yet, by number; only numbers above `after`.
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>>;
     /// The last entry of a run's journal.
     fn last(&self, run: RunId) -> Answer<Option<Entry>>;
     /// Why a run is stuck.
@@ -121,7 +121,7 @@ pub trait Store: Inspect + Any {
     fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted>;
 
     /// Puts a letter into a run's inbox and wakes the run: a run that a worker has is nudged, a free one becomes
-    /// claimable at once, unless it is over or paused.
+    /// claimable at once if [`Letter::wakes`] says so.
     fn post(&self, post: Post) -> Answer<Posted>;
     /// Takes the end of a journal back; `false` if the run has moved meanwhile, a worker has it, or it does not exist.
     fn cut(&self, cut: Cut) -> Answer<bool>;

@@ -65,8 +65,9 @@ pub enum End {
         /// When.
         at: Timestamp,
     },
-    /// It waits, out of memory. Compares `inbox_n` like `Finished`. Whoever is answered [`Settled::Moved`] reads the inbox
-    /// before it parks again: with the letter only counted, the run would wait for ever for what it has.
+    /// It waits, out of memory. Compares `inbox_n` like `Finished`. Whoever is answered [`Settled::Moved`] has the run loaded
+    /// anew, or reads the inbox before it parks again: with the letter only counted, the run would wait for ever for what
+    /// it has.
     Parked {
         /// When it wakes by itself.
         wake_at: Option<Timestamp>,

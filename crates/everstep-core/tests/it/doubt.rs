@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::common::{
-    W, engine, engine_with, finish, journal, nap, plain, settings, soon, started, told, virtual_time,
+    W, engine, engine_with, finish, journal, nap, plain, settings, soon, started, stays, told, virtual_time,
     wrapped::{Wrapped, transaction},
 };
 use everstep_core::{
@@ -387,7 +387,7 @@ fn a_step_that_ran_out_of_time_before_it_began_does_not_begin() {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let bodies = Counter::default();
         let counted = bodies.clone();
-        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+        let engine = engine_with(&memory, &world, stays(), move |ctx: Ctx, _| {
             let counted = counted.clone();
             async move {
                 let step = ctx.step("late", async || Ok(counted.fetch_add(1, Ordering::SeqCst)));

@@ -544,6 +544,13 @@ fn a_pause_keeps_no_place() {
 }
 
 /// Runs beyond the bound wait outside, and come in when others are over.
+struct Present(Counter);
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn runs_in_memory_have_a_bound() {
     virtual_time(async {
@@ -555,8 +562,9 @@ fn runs_in_memory_have_a_bound() {
             let (now, noted) = (now.clone(), noted.clone());
             async move {
                 noted.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Also when it makes room for another.
+                let _present = Present(now);
                 ctx.sleep(seconds(1)).await;
-                now.fetch_sub(1, Ordering::SeqCst);
                 Ok(n.to_string())
             }
         })

@@ -13,6 +13,7 @@ mod orders;
 mod panics;
 mod replay;
 mod seen;
+mod signals;
 mod timers;
 mod values;
 mod verbs;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{after, check_cuts, check_replays, run_once, told};
+use crate::common::{after, check_cuts, check_replays, run_once, run_once_with, stays, told};
 use everstep_core::{
     Ctx, ErrorKind, Result, Retry, StepCtx, join,
     journal::{Start, decode},
@@ -91,7 +91,7 @@ fn idempotency_keys_are_derived_from_the_run_and_the_step() {
 fn a_single_outcome_is_taken_in_the_next_poll() {
     let polls = Arc::new(AtomicU64::new(0));
     let counted = polls.clone();
-    let (out, ..) = run_once(1, move |ctx: Ctx, _| {
+    let (out, ..) = run_once_with(stays(), 1, move |ctx: Ctx, _| {
         let counted = counted.clone();
         let mut work = Box::pin(async move {
             let ((), ()) = join!(

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::common::{
-    W, check_cuts, check_replays, engine, finish, journal, nap, plain, run_once, settle, told, virtual_time,
+    W, check_cuts, check_replays, engine, engine_with, finish, journal, nap, plain, run_once, settings,
+    settle, stays, told, virtual_time,
 };
 use everstep_core::{
     Client, Ctx, ErrorKind, Result, Retry, Simulation, Status, StepCtx, Timestamp, days, hours, join,
@@ -117,22 +118,27 @@ fn long_waits_are_over_when_their_time_comes() {
     }
 }
 
-/// The same without a pause: a worker that stays.
+/// The same without a pause: a worker that stays, with the run in memory and without.
 #[test]
 fn a_worker_that_stays_waits_past_the_walls() {
     virtual_time(async {
-        for wait in [WALL + seconds(1), WHEEL + seconds(1)] {
+        for (settings, meanwhile, wait) in [
+            (stays(), Status::Running, WALL + seconds(1)),
+            (stays(), Status::Running, WHEEL + seconds(1)),
+            (settings(), Status::Waiting, WALL + seconds(1)),
+            (settings(), Status::Waiting, WHEEL + seconds(1)),
+        ] {
             let (memory, world) = (Memory::default(), Simulation::new(1));
             let workflow = move |ctx: Ctx, _| async move {
                 ctx.sleep(wait).await;
                 Ok(ctx.id().to_string())
             };
-            let engine = engine(&memory, &world, workflow).await;
+            let engine = engine_with(&memory, &world, settings, workflow).await;
             let run = engine.start(W, "r", 7).await.expect("it starts");
+            nap(1500).await;
+            tokio::time::advance(wait - seconds(3)).await;
             settle().await;
-            tokio::time::advance(wait - seconds(1)).await;
-            settle().await;
-            assert_eq!(run.status().await.ok(), Some(Status::Running), "{wait:?}: not yet");
+            assert_eq!(run.status().await.ok(), Some(meanwhile), "{wait:?}: not yet");
             tokio::time::advance(seconds(2)).await;
             assert_eq!(plain(run.result().await).as_deref(), Ok("r"));
         }
@@ -150,8 +156,8 @@ fn waits_for_ever_can_be_cancelled() {
                 let run = engine.start(W, "r", 7).await.expect("it starts");
                 for _ in 0..3 {
                     tokio::time::advance(CENTURY).await;
-                    settle().await;
-                    assert_eq!(run.status().await.ok(), Some(Status::Running), "{wait:?}");
+                    nap(1500).await;
+                    assert_eq!(run.status().await.ok(), Some(Status::Waiting), "{wait:?}");
                 }
                 engine.cancel("r", "long enough").await.expect("open");
                 assert_eq!(run.result().await.expect_err("cancelled").kind(), ErrorKind::Cancelled);

@@ -900,7 +900,7 @@ fn limits_are_one_clear_error_before_anything_is_written() {
         let long = engine.start(texts, "a", "y".repeat(99)).await.expect_err("too large");
         assert_eq!(long.code(), Code::TOO_LARGE);
         assert!(
-            long.to_string().contains("at most 100 bytes") && long.to_string().contains("has 101"),
+            long.to_string().contains("at most 100 are allowed") && long.to_string().contains("has 101"),
             "{long}"
         );
         assert!(memory.run("a".into()).await.expect("reads").is_none());

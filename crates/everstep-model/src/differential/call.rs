@@ -39,7 +39,7 @@ pub(super) enum Verb {
     Run(Arc<str>),
     Find(Filter, Option<RunId>, usize),
     Load(RunId),
-    Inbox(RunId),
+    Inbox(RunId, u64),
     Last(RunId),
     Stuck(RunId),
     Counts,
@@ -73,7 +73,7 @@ impl Verb {
         match self {
             Verb::Open | Verb::Crash | Verb::Free(..) => true,
             Verb::Workers | Verb::NextDue(_) | Verb::Run(_) | Verb::Find(..) | Verb::Load(_) => true,
-            Verb::Inbox(_) | Verb::Last(_) | Verb::Stuck(_) | Verb::Counts => true,
+            Verb::Inbox(..) | Verb::Last(_) | Verb::Stuck(_) | Verb::Counts => true,
             Verb::Enroll | Verb::Beat(_) | Verb::Fence(..) | Verb::Leave(_) | Verb::Start(..) => false,
             Verb::Claim(..) | Verb::Reload(..) | Verb::Nudged(_) | Verb::Commit(..) => false,
             Verb::Transact(..) | Verb::Post(_) | Verb::Cut(_) => false,

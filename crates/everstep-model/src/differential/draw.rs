@@ -196,7 +196,7 @@ impl Draw {
             0 => Operation::Run { id: self.0.below(IDS + 1), on },
             1 | 2 => Operation::Find { what: self.finding(), on },
             3 => Operation::Load { run, on },
-            4 => Operation::Inbox { run, on },
+            4 => Operation::Inbox { run, after: self.0.of(&[0, 0, 1, 2, u64::MAX]), on },
             5 => Operation::Last { run, on },
             6 => Operation::Stuck { run, on },
             _ => Operation::Counts { on },

@@ -266,6 +266,7 @@ pub enum Operation {
     },
     Inbox {
         run: i64,
+        after: u64,
         on: Nth,
     },
     Last {

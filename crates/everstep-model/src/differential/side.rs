@@ -149,7 +149,7 @@ impl Side {
             Verb::Run(id) => answer(store.run(id), Reply::Row),
             Verb::Find(filter, before, limit) => answer(store.find(filter, before, limit), Reply::Rows),
             Verb::Load(run) => answer(store.load(run), |loaded| Reply::Loaded(Whole::of(loaded))),
-            Verb::Inbox(run) => answer(store.inbox(run), Reply::letters),
+            Verb::Inbox(run, after) => answer(store.inbox(run, after), Reply::letters),
             Verb::Last(run) => answer(store.last(run), Reply::Entry),
             Verb::Stuck(run) => answer(store.stuck(run), Reply::Stuck),
             Verb::Counts => answer(store.counts(), Reply::counts),

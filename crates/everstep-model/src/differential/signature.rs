@@ -51,7 +51,7 @@ fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
         Verb::Run(_) => "run".into(),
         Verb::Find(..) => "find".into(),
         Verb::Load(_) => "load".into(),
-        Verb::Inbox(_) => "inbox".into(),
+        Verb::Inbox(..) => "inbox".into(),
         Verb::Last(_) => "last".into(),
         Verb::Stuck(_) => "stuck".into(),
         Verb::Counts => "counts".into(),

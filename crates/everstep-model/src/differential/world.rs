@@ -135,7 +135,7 @@ impl World {
                 Verb::Find(sample::filter(what.filter), what.before.map(RunId), what.limit)
             }
             Operation::Load { run, .. } => Verb::Load(RunId(*run)),
-            Operation::Inbox { run, .. } => Verb::Inbox(RunId(*run)),
+            Operation::Inbox { run, after, .. } => Verb::Inbox(RunId(*run), *after),
             Operation::Last { run, .. } => Verb::Last(RunId(*run)),
             Operation::Stuck { run, .. } => Verb::Stuck(RunId(*run)),
             Operation::Counts { .. } => Verb::Counts,

@@ -16,6 +16,7 @@ struct Addressee {
     status: Status,
     owner: i64,
     inbox_n: i64,
+    has_begun: bool,
 }
 
 /// Puts a letter into a run's inbox and wakes the run.
@@ -36,7 +37,8 @@ pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> 
         false => to.status,
     };
     add(batch.conn, to.run, to.inbox_n + 1, &post.letter)?;
-    let wakes = !(status.is_over() || status == Status::Paused);
+    // Of an owned run 0 says: look into your inbox.
+    let wakes = to.owner != 0 || post.letter.wakes(status, to.has_begun);
     batch
         .conn
         .prepare_cached(
@@ -55,7 +57,7 @@ pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> 
 }
 
 fn find(conn: &Connection, id: &str) -> Result<Option<Addressee>, Fault> {
-    let sql = "SELECT id, workflow, status, owner, inbox_n FROM everstep_run WHERE text_id = ?1";
+    let sql = "SELECT id, workflow, status, owner, inbox_n, began_at IS NOT NULL FROM everstep_run WHERE text_id = ?1";
     row::one(conn, sql, [id], |row| {
         Ok(Addressee {
             run: RunId(row.get(0)?),
@@ -63,6 +65,7 @@ fn find(conn: &Connection, id: &str) -> Result<Option<Addressee>, Fault> {
             status: row::status(row.get(2)?)?,
             owner: row.get(3)?,
             inbox_n: row.get(4)?,
+            has_begun: row.get(5)?,
         })
     })
 }

@@ -37,8 +37,8 @@ impl<S: Inspect> Inspect for Counting<S> {
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.inner.load(run)
     }
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
-        self.inner.inbox(run)
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
+        self.inner.inbox(run, after)
     }
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {
         self.inner.last(run)

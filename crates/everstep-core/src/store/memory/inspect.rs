@@ -34,8 +34,12 @@ impl Inspect for Memory {
         })
     }
 
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
-        self.read(|content| content.runs.get(&run).map(Run::received).unwrap_or_default())
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
+        self.read(|content| {
+            let mut letters = content.runs.get(&run).map(Run::received).unwrap_or_default();
+            letters.retain(|letter| letter.n > after);
+            letters
+        })
     }
 
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {

@@ -26,18 +26,19 @@ impl Content {
             run.row.takeovers = 0;
             run.stuck = None;
         }
+        let wakes = post.letter.wakes(run.row.status, run.row.began_at.is_some());
         run.receive(post.letter);
         self.rings.changed = true;
-        self.wake(id)?;
+        self.wake(id, wakes)?;
         Ok(Posted::Added)
     }
 
-    fn wake(&mut self, id: RunId) -> Result<(), StoreError> {
+    fn wake(&mut self, id: RunId, wakes: bool) -> Result<(), StoreError> {
         let run = self.run(id)?;
         if run.row.owner.is_some() {
             run.nudged = true;
             self.rings.inbox = true;
-        } else if !run.row.status.is_over() && run.row.status != Status::Paused {
+        } else if wakes {
             self.set_due(id, Some(Timestamp(0)));
             self.rings.claimable = true;
         }

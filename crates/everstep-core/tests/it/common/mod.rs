@@ -25,6 +25,11 @@ pub fn settings() -> Settings {
     Settings { build: Some("test".to_string()), ..Settings::default() }
 }
 
+/// The same for runs that stay in memory while they wait.
+pub fn stays() -> Settings {
+    Settings { park_after: Duration::MAX, ..settings() }
+}
+
 /// As [`engine`], on any store, with other settings.
 pub async fn engine_with<F, Fut>(
     store: &(impl Store + Clone),

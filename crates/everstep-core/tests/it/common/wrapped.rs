@@ -163,8 +163,8 @@ impl Inspect for Wrapped {
         self.memory.load(run)
     }
     #[allow(clippy::disallowed_methods, reason = "a test takes virtual time")]
-    fn inbox(&self, run: RunId) -> Answer<Vec<Received>> {
-        let (answer, behind, store) = (self.memory.inbox(run), self.behind.clone(), self.clone());
+    fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
+        let (answer, behind, store) = (self.memory.inbox(run, after), self.behind.clone(), self.clone());
         let gate = behind.gate.lock().expect("unpoisoned").take();
         let late = Duration::from_millis(behind.late.load(Ordering::SeqCst));
         Box::pin(async move {

@@ -1,0 +1,29 @@
+-- What runs wait for and are told.
+
+-- `json_valid` first: a body in another encoding, or a damaged one, must not make the whole timeline fail.
+DROP VIEW everstep_timeline;
+CREATE VIEW everstep_timeline AS
+SELECT r.text_id AS run,
+       j.seq AS seq,
+       strftime('%Y-%m-%dT%H:%M:%fZ', j.at / 1000000.0, 'unixepoch') AS time,
+       j.key AS key,
+       j.attempt AS attempt,
+       CASE j.kind
+         WHEN 0 THEN 'started' WHEN 1 THEN 'began' WHEN 2 THEN 'resumed' WHEN 3 THEN 'reseeded'
+         WHEN 10 THEN 'done' WHEN 11 THEN 'failed' WHEN 12 THEN 'attempt failed' WHEN 13 THEN 'answered'
+         WHEN 20 THEN 'fired' WHEN 21 THEN 'signal taken' WHEN 22 THEN 'promise settled' WHEN 23 THEN 'child ended'
+         WHEN 24 THEN 'signal refused'
+         WHEN 30 THEN 'cancel asked'
+         WHEN 40 THEN 'patched' WHEN 41 THEN 'published' WHEN 42 THEN 'emitted' WHEN 43 THEN 'attribute set'
+         WHEN 44 THEN 'child started' WHEN 45 THEN 'promise made' WHEN 46 THEN 'undo begun'
+         WHEN 60 THEN 'run completed' WHEN 61 THEN 'run failed' WHEN 62 THEN 'run cancelled' WHEN 63 THEN 'restarted'
+         ELSE 'kind ' || j.kind END AS what,
+       j.input AS input,
+       CASE WHEN j.kind IN (10, 60) THEN j.body END AS output,
+       CASE WHEN NOT json_valid(j.body) THEN NULL
+            WHEN j.kind IN (11, 24, 61) THEN json_extract(j.body, '$.message')
+            WHEN j.kind = 12 THEN json_extract(j.body, '$.error.message') END AS error,
+       s.text AS line
+FROM everstep_journal j
+JOIN everstep_run r ON r.id = j.run
+LEFT JOIN everstep_name s ON s.id = j.site;
