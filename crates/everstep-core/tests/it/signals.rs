@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::common::{
-    W, engine, engine_with, finish, journal, nap, plain, settings, soon, stays, told, virtual_time,
+    W, after, engine, engine_with, finish, journal, nap, plain, settings, soon, stays, told, virtual_time,
 };
 use everstep_core::{
     Client, Code, Ctx, Error, ErrorKind, Result, Settings, Signal, Simulation, StuckReason, days, join,
@@ -125,7 +125,7 @@ fn a_held_wait_swallows_no_signal() {
                 _ = &mut held => return Ok("too early".to_string()),
             }
             // The signal comes meanwhile.
-            ctx.step("b", async || Ok(nap(500).await)).await?;
+            ctx.step("b", async || after(500, 0).await).await?;
             drop(held);
             Ok(ctx.signal(GO).await?.to_string())
         },
