@@ -109,6 +109,30 @@ status {
     a_worker_that_dies_leaves_statuses_that_may_follow "Freed runs are pending, or stuck as before.";
 }
 
+say {
+    nothing_is_said_before_it_is_said "A run that has said nothing, or never was, is an answer.";
+    a_published_value_is_told_whole "The value, its entry and its time.";
+    the_last_published_value_counts "By the order in which it was said, not by the number of its entry.";
+    published_values_are_told_by_name "As many as are asked for.";
+    items_come_in_their_order "A stream is a list that only grows.";
+    items_are_read_from_a_number_on "Page by page, or from where somebody stopped.";
+    each_stream_of_each_run_counts_for_itself "Names are the run's own, and each kind's.";
+    an_item_out_of_order_is_refused "Neither a gap nor an item twice: nothing of such a turn is written.";
+    a_wrong_item_is_refused_even_if_the_run_has_moved "What breaks a rule is not tried again.";
+    a_turn_that_moved_has_said_nothing "What is said comes with its turn, or not at all.";
+    a_refused_turn_has_said_nothing "Nobody reads what is not in the journal.";
+    attributes_are_set_and_taken_away "One value each, of any type.";
+    what_is_said_in_one_turn_is_said_in_its_order "The last of several counts.";
+    an_attribute_that_is_none_is_refused "No store needs to keep what does not compare.";
+    every_attribute_comes_back "Every type, from end to end.";
+    every_payload_comes_back_from_readers "Every codec and every byte.";
+    every_text_is_a_name_to_readers "Names are bound, never spelt into a statement.";
+    what_was_said_stays_said_after_a_cut "Items keep their numbers, and what is emitted anew comes behind them.";
+    an_item_is_missed_after_a_cut_too "A run counts what its journal has: never more than the stream.";
+    a_cut_of_one_run_lets_no_other_repeat_items "Only the run that was cut counts again.";
+    what_was_said_is_read_in_every_opening_and_for_good "Also after the end, and without a worker.";
+}
+
 letter {
     a_letter_is_kept_as_it_is "It waits in the inbox until a turn takes it.";
     a_letter_to_a_run_that_has_not_begun_is_kept_until_it_is_due "A signal does not begin a run before its time.";

@@ -73,7 +73,15 @@ impl Load {
 
     /// A turn without anything in it.
     pub(crate) fn turn(&self) -> Turn {
-        Turn { run: self.run, load: self.load, entries: vec![], marks: vec![], takes: vec![], end: None }
+        Turn {
+            run: self.run,
+            load: self.load,
+            entries: vec![],
+            marks: vec![],
+            takes: vec![],
+            says: vec![],
+            end: None,
+        }
     }
 
     pub(crate) fn send(&self, turn: Turn) {

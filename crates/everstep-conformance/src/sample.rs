@@ -3,12 +3,25 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status, StatusSet, Stuck, StuckReason, Timestamp,
+    AttributeValue, Status, StatusSet, Stuck, StuckReason, Timestamp,
     journal::{Entry, Kind, Payload, Site},
     store::{
-        Claim, Cut, End, Letter, LetterId, LetterKind, Mark, NewRun, Post, RunId, StartedRow, WorkerInfo,
+        Claim, Cut, End, Letter, LetterId, LetterKind, Mark, NewRun, Post, RunId, Say, StartedRow, WorkerInfo,
     },
 };
+
+/// Texts that have broken somebody's store.
+pub(crate) const TEXTS: [&str; 9] = [
+    "",
+    " ",
+    "ü/日本#2",
+    "'; DROP TABLE everstep_run; --",
+    "\"quoted\\\"",
+    "a\0b",
+    "%_?*",
+    "line\nbreak\r\t",
+    "👩‍👩‍👧 \u{202e}",
+];
 
 /// Microseconds after the beginning of 2026.
 pub(crate) fn at(micros: i64) -> Timestamp {
@@ -112,6 +125,32 @@ pub(crate) fn started(key: &str, attempt: u32) -> StartedRow {
 /// A step that begins.
 pub(crate) fn begins(key: &str) -> Mark {
     Mark::Started(started(key, 1))
+}
+
+/// Publishes JSON with entry `seq`.
+pub(crate) fn publishes(name: &str, seq: u64, json: &str) -> Say {
+    Say::Published {
+        name: name.into(),
+        body: Payload::json(json),
+        seq,
+        at: at(i64::try_from(seq).unwrap_or(0)),
+    }
+}
+
+/// Emits item `n`, which says its number.
+pub(crate) fn emits(stream: &str, n: u64) -> Say {
+    let at = at(i64::try_from(n).unwrap_or(0));
+    Say::Emitted { name: stream.into(), n, body: Payload::json(n.to_string()), at }
+}
+
+/// Sets an attribute, or takes it away.
+pub(crate) fn sets(name: &str, value: Option<AttributeValue>) -> Say {
+    Say::Attribute { name: name.into(), value }
+}
+
+/// An attribute as it is told.
+pub(crate) fn attribute(name: &str, value: impl Into<AttributeValue>) -> (String, AttributeValue) {
+    (name.to_string(), value.into())
 }
 
 pub(crate) fn stuck() -> Stuck {

@@ -25,6 +25,7 @@ pub mod failpoint;
 pub mod journal;
 pub mod store;
 
+mod attribute;
 mod clock;
 mod code;
 mod digest;
@@ -39,6 +40,7 @@ mod sync;
 mod time;
 mod watch;
 
+pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
 pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
 pub use client::{Batch, Client, LIST_LIMIT, List, SendSignal, Start};
 pub use ctx::Ctx;

@@ -7,13 +7,13 @@ use std::{
 };
 
 use everstep::{
-    Status, Stuck, Timestamp,
+    AttributeValue, Status, Stuck, Timestamp,
     journal::Entry,
     sqlite::Sqlite,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Mark, NewRun,
-        Post, Posted, Receipt, Received, RunId, RunRow, Settled, Started, Store, Transact, Transacted, Turn,
-        WorkerId, WorkerInfo, WorkerSeen,
+        Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started, Store, StreamRow,
+        Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 
@@ -235,5 +235,21 @@ impl Inspect for Witness {
 
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
         self.inner.counts()
+    }
+
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>> {
+        self.inner.published(run, name)
+    }
+
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
+        self.inner.published_all(run, limit)
+    }
+
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
+        self.inner.stream(run, name, from, limit)
+    }
+
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
+        self.inner.attributes(run)
     }
 }

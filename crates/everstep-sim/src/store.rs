@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everstep_core::{
-    Status, Stuck, Timestamp,
+    AttributeValue, Status, Stuck, Timestamp,
     journal::Entry,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterKind,
-        Loaded, NewRun, Post, Posted, Receipt, Received, RunId, RunRow, Settled, Started, Store, StoreError,
-        Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Loaded, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started,
+        Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -217,6 +217,18 @@ impl Inspect for FaultyStore {
     }
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
         self.read(|store| store.counts())
+    }
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>> {
+        self.read(move |store| store.published(run, name.clone()))
+    }
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
+        self.read(move |store| store.published_all(run, limit))
+    }
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
+        self.read(move |store| store.stream(run, name.clone(), from, limit))
+    }
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
+        self.read(move |store| store.attributes(run))
     }
 }
 

@@ -25,6 +25,7 @@ mod writer;
 #[cfg(feature = "testing")]
 mod inline;
 
+mod attribute;
 mod checkpoint;
 mod fault;
 mod lockfile;

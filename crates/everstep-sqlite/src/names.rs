@@ -1,4 +1,4 @@
-//! Texts that hot rows carry as small integers: workflows, call sites, builds. Rows of `everstep_name` are never
+//! Texts that hot rows carry as small integers: workflows, names of attributes, call sites, builds. Rows of `everstep_name` are never
 //! changed or deleted, so an id may be remembered for as long as the store is open, once it is committed.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NameKind {
     Workflow = 1,
+    Attribute = 2,
     Site = 3,
     Build = 4,
 }

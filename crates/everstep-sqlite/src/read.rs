@@ -8,17 +8,18 @@ use std::{
 };
 
 use everstep_core::{
-    Status, Stuck, StuckReason, Timestamp,
+    AttributeValue, Status, Stuck, StuckReason, Timestamp,
     journal::Entry,
     store::{
-        Answer, Condition, Field, Filter, Inspect, Loaded, Operator, Received, RunId, RunRow, StoreError,
-        WorkerId, WorkerSeen,
+        Answer, Condition, Field, Filter, Inspect, Loaded, Operator, PublishedRow, Received, RunId, RunRow,
+        StoreError, StreamRow, WorkerId, WorkerSeen,
     },
 };
-use rusqlite::{Connection, OpenFlags, types::Value};
+use rusqlite::{Connection, OpenFlags, params, types::Value};
 use tokio::sync::Semaphore;
 
 use crate::{
+    attribute,
     fault::{Fault, store_error},
     names::Texts,
     open::{Sqlite, connection},
@@ -215,6 +216,39 @@ impl Inspect for Sqlite {
                 "SELECT workflow, status, n FROM everstep_run_count WHERE n > 0 ORDER BY workflow, status";
             row::all(conn, sql, [], |row| {
                 Ok((texts.get(conn, row.get(0)?)?, row::status(row.get(1)?)?, row::unsigned(row.get(2)?)))
+            })
+        })
+    }
+
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT name, body, seq, at FROM everstep_state WHERE run = ?1 AND name = ?2";
+            row::one(conn, sql, params![run.0, &*name], row::published)
+        })
+    }
+
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT name, body, seq, at FROM everstep_state WHERE run = ?1 ORDER BY name LIMIT ?2";
+            row::all(conn, sql, [run.0, row::signed(limit as u64)], row::published)
+        })
+    }
+
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT n, body, at FROM everstep_stream WHERE run = ?1 AND name = ?2 AND n >= ?3
+                       ORDER BY n LIMIT ?4";
+            let params = params![run.0, &*name, row::signed(from), row::signed(limit as u64)];
+            row::all(conn, sql, params, row::item)
+        })
+    }
+
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
+        self.read(move |conn, texts| {
+            let sql = "SELECT a.name, a.value FROM everstep_attribute a JOIN everstep_name n ON n.id = a.name
+                       WHERE a.run = ?1 ORDER BY n.text";
+            row::all(conn, sql, [run.0], |row| {
+                Ok((texts.get(conn, row.get(0)?)?, attribute::read(row.get_ref(1)?)?))
             })
         })
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use everstep_core::{
     Status, Timestamp,
     journal::{Entry, Payload, Site},
-    store::{Letter, LetterId, Received, RunId, RunRow, StartedRow, StoreError, WorkerId},
+    store::{
+        Letter, LetterId, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError, StreamRow, WorkerId,
+    },
 };
 use rusqlite::{
     Connection, OptionalExtension, Row,
-    types::{ToSqlOutput, ValueRef},
+    types::{ToSqlOutput, Value, ValueRef},
 };
 
 use crate::{fault::Fault, names::Texts};
@@ -160,6 +162,40 @@ pub(crate) fn value(payload: &Payload) -> ToSqlOutput<'_> {
         Ok(text) if payload.codec == 0 => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
         _ => ToSqlOutput::Borrowed(ValueRef::Blob(&payload.bytes)),
     }
+}
+
+/// A payload in one column, for tables without one for its codec: JSON as TEXT, so that `sqlite3` shows it; anything else
+/// as a BLOB of the codec and the bytes.
+pub(crate) fn packed(payload: &Payload) -> ToSqlOutput<'_> {
+    match std::str::from_utf8(&payload.bytes) {
+        Ok(text) if payload.codec == 0 => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        _ => ToSqlOutput::Owned(Value::Blob([&[payload.codec], &payload.bytes[..]].concat())),
+    }
+}
+
+fn unpacked(value: ValueRef<'_>) -> Result<Payload, StoreError> {
+    match value {
+        ValueRef::Text(bytes) => Ok(Payload { codec: 0, bytes: bytes.to_vec() }),
+        ValueRef::Blob([codec, bytes @ ..]) => Ok(Payload { codec: *codec, bytes: bytes.to_vec() }),
+        other => {
+            Err(damaged(&format!("a value is {}, and nothing in it says how to read it", other.data_type())))
+        }
+    }
+}
+
+/// A published value, from `name, body, seq, at`.
+pub(crate) fn published(row: &Row<'_>) -> Result<PublishedRow, Fault> {
+    Ok(PublishedRow {
+        name: text(row, 0)?,
+        body: unpacked(row.get_ref(1)?)?,
+        seq: unsigned(row.get(2)?),
+        at: Timestamp(row.get(3)?),
+    })
+}
+
+/// An item of a stream, from `n, body, at`.
+pub(crate) fn item(row: &Row<'_>) -> Result<StreamRow, Fault> {
+    Ok(StreamRow { n: unsigned(row.get(0)?), body: unpacked(row.get_ref(1)?)?, at: Timestamp(row.get(2)?) })
 }
 
 fn payload(value: ValueRef<'_>, codec: u8) -> Result<Payload, StoreError> {

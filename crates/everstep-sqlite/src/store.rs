@@ -219,7 +219,8 @@ mod tests {
         let (send, settled) = oneshot::channel();
         let receipt: Arc<dyn Receipt> = Arc::new(Slip(Mutex::new(Some(send))));
         let (entries, load) = (vec![entry(1, 1_000_000)], held.load);
-        let turn = Turn { run: held.row.run, load, entries, marks: vec![], takes: vec![], end: None };
+        let turn =
+            Turn { run: held.row.run, load, entries, marks: vec![], takes: vec![], says: vec![], end: None };
         store.commit(fence, turn, &receipt);
         let refused = store.start(vec![run("b")], None).await;
         assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
@@ -432,8 +433,15 @@ mod tests {
         let (send, told) = oneshot::channel();
         for (held, send) in [(a, Some(send)), (b, None)] {
             let (run, load) = (held.row.run, held.load);
-            let turn =
-                Turn { run, load, entries: vec![entry(1, 2)], marks: vec![], takes: vec![], end: None };
+            let turn = Turn {
+                run,
+                load,
+                entries: vec![entry(1, 2)],
+                marks: vec![],
+                takes: vec![],
+                says: vec![],
+                end: None,
+            };
             store.commit(fence, turn, &(Arc::new(Grim(Mutex::new(send))) as Arc<dyn Receipt>));
         }
         drop(release);
@@ -458,7 +466,7 @@ mod tests {
         assert!(other.fence(by, fence.worker, 0).await.expect("fences"));
         let (send, settled) = oneshot::channel();
         let (run, load) = (held.row.run, held.load);
-        let turn = Turn { run, load, entries: vec![], marks: vec![], takes: vec![], end: None };
+        let turn = Turn { run, load, entries: vec![], marks: vec![], takes: vec![], says: vec![], end: None };
         store.commit(fence, turn, &(Arc::new(Slip(Mutex::new(Some(send)))) as Arc<dyn Receipt>));
         let settled = settled.await.expect("answered");
         assert!(matches!(settled, Settled::Refused(StoreError::Fenced(_))), "{settled:?}");

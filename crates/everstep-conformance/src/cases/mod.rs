@@ -7,6 +7,7 @@ pub(crate) mod end;
 pub(crate) mod letter;
 pub(crate) mod payload;
 pub(crate) mod read;
+pub(crate) mod say;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod transact;

@@ -14,21 +14,8 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, claim, claim_of, given_back, letter, names, new_run, parked, post, run_of, step},
+    sample::{TEXTS, at, claim, claim_of, given_back, letter, names, new_run, parked, post, run_of, step},
 };
-
-/// Texts that have broken somebody's store.
-const TEXTS: [&str; 9] = [
-    "",
-    " ",
-    "ü/日本#2",
-    "'; DROP TABLE everstep_run; --",
-    "\"quoted\\\"",
-    "a\0b",
-    "%_?*",
-    "line\nbreak\r\t",
-    "👩‍👩‍👧 \u{202e}",
-];
 
 /// Writes these entries, numbered from 1, and asserts that they come back as they were.
 async fn come_back(desk: &Desk, entries: Vec<Entry>) {

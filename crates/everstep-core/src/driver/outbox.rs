@@ -127,7 +127,7 @@ impl Drive {
     pub(super) fn turn_of(&self, parts: Parts) -> Turn {
         let Parts { entries, marks, takes } = parts;
         let claimed = &self.core.claimed;
-        Turn { run: claimed.row.run, load: claimed.load, entries, marks, takes, end: None }
+        Turn { run: claimed.row.run, load: claimed.load, entries, marks, takes, says: Vec::new(), end: None }
     }
 
     pub(super) fn send(&mut self, turn: Turn) {

@@ -125,7 +125,7 @@ impl Worker {
         (end, event): (End, Option<Event>),
     ) {
         let (run, load) = (claimed.row.run, claimed.load);
-        let turn = Turn { run, load, entries, marks: Vec::new(), takes, end: Some(end) };
+        let turn = Turn { run, load, entries, marks: Vec::new(), takes, says: Vec::new(), end: Some(end) };
         let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone(), event });
         self.store.commit(self.fence, turn, &(receipt as Arc<dyn Receipt>));
     }

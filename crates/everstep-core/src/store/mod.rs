@@ -18,6 +18,7 @@
 //! step runs twice for it. Meanwhile new starts and messages are refused with the reason.
 
 mod run;
+mod say;
 mod turn;
 
 mod cut;
@@ -44,12 +45,13 @@ pub use letter::{Letter, LetterId, LetterKind, Post, Posted, Received};
 pub use loads::{Admitted, LoadId, Loads};
 pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
 pub use run::{Adopt, Claim, Claimed, Loaded, NewRun, RunId, RunRow, Started};
+pub use say::{PublishedRow, Say, StreamRow, item_number};
 pub use transact::{Transact, Transacted};
 pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
 pub use worker::{Fence, WorkerId, WorkerInfo, WorkerSeen, takeovers_after};
 
 pub use crate::watch::{Gone as BellGone, Receiver as Hearer};
-use crate::{journal::Entry, status::Status, stuck::Stuck, time::Timestamp};
+use crate::{attribute::AttributeValue, journal::Entry, status::Status, stuck::Stuck, time::Timestamp};
 
 /// The answer of a store, boxed so that `dyn Store` works.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'static>>;
@@ -70,6 +72,14 @@ pub trait Inspect: Send + Sync {
     fn stuck(&self, run: RunId) -> Answer<Option<Stuck>>;
     /// How many runs there are, by workflow and status, in no order; only where there are some.
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>>;
+    /// What a run has published last under this name.
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>>;
+    /// What a run has published last under each name, by name; at most `limit` of them.
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>>;
+    /// At most `limit` items of a run's stream, from number `from` on, by number.
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>>;
+    /// A run's attributes, by name.
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>>;
 }
 
 /// Everything an engine asks of a store. Object-safe; see the module for order and certainty.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LoadId, RunId, StoreError};
+use super::{LoadId, RunId, Say, StoreError};
 use crate::{
     journal::Entry,
     status::{Change, Status},
@@ -32,10 +32,11 @@ pub enum Mark {
     Cleared(Arc<str>),
 }
 
-/// What one load of a run adds to it, in one transaction. Entries and marks first, then what was taken, then the end.
+/// What one load of a run adds to it, in one transaction. Entries and marks first, then what was taken and what is said,
+/// then the end.
 ///
-/// A turn that breaks a rule (a number that is not the next, an end that may not follow the run's status) is refused
-/// whole, even if the run has moved. Who sends a turn for a load that is not his is refused, and the load goes on.
+/// A turn that breaks a rule (a number that is not the next, an item out of order, an end that may not follow the run's
+/// status) is refused whole, even if the run has moved. Who sends a turn for a load that is not his is refused, and the load goes on.
 #[derive(Clone, Debug)]
 pub struct Turn {
     /// Which run.
@@ -48,6 +49,8 @@ pub struct Turn {
     pub marks: Vec<Mark>,
     /// Inbox numbers that these entries record; numbers that are not there are nothing.
     pub takes: Vec<u64>,
+    /// What the run tells its readers, in this order.
+    pub says: Vec<Say>,
     /// How this load ends, if it does.
     pub end: Option<End>,
 }

@@ -177,6 +177,7 @@ impl World {
                 Takes::All => inbox,
                 Takes::Absent => vec![0, 99, u64::MAX],
             },
+            says: vec![],
             end: turn.end.map(|how| end(how, against(self.inbox_n(load_run), turn.inbox))),
             entries,
         };

@@ -144,6 +144,7 @@ impl Actual {
             entries: turn.entries.iter().map(|record| entry(*record)).collect(),
             marks: turn.mark.into_iter().map(mark).collect(),
             takes: turn.takes.into_iter().map(u64::from).collect(),
+            says: vec![],
             end: turn.end.map(|how| end(how, stuck_already)),
         };
         store.commit(fence, sent, &receipt);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use everstep_core::{
     Status, Stuck, Timestamp,
     journal::Outcome,
-    store::{End, Ended, Fence, Mark, Receipt, RunId, Settled, StoreError, Turn},
+    store::{End, Ended, Fence, Mark, Receipt, RunId, Say, Settled, StoreError, Turn},
 };
 use rusqlite::{Connection, params};
 
-use super::{claim::illegal, entry};
+use super::{claim::illegal, entry, say};
 use crate::{
     batch::{Batch, Held},
     fault::Fault,
@@ -53,6 +53,7 @@ impl Commit {
         let held = batch.held(turn.load, turn.run, self.fence)?;
         self.own = true;
         let next = batch.admit(turn.load, turn.run, turn.entries.iter().map(|entry| entry.seq))?;
+        let items = say::item_numbers(batch.conn, turn.run, &turn.says)?;
         if let Some(end) = &turn.end {
             // The row first: if it has moved, nothing else may be written.
             if let Some(inbox_n) = end_load(batch, self.fence, turn, end, held)? {
@@ -72,6 +73,7 @@ impl Commit {
                 .prepare_cached("DELETE FROM everstep_inbox WHERE run = ?1 AND n = ?2")?
                 .execute([turn.run.0, signed(*n)])?;
         }
+        say::add(batch, turn.run, &turn.says, items)?;
         Ok(Settled::Durable { next })
     }
 
@@ -99,7 +101,8 @@ impl Op for Commit {
     }
 
     fn bytes(&self) -> Option<usize> {
-        Some(self.turn.entries.iter().map(entry::bytes).sum())
+        let entries = self.turn.entries.iter().map(entry::bytes).sum::<usize>();
+        Some(entries + self.turn.says.iter().map(Say::bytes).sum::<usize>())
     }
 
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {

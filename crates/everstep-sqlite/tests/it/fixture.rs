@@ -162,7 +162,8 @@ impl Load {
 
     pub(crate) fn send_turn(&self, seqs: std::ops::Range<u64>, end: Option<End>) {
         let entries = seqs.map(|seq| entry(seq, Kind::StepDone, "1")).collect();
-        let turn = Turn { run: self.run, load: self.load, entries, marks: vec![], takes: vec![], end };
+        let turn =
+            Turn { run: self.run, load: self.load, entries, marks: vec![], takes: vec![], says: vec![], end };
         self.store.commit(self.fence, turn, &self.receipt);
     }
 
@@ -173,8 +174,15 @@ impl Load {
     pub(crate) fn finish(&self, seq: u64, inbox_n: u64) {
         let end = End::Finished { status: Status::Completed, inbox_n, at: at(9) };
         let entries = vec![entry(seq, Kind::Completed, "\"done\"")];
-        let turn =
-            Turn { run: self.run, load: self.load, entries, marks: vec![], takes: vec![], end: Some(end) };
+        let turn = Turn {
+            run: self.run,
+            load: self.load,
+            entries,
+            marks: vec![],
+            takes: vec![],
+            says: vec![],
+            end: Some(end),
+        };
         self.store.commit(self.fence, turn, &self.receipt);
     }
 

@@ -68,8 +68,15 @@ async fn what_was_written_survives_and_comes_back_equal() {
         let mut run = worker.start("a").await;
         let mark = Mark::Started(StartedRow { key: "k".into(), attempt: 2, at: at(1), abandoned: true });
         let entries = written[1..].to_vec();
-        let turn =
-            Turn { run: run.run, load: run.load, entries, marks: vec![mark], takes: vec![], end: None };
+        let turn = Turn {
+            run: run.run,
+            load: run.load,
+            entries,
+            marks: vec![mark],
+            takes: vec![],
+            says: vec![],
+            end: None,
+        };
         run.send_as_is(turn);
         assert_eq!(run.hears().await, "next 3");
         run.run
@@ -203,6 +210,7 @@ async fn people_can_read_the_timeline() {
         entries: vec![failure],
         marks: vec![],
         takes: vec![],
+        says: vec![],
         end: None,
     };
     run.send_as_is(turn);

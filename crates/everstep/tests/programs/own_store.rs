@@ -6,12 +6,12 @@ use std::{
 };
 
 use everstep::{
-    Client, Ctx, Data, Engine, EngineError, Result, Status, Timestamp, Workflow, days,
+    AttributeValue, Client, Ctx, Data, Engine, EngineError, Result, Status, Timestamp, Workflow, days,
     journal::Entry,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Memory, NewRun,
-        Post, Posted, Receipt, Received, RunId, RunRow, Started, Store, Transact, Transacted, Turn, WorkerId,
-        WorkerInfo, WorkerSeen,
+        Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started, Store, StreamRow, Transact,
+        Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 
@@ -48,6 +48,18 @@ impl<S: Inspect> Inspect for Counting<S> {
     }
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
         self.inner.counts()
+    }
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>> {
+        self.inner.published(run, name)
+    }
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
+        self.inner.published_all(run, limit)
+    }
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
+        self.inner.stream(run, name, from, limit)
+    }
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
+        self.inner.attributes(run)
     }
 }
 

@@ -2,13 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Memory, run::Run};
+use super::{Memory, run::Run, say::Said};
 use crate::{
+    attribute::AttributeValue,
     journal::Entry,
     status::Status,
-    store::{Answer, Filter, Inspect, Loaded, Received, RunId, RunRow},
+    store::{Answer, Filter, Inspect, Loaded, PublishedRow, Received, RunId, RunRow, StreamRow},
     stuck::Stuck,
 };
+
+impl Memory {
+    /// Looks at what a run has said; one that does not exist has said nothing.
+    fn said<T: Default + Send + 'static>(&self, run: RunId, look: impl FnOnce(&Said) -> T) -> Answer<T> {
+        self.read(|content| content.runs.get(&run).map(|run| look(&run.said)).unwrap_or_default())
+    }
+}
 
 impl Inspect for Memory {
     fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>> {
@@ -58,5 +66,24 @@ impl Inspect for Memory {
             }
             counts.into_iter().map(|((workflow, status), n)| (workflow, status, n)).collect()
         })
+    }
+
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>> {
+        self.said(run, |said| said.published.get(&name).cloned())
+    }
+
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
+        self.said(run, |said| said.published.values().take(limit).cloned().collect())
+    }
+
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
+        self.said(run, |said| {
+            let items = said.streams.get(&name).into_iter().flatten();
+            items.skip_while(|item| item.n < from).take(limit).cloned().collect()
+        })
+    }
+
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
+        self.said(run, |said| said.attributes.clone().into_iter().collect())
     }
 }

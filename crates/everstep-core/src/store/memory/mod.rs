@@ -10,6 +10,7 @@ mod run;
 mod claim;
 mod cut;
 mod post;
+mod say;
 mod start;
 mod transact;
 mod turn;
@@ -127,13 +128,14 @@ impl Memory {
     }
 
     /// Cuts a run's journal to its first `entries` entries and makes the run claimable, as if its worker had died then.
-    /// Its inbox and started rows stay as they are.
+    /// Its inbox and started rows stay as they are, and what it has published; items of streams go with their entries.
     pub fn truncate(&self, id: &str, entries: usize) {
         let content = &mut *self.content();
         let Some(run) = content.ids.get(id).copied() else { return };
         content.disown(run);
         let Some(entry) = content.runs.get_mut(&run) else { return };
-        entry.entries.truncate(entries);
+        let gone = entry.entries.split_off(entries.min(entry.entries.len()));
+        entry.said.forget(&gone);
         entry.stuck = None;
         entry.row.status = Status::Pending;
         entry.row.finished_at = None;

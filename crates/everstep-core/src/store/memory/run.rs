@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::refused;
+use super::{refused, say::Said};
 use crate::{
     journal::Entry,
     status::{Change, Status},
@@ -22,6 +22,7 @@ pub(super) struct Run {
     /// Every letter that ever reached it.
     pub(super) known: HashSet<LetterId>,
     pub(super) started: BTreeMap<Arc<str>, StartedRow>,
+    pub(super) said: Said,
     pub(super) archive: Vec<(String, Vec<Entry>)>,
     pub(super) stuck: Option<Stuck>,
     pub(super) nudged: bool,
@@ -51,6 +52,7 @@ impl Run {
             inbox: BTreeMap::new(),
             known: HashSet::new(),
             started: BTreeMap::new(),
+            said: Said::default(),
             archive: Vec::new(),
             stuck: None,
             nudged: false,

@@ -33,12 +33,14 @@ impl Content {
         let admitted = self.loads.admit(turn.load, turn.run, turn.entries.iter().map(|entry| entry.seq))?;
         let run = self.run(turn.run)?;
         let status = turn.end.as_ref().map(|end| status_after(run, end)).transpose()?;
+        let items = run.item_numbers(&turn.says)?;
         let inbox_n = run.row.inbox_n;
         if turn.end.as_ref().and_then(End::inbox_n).is_some_and(|expected| expected != inbox_n) {
             self.loads.rewind(turn.load, admitted.before);
             return Ok(Settled::Moved { inbox_n });
         }
         run.add_turn(turn);
+        run.said.add(&turn.says, items);
         self.rings.changed = true;
         if let (Some(end), Some(status)) = (&turn.end, status) {
             self.loads.close(turn.load);

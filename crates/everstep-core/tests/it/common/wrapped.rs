@@ -12,12 +12,12 @@ use std::{
 };
 
 use everstep_core::{
-    Ctx, Result, Status, Step, Stuck, Timestamp,
+    AttributeValue, Ctx, Result, Status, Step, Stuck, Timestamp,
     journal::Entry,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Memory,
-        MemoryJob, NewRun, Post, Posted, Receipt, Received, RunId, RunRow, Started, Store, StoreError,
-        Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        MemoryJob, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started, Store,
+        StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -193,6 +193,18 @@ impl Inspect for Wrapped {
     }
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
         self.memory.counts()
+    }
+    fn published(&self, run: RunId, name: Arc<str>) -> Answer<Option<PublishedRow>> {
+        self.memory.published(run, name)
+    }
+    fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
+        self.memory.published_all(run, limit)
+    }
+    fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
+        self.memory.stream(run, name, from, limit)
+    }
+    fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
+        self.memory.attributes(run)
     }
 }
 

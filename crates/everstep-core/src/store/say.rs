@@ -1,0 +1,120 @@
+//! What runs tell their readers: published values, items of streams, attributes. Beside the journal, for readers.
+//!
+//! **What was said stays said.** A [`Cut`](super::Cut) takes entries back and nothing of this: somebody may have read it.
+//! A published value or an attribute stands until the run says another; an item of a stream keeps its number for good,
+//! and what a run emits after a cut comes behind what it had emitted before. So no reader ever finds another item under
+//! a number that it knows, and none misses one; it may find an item twice, under two numbers, as it was emitted twice.
+
+use std::sync::Arc;
+
+use super::StoreError;
+use crate::{attribute::AttributeValue, journal::Payload, time::Timestamp};
+
+/// One thing that a turn tells the readers of its run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// The value of this name is this one from now on.
+    Published {
+        /// Its name.
+        name: Arc<str>,
+        /// The value.
+        body: Payload,
+        /// The number of the entry that says so.
+        seq: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// One more item of a stream.
+    Emitted {
+        /// The stream's name.
+        name: Arc<str>,
+        /// How many items of this stream the run's journal has before it; see [`item_number`].
+        n: u64,
+        /// The item.
+        body: Payload,
+        /// When.
+        at: Timestamp,
+    },
+    /// The attribute has this value from now on; `None` takes it away, also if it is not there.
+    Attribute {
+        /// Its name.
+        name: Arc<str>,
+        /// The value.
+        value: Option<AttributeValue>,
+    },
+}
+
+impl Say {
+    /// Whether every store can keep it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is an attribute that is none: see [`AttributeValue::check`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Say::Attribute { name, value: Some(value) } => value
+                .check()
+                .map_err(|error| StoreError::Refused(format!("attribute `{name}`: {error}").into())),
+            Say::Attribute { value: None, .. } | Say::Published { .. } | Say::Emitted { .. } => Ok(()),
+        }
+    }
+
+    /// The bytes of the value or item that it carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Say::Published { body, .. } | Say::Emitted { body, .. } => body.bytes.len(),
+            Say::Attribute { .. } => 0,
+        }
+    }
+}
+
+/// The number that a stream with `held` items gives to the one that its run counts as `n`. They are the same until the
+/// end of the run's journal is taken back (`was_cut`): then the run counts again what the stream still has.
+///
+/// # Errors
+/// [`StoreError::Refused`] if an item is missing before it, or if it is there already.
+pub fn item_number(stream: &str, n: u64, held: u64, was_cut: bool) -> Result<u64, StoreError> {
+    match n == held || (n < held && was_cut) {
+        true => Ok(held),
+        false => Err(StoreError::Refused(format!("stream `{stream}`: item {n} where {held} is next").into())),
+    }
+}
+
+/// What a run has published last under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedRow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The value.
+    pub body: Payload,
+    /// The number of the entry that said so; a cut may have taken that entry back.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An item of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRow {
+    /// Its number in its stream, from 0 without a gap, kept for good.
+    pub n: u64,
+    /// The item.
+    pub body: Payload,
+    /// When it was emitted.
+    pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_one_after_the_other() {
+        let number = |n, held, was_cut| item_number("s", n, held, was_cut).ok();
+        assert_eq!((number(0, 0, false), number(3, 3, false)), (Some(0), Some(3)));
+        assert_eq!((number(2, 3, false), number(4, 3, false)), (None, None), "there already; one is missing");
+        assert_eq!((number(3, 3, true), number(0, 3, true)), (Some(3), Some(3)), "behind what stays");
+        assert_eq!(number(4, 3, true), None, "a cut adds nothing");
+        let error = item_number("s", 4, 3, true).expect_err("one is missing");
+        assert_eq!(error.to_string(), "refused: stream `s`: item 4 where 3 is next");
+    }
+}
