@@ -89,7 +89,6 @@ impl AttributeValue {
 ///
 /// # Errors
 /// What is wrong with its name or its value.
-#[allow(dead_code, reason = "for `ctx.set_attribute`")]
 pub(crate) fn check_attribute(name: &str, value: &AttributeValue) -> Result<(), Error> {
     check_name("attribute", name)?;
     value.check()

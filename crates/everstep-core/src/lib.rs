@@ -8,6 +8,8 @@ mod body;
 mod ctx;
 mod macros;
 mod op;
+mod patch;
+mod publish;
 mod retry;
 mod scope;
 mod signal;
@@ -51,6 +53,7 @@ pub use engine::{Builder, Engine, Event, Events, NoState, With};
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
 pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
 pub use op::Op;
+pub use publish::{Published, Stream};
 pub use retry::Retry;
 pub use run::{Run, RunInfo};
 pub use settings::{

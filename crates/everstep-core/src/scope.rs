@@ -7,6 +7,7 @@ use foldhash::HashMap;
 use crate::{
     digest::{Incarnation, draw, scope_seed},
     error::{Code, Error},
+    journal::Kind,
     name::check_name,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -82,26 +83,21 @@ impl Scope {
             .unwrap_or_else(|e| unreachable!("unnamed operations are never refused: {e}"))
     }
 
+    /// The key of a command, numbered apart from operations and from other commands.
+    pub(crate) fn count_command(&self, kind: Kind, name: &str) -> Arc<str> {
+        let mut names = self.names();
+        // No name has control characters.
+        let index = names.index_of(&format!("\u{1}{}/{name}", kind.code()));
+        names.claim(index, &self.path, name)
+    }
+
     fn claim_checked(self: &Arc<Self>, name: &str, alone: bool) -> Result<Claim, Error> {
         let mut names = self.names();
-        let index = match names.index.get(name) {
-            Some(index) => *index,
-            None => {
-                let index = names.counts.len();
-                names.index.insert(name.into(), index);
-                names.counts.push(Count { claimed: 0, polled: 0 });
-                index
-            }
-        };
-        let count = &mut names.counts[index];
-        if alone && count.polled > 0 {
+        let index = names.index_of(name);
+        if alone && names.counts[index].polled > 0 {
             return Err(self.side_by_side(name));
         }
-        count.claimed += 1;
-        let key = match count.claimed {
-            1 => format!("{}{name}", self.path).into(),
-            n => format!("{}{name}#{n}", self.path).into(),
-        };
+        let key = names.claim(index, &self.path, name);
         Ok(Claim { key, scope: self.clone(), name: index, polled: false })
     }
 
@@ -121,6 +117,27 @@ impl Scope {
         let mut names = self.names();
         names.draws += 1;
         draw(scope_seed(incarnation, generation, &self.path), names.draws)
+    }
+}
+
+impl Names {
+    fn index_of(&mut self, name: &str) -> usize {
+        if let Some(index) = self.index.get(name) {
+            return *index;
+        }
+        let index = self.counts.len();
+        self.index.insert(name.into(), index);
+        self.counts.push(Count { claimed: 0, polled: 0 });
+        index
+    }
+
+    fn claim(&mut self, index: usize, path: &str, name: &str) -> Arc<str> {
+        let count = &mut self.counts[index];
+        count.claimed += 1;
+        match count.claimed {
+            1 => format!("{path}{name}").into(),
+            n => format!("{path}{name}#{n}").into(),
+        }
     }
 }
 

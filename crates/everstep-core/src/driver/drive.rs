@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    commands::Commands,
     inbox::Inbox,
     news::Trouble,
     outbox::{Draft, Outbox},
@@ -98,7 +99,8 @@ impl Drive {
         }
         let mut state = core.state();
         if !live {
-            state.table.aside().claims = Some(HashMap::new());
+            let aside = state.table.aside();
+            (aside.claims, aside.commands) = (Some(HashMap::new()), Commands::of(replay.make_contiguous()));
         }
         if !loaded.started.is_empty() {
             state.table.aside().rows = loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect();
@@ -188,6 +190,7 @@ impl Drive {
                 aside.claims = None;
             }
         }
+        self.record_commands();
         if self.next_candidate() || self.fire() || self.start() {
             return Next::Again;
         }

@@ -15,7 +15,7 @@ use crate::{
     engine::Event,
     error::Error,
     failpoint::{Failpoint, pass},
-    journal::{Kind, Payload, encode},
+    journal::{Kind, Payload, Role, encode},
     status::Status,
     store::{End, Mark, Turn},
     stuck::{Stuck, StuckReason},
@@ -68,6 +68,7 @@ impl Drive {
         if let Some(entry) = self.unclaimed_rest() {
             return self.diverged(&entry, "the code returned without asking for it");
         }
+        self.record_commands();
         self.hear_jobs(&mut Context::from_waker(Waker::noop()));
         loop {
             let orphan = self.core.state().table.has_aside().and_then(|aside| aside.orphans.pop_front());
@@ -103,15 +104,22 @@ impl Drive {
     /// An entry that was never delivered and that nobody claimed; losers of a race were claimed.
     fn unclaimed_rest(&mut self) -> Option<crate::journal::Entry> {
         let rest = std::mem::take(&mut self.replay);
-        let mut state = self.core.state();
-        let claims = state.table.claims()?;
-        rest.into_iter().find(|entry| entry.key.as_ref().is_some_and(|key| !claims.contains_key(key)))
+        rest.into_iter().find(|entry| match (entry.known_kind(), &entry.key) {
+            (Some(kind), Some(_)) if kind.role() == Role::Command => self.is_missed(kind, entry),
+            (_, Some(key)) => {
+                self.core.state().table.claims().is_some_and(|claims| !claims.contains_key(key))
+            }
+            (_, None) => false,
+        })
     }
 
     /// Somebody asked for it, just `now` or in an entry that is delivered again. The function is dropped here, live and
     /// on replay.
     pub(super) fn end_cancelled(&mut self, why: String, now: bool) {
         let body = encode(&why);
+        if self.live {
+            self.record_commands();
+        }
         if now {
             self.append(Draft::new(Kind::CancelAsked, body.clone()));
         }

@@ -2,10 +2,12 @@
 //!
 //! `stack` who runs on this thread · `wake` wakers · `table` the open operations · `dropped` those that are over ·
 //! `due` deadlines · `run` the run as all see it · `drive` the rounds · `replay` recorded entries · `candidates` what becomes an entry ·
+//! `commands` what the function does by a call ·
 //! `inbox` letters · `mail` signals and who waits for them · `outbox` what is sent and told · `room` a place to run · `waiting` what wakes it · `ending` how a
 //! load ends.
 
 mod candidates;
+pub(crate) mod commands;
 mod drive;
 mod dropped;
 mod due;

@@ -7,8 +7,8 @@ use super::drive::Drive;
 use crate::{
     engine::Event,
     failpoint::{Failpoint, pass},
-    journal::{Entry, Kind, Payload, Site},
-    store::{Mark, Receipt, Turn},
+    journal::{Entry, Kind, Payload, Role, Site},
+    store::{Mark, Receipt, Say, Turn},
     time::Timestamp,
 };
 
@@ -28,6 +28,7 @@ pub(super) struct Parts {
     pub(super) entries: Vec<Entry>,
     pub(super) marks: Vec<Mark>,
     pub(super) takes: Vec<u64>,
+    pub(super) says: Vec<Say>,
 }
 
 /// An entry before it has its number.
@@ -75,10 +76,12 @@ impl Outbox {
 impl Drive {
     /// Appends an entry, now.
     pub(super) fn append(&mut self, draft: Draft) -> u64 {
-        let clock = self.core.worker.clock.now();
         let mut state = self.core.state();
-        let at = clock.max(state.now).max(draft.not_before);
-        state.now = at;
+        if draft.kind.role() != Role::Command {
+            // Arrivals alone move the run's time.
+            state.now = self.core.worker.clock.now().max(state.now).max(draft.not_before);
+        }
+        let at = state.now;
         let fingerprint = state.fingerprint.folded();
         drop(state);
         let seq = self.next_seq;
@@ -125,9 +128,9 @@ impl Drive {
     }
 
     pub(super) fn turn_of(&self, parts: Parts) -> Turn {
-        let Parts { entries, marks, takes } = parts;
+        let Parts { entries, marks, takes, says } = parts;
         let claimed = &self.core.claimed;
-        Turn { run: claimed.row.run, load: claimed.load, entries, marks, takes, says: Vec::new(), end: None }
+        Turn { run: claimed.row.run, load: claimed.load, entries, marks, takes, says, end: None }
     }
 
     pub(super) fn send(&mut self, turn: Turn) {

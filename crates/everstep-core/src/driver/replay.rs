@@ -22,6 +22,9 @@ impl Drive {
         let Some(kind) = entry.known_kind() else {
             return self.leave_to_another(format!("entry {} is of kind {}", entry.seq, entry.kind));
         };
+        if kind.role() == Role::Command {
+            return self.pass_command(kind, &entry);
+        }
         if kind.role() != Role::Arrival {
             return self.leave_to_another(format!("entry {} is `{}`", entry.seq, kind.word()));
         }
@@ -29,6 +32,7 @@ impl Drive {
         let fingerprint = {
             let mut state = self.core.state();
             state.now = state.now.max(entry.at);
+            state.table.aside().commands.arrived();
             state.fingerprint.folded()
         };
         // Who was cancelled while stuck was cancelled without its function: nobody knew what that had done.

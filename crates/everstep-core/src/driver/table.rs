@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    commands::Commands,
     dropped::{Dropped, Orphan},
     due::Due,
     mail::Mail,
@@ -234,6 +235,7 @@ pub(crate) struct Aside {
     pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
     /// Signals that were taken, and the waits for them.
     pub(crate) mail: Mail,
+    pub(crate) commands: Commands,
 }
 
 impl Table {
