@@ -4,13 +4,13 @@
 use std::{path::Path, sync::OnceLock, time::Duration};
 
 use everstep::{
-    Client, Code, Ctx, Engine, EngineError, Result, Settings, Status, Timestamp, Workflow,
+    AttributeValue, Client, Code, Ctx, Engine, EngineError, Result, Settings, Status, Timestamp, Workflow,
     journal::{Answer, AttemptFailed, Entry, Failure, Kind, Outcome, Payload, Start, decode, encode},
     sqlite::{
         Sqlite,
         rusqlite::{Connection, types::Value},
     },
-    store::{Filter, Memory, RunId, RunRow},
+    store::{Condition, Filter, Memory, RunId, RunRow},
 };
 
 const W: Workflow<u64, u64> = Workflow::new("w");
@@ -98,8 +98,23 @@ pub fn filters(data: &[u8]) {
     };
     match Filter::parse(text, Timestamp(7)) {
         Ok(filter) => {
-            for status in Status::ALL {
-                filter.matches(&row(status));
+            for value in [AttributeValue::from("a"), 1.into(), 0.5.into(), true.into(), Timestamp(9).into()] {
+                // Each name that is asked for is there, and another.
+                let asked = filter.conditions.iter().filter_map(|condition| match condition {
+                    Condition::AttributeIs { name, .. } | Condition::AttributeLies { name, .. } => {
+                        Some(name.clone())
+                    }
+                    Condition::Status(_) | Condition::Text { .. } | Condition::Time { .. } => None,
+                });
+                let attributes = asked.chain(["b".into()]).map(|name| (name, value.clone())).collect();
+                for status in Status::ALL {
+                    let whole = filter.matches(&row(status), &attributes);
+                    let one = |condition: &Condition| {
+                        let alone = Filter { conditions: vec![condition.clone()] };
+                        alone.matches(&row(status), &attributes)
+                    };
+                    assert_eq!(whole, filter.conditions.iter().all(one), "{text:?}");
+                }
             }
         }
         Err(error) => {

@@ -218,6 +218,12 @@ read {
     runs_are_found_by_status "Each status, and sets of them.";
     runs_are_found_by_when_they_were_created "Before, up to, after, from.";
     runs_are_found_by_when_they_were_over "A run that is not over matches nothing.";
+    runs_are_found_by_an_attribute "Equal to one of several, or to none of them; types tell values apart.";
+    runs_are_found_by_how_an_attribute_lies "Before, up to, after, from: among values of its type.";
+    a_run_without_an_attribute_matches_nothing_about_it "Not even that it is not so.";
+    runs_are_found_by_what_an_attribute_is_now "Not by what it was.";
+    conditions_about_attributes_and_fields_are_joined "Whichever of them a store goes by.";
+    runs_that_match_are_counted_up_to_a_limit "As many as a list would find.";
     all_conditions_must_hold "Conditions are joined by and.";
     found_rows_are_whole "Every way to a row tells the same row.";
     a_loaded_run_is_whole "Journal, inbox and started rows of one moment.";

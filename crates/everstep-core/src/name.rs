@@ -4,7 +4,7 @@ use crate::error::{Code, Error, ErrorKind};
 
 /// Bytes of the longest run id.
 pub const RUN_ID_BYTES_MAX: usize = 256;
-/// Bytes of the longest name of a step, scope, timer, workflow or signal.
+/// Bytes of the longest name of a step, scope, timer, workflow, signal, published value, stream or attribute.
 pub const NAME_BYTES_MAX: usize = 128;
 
 /// Makes a type whose values are a text with types tied to it.
@@ -62,8 +62,9 @@ typed_name! {
 /// # Errors
 /// What is wrong with it and what it may look like.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    let what = if what.starts_with('a') { format!("an {what}") } else { format!("a {what}") };
     if name.len() > NAME_BYTES_MAX {
-        return Err(too_long(&format!("a {what}'s name"), name.len(), NAME_BYTES_MAX));
+        return Err(too_long(&format!("{what}'s name"), name.len(), NAME_BYTES_MAX));
     }
     let why = match name {
         "" => "it is empty",
@@ -75,7 +76,7 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     Err(Error::misuse(
         Code::BAD_NAME,
         format!(
-            "`{}` cannot name a {what}: {why}. A name has 1 to {NAME_BYTES_MAX} bytes without `/`, `#` and control characters, and does not begin with `$`",
+            "`{}` cannot name {what}: {why}. A name has 1 to {NAME_BYTES_MAX} bytes without `/`, `#` and control characters, and does not begin with `$`",
             name.escape_debug()
         ),
     ))

@@ -217,6 +217,10 @@ impl Inspect for Witness {
         self.inner.find(filter, before, limit)
     }
 
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64> {
+        self.inner.count(filter, at_most)
+    }
+
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.inner.load(run)
     }

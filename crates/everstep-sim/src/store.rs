@@ -203,6 +203,9 @@ impl Inspect for FaultyStore {
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
         self.read(move |store| store.find(filter.clone(), before, limit))
     }
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64> {
+        self.read(move |store| store.count(filter.clone(), at_most))
+    }
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.read(move |store| store.load(run))
     }

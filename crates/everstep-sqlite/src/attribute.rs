@@ -10,7 +10,6 @@ use rusqlite::types::{Value, ValueRef};
 
 use crate::row::damaged;
 
-#[allow(dead_code, reason = "for filters")]
 /// What comes before every value of a type, and what comes behind every one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Span {
@@ -29,7 +28,6 @@ pub(crate) fn value(attribute: &AttributeValue) -> Value {
     }
 }
 
-#[allow(dead_code, reason = "for filters")]
 /// The values that compare with this one: all of its type.
 pub(crate) fn span(attribute: &AttributeValue) -> Span {
     let blob = |text: &str| Value::Blob(text.as_bytes().to_vec());

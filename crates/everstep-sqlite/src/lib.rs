@@ -11,6 +11,7 @@ mod open;
 mod store;
 mod workflow;
 
+mod find;
 mod migrate;
 mod read;
 mod tx;

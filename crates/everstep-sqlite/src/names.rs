@@ -123,7 +123,8 @@ pub(crate) fn intern(conn: &Connection, kind: NameKind, text: &str) -> rusqlite:
         .query_row(params![kind as i64, text], |row| row.get(0))
 }
 
-fn find(conn: &Connection, kind: NameKind, text: &str) -> rusqlite::Result<Option<i64>> {
+/// The id of `text`, if it has one; remembers nothing.
+pub(crate) fn find(conn: &Connection, kind: NameKind, text: &str) -> rusqlite::Result<Option<i64>> {
     conn.prepare_cached("SELECT id FROM everstep_name WHERE kind = ?1 AND text = ?2")?
         .query_row(params![kind as i64, text], |row| row.get(0))
         .optional()

@@ -11,16 +11,17 @@ use everstep_core::{
     AttributeValue, Status, Stuck, StuckReason, Timestamp,
     journal::Entry,
     store::{
-        Answer, Condition, Field, Filter, Inspect, Loaded, Operator, PublishedRow, Received, RunId, RunRow,
-        StoreError, StreamRow, WorkerId, WorkerSeen,
+        Answer, Filter, Inspect, Loaded, PublishedRow, Received, RunId, RunRow, StoreError, StreamRow,
+        WorkerId, WorkerSeen,
     },
 };
-use rusqlite::{Connection, OpenFlags, params, types::Value};
+use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::Semaphore;
 
 use crate::{
     attribute,
     fault::{Fault, store_error},
+    find,
     names::Texts,
     open::{Sqlite, connection},
     row,
@@ -149,16 +150,11 @@ impl Inspect for Sqlite {
     }
 
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.read(move |conn, texts| {
-            let (condition, mut values) = compile(&filter);
-            values.push(Value::Integer(before.map_or(i64::MAX, |run| run.0)));
-            values.push(Value::Integer(row::signed(limit as u64)));
-            let sql = format!(
-                "SELECT {} FROM everstep_run WHERE {condition} AND id < ? ORDER BY id DESC LIMIT ?",
-                row::RUN
-            );
-            row::all(conn, &sql, rusqlite::params_from_iter(values), |row| row::run(conn, texts, row))
-        })
+        self.read(move |conn, texts| find::runs(conn, texts, &filter, before, limit))
+    }
+
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64> {
+        self.read(move |conn, _| find::count(conn, &filter, at_most))
     }
 
     fn load(&self, run: RunId) -> Answer<Loaded> {
@@ -251,55 +247,5 @@ impl Inspect for Sqlite {
                 Ok((texts.get(conn, row.get(0)?)?, attribute::read(row.get_ref(1)?)?))
             })
         })
-    }
-}
-
-/// A filter as a condition with its values; no text of the user's becomes SQL.
-fn compile(filter: &Filter) -> (String, Vec<Value>) {
-    let (mut sql, mut values) = (String::from("1"), Vec::new());
-    for condition in &filter.conditions {
-        sql.push_str(" AND ");
-        match condition {
-            Condition::Status(set) => {
-                let codes: Vec<_> = set.iter().map(|status| status.code()).collect();
-                let list: Vec<_> = codes.iter().map(u8::to_string).collect();
-                sql.push_str(&format!("status IN ({})", list.join(", ")));
-                // Word for word what the partial index says: only then is it used.
-                if codes.iter().all(|code| (4..=7).contains(code)) {
-                    sql.push_str(" AND status IN (4, 5, 6, 7)");
-                }
-            }
-            Condition::Text { field, not, values: texts } => {
-                let marks = vec!["?"; texts.len()].join(", ");
-                let not = if *not { "NOT " } else { "" };
-                sql.push_str(&match field {
-                    Field::Workflow => format!(
-                        "workflow {not}IN (SELECT id FROM everstep_name WHERE kind = 1 AND text IN ({marks}))"
-                    ),
-                    other => format!("{} {not}IN ({marks})", column(*other)),
-                });
-                values.extend(texts.iter().cloned().map(Value::Text));
-            }
-            Condition::Time { field, operator, at } => {
-                let operator = match operator {
-                    Operator::Before => "<",
-                    Operator::UpTo => "<=",
-                    Operator::After => ">",
-                    Operator::From => ">=",
-                };
-                sql.push_str(&format!("{} {operator} ?", column(*field)));
-                values.push(Value::Integer(at.0));
-            }
-        }
-    }
-    (sql, values)
-}
-
-fn column(field: Field) -> &'static str {
-    match field {
-        Field::Id => "text_id",
-        Field::Workflow => "workflow",
-        Field::Created => "created_at",
-        Field::Finished => "finished_at",
     }
 }

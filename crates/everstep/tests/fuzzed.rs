@@ -72,9 +72,12 @@ proptest! {
         words in prop::collection::vec(prop::sample::select(&[
             "id", "workflow", "status", "created", "finished", "=", "!=", "<", ">=", "in", "not", "(", ")", ",", "and",
             "failed", "-1d", "-99999999999999999999w", "2026-01-31", "9999-12-31T23:59:59Z", "0000-00-00", "'", "\"é\"", "é",
+            "team", "attribute.status", "attribute.", "\"due date\"", "$x", "a/b", "<=", ">", "true", "7", "-1.5e3", "1e999",
+            "1.2.3", "NaN",
         ][..]), 0..12),
     ) {
         fuzzed::filters(words.join(" ").as_bytes());
+        fuzzed::filters(words.concat().as_bytes());
     }
 }
 

@@ -1,7 +1,9 @@
 //! Reads: everything that is committed, and nothing else.
 
+use std::sync::Arc;
+
 use everstep_core::{
-    Status, StatusSet, Timestamp,
+    AttributeValue, Status, StatusSet, Timestamp,
     journal::{Entry, Kind},
     store::{Condition, Field, Filter, NewRun, Operator, RunId, Started, Turn},
 };
@@ -9,7 +11,7 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, begins, claim, cut, entry, finished, new_run, post, revive, run_of, started, steps},
+    sample::{at, begins, claim, cut, entry, finished, new_run, post, revive, run_of, sets, started, steps},
 };
 
 fn filter(conditions: impl IntoIterator<Item = Condition>) -> Filter {
@@ -143,6 +145,154 @@ pub(crate) async fn all_conditions_must_hold(desk: Desk) {
     assert_eq!(desk.found(filter(conditions()), None, 9).await, ["c"]);
     let more = conditions().into_iter().chain([text(Field::Id, false, &["a", "b"])]);
     assert!(desk.found(filter(more), None, 9).await.is_empty());
+}
+
+/// Runs `a`, `b`, ... with this value of `x` each, and `none` without.
+async fn start_with(desk: &Desk, values: &[AttributeValue]) {
+    let worker = desk.worker().await;
+    worker.start("none").await;
+    for (id, value) in ('a'..='z').zip(values) {
+        let mut load = worker.start(&id.to_string()).await;
+        let says = vec![sets("x", Some(value.clone())), sets("other", Some(1.into()))];
+        assert_eq!(load.commit(Turn { says, ..load.turn() }).await, Heard::Next(1));
+    }
+}
+
+fn is(not: bool, values: &[AttributeValue]) -> Condition {
+    Condition::AttributeIs { name: "x".into(), not, values: values.to_vec() }
+}
+
+fn lies(operator: Operator, value: impl Into<AttributeValue>) -> Condition {
+    Condition::AttributeLies { name: "x".into(), operator, value: value.into() }
+}
+
+pub(crate) async fn runs_are_found_by_an_attribute(desk: Desk) {
+    start_with(&desk, &["blue".into(), "red".into(), 7.into(), true.into(), at(5).into(), 7.5.into()]).await;
+    let ids = async |condition| found(&desk, condition).await.concat();
+    assert_eq!(ids(is(false, &["blue".into()])).await, "a");
+    assert_eq!(ids(is(false, &["blue".into(), "green".into(), 7.into(), at(5).into()])).await, "eca");
+    assert_eq!(ids(is(false, &[true.into()])).await, "d");
+    assert_eq!(ids(is(false, &[7.0.into()])).await, "c", "a number is what it is");
+    assert_eq!(
+        ids(is(false, &["Blue".into(), "7".into(), "true".into(), 1.into(), at(5).0.into()])).await,
+        ""
+    );
+    assert_eq!(ids(is(false, &[])).await, "");
+    assert_eq!(ids(is(true, &["blue".into()])).await, "fedcb", "whatever else it is");
+    assert_eq!(ids(is(true, &["blue".into(), 7.into(), false.into()])).await, "fedb");
+    assert_eq!(ids(is(true, &[])).await, "fedcba", "whatever it is");
+}
+
+pub(crate) async fn runs_are_found_by_how_an_attribute_lies(desk: Desk) {
+    let values = [
+        (-3).into(),
+        0.5.into(),
+        7.into(),
+        "a".into(),
+        "b".into(),
+        at(1).into(),
+        at(2).into(),
+        false.into(),
+        true.into(),
+        Timestamp(i64::MIN).into(),
+    ];
+    start_with(&desk, &values).await;
+    let ids = async |condition| found(&desk, condition).await.concat();
+    assert_eq!(ids(lies(Operator::Before, 7)).await, "ba");
+    assert_eq!(ids(lies(Operator::UpTo, 7.0)).await, "cba");
+    assert_eq!(ids(lies(Operator::After, -3)).await, "cb");
+    assert_eq!(ids(lies(Operator::From, -3.5)).await, "cba");
+    assert_eq!(ids(lies(Operator::Before, "b")).await, "d");
+    assert_eq!(ids(lies(Operator::From, "")).await, "ed");
+    assert_eq!(ids(lies(Operator::UpTo, at(1))).await, "jf");
+    assert_eq!(ids(lies(Operator::After, Timestamp(0))).await, "gf");
+    assert_eq!(ids(lies(Operator::Before, true)).await, "h");
+    assert_eq!(ids(lies(Operator::From, false)).await, "ih");
+    assert_eq!(ids(lies(Operator::After, true)).await, "");
+}
+
+pub(crate) async fn a_run_without_an_attribute_matches_nothing_about_it(desk: Desk) {
+    start_with(&desk, &[1.into()]).await;
+    let about = |name: &str| {
+        let (name, values, value) =
+            (Arc::<str>::from(name), vec![AttributeValue::from(5)], AttributeValue::from(0));
+        [
+            Condition::AttributeIs { name: name.clone(), not: true, values },
+            Condition::AttributeIs { name: name.clone(), not: true, values: vec![] },
+            Condition::AttributeLies { name, operator: Operator::From, value },
+        ]
+    };
+    for condition in about("x") {
+        assert_eq!(found(&desk, condition).await, ["a"]);
+    }
+    for condition in [about("never set by any"), about("X"), about("x ")].concat() {
+        assert!(found(&desk, condition.clone()).await.is_empty(), "{condition:?}");
+        assert_eq!(desk.store.count(filter([condition]), 9).await.expect("counts"), 0);
+    }
+}
+
+pub(crate) async fn runs_are_found_by_what_an_attribute_is_now(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut load = worker.start("a").await;
+    for (value, is_one) in
+        [(Some(1.into()), true), (Some(2.into()), false), (Some(1.0.into()), true), (None, false)]
+    {
+        let says = vec![sets("x", value)];
+        assert_eq!(load.commit(Turn { says, ..load.turn() }).await, Heard::Next(1));
+        assert_eq!(found(&desk, is(false, &[1.into()])).await.len(), usize::from(is_one));
+    }
+    assert!(found(&desk, is(true, &[])).await.is_empty(), "it has none any more");
+}
+
+pub(crate) async fn conditions_about_attributes_and_fields_are_joined(desk: Desk) {
+    let worker = desk.worker().await;
+    for (id, x, status) in [
+        ("a", 1, Status::Failed),
+        ("b", 2, Status::Failed),
+        ("c", 1, Status::Completed),
+        ("d", 1, Status::Failed),
+    ] {
+        let mut load = worker.start(id).await;
+        let says = vec![sets("x", Some(x.into())), sets("y", Some("z".into()))];
+        let end = finished(status, 0);
+        assert_eq!(load.commit(Turn { says, end, entries: steps([1]), ..load.turn() }).await, Heard::Next(2));
+    }
+    let failed = || Condition::Status(StatusSet::of(&[Status::Failed]));
+    let y = || Condition::AttributeIs { name: "y".into(), not: false, values: vec!["z".into()] };
+    let both = || filter([is(false, &[1.into()]), failed(), y()]);
+    assert_eq!(desk.found(both(), None, 9).await, ["d", "a"]);
+    assert_eq!(desk.found(both(), None, 1).await, ["d"]);
+    let d = desk.row("d").await.run;
+    assert_eq!(desk.found(both(), Some(d), 9).await, ["a"], "page by page");
+    let ids = text(Field::Id, false, &["a", "b", "c"]);
+    assert_eq!(desk.found(filter([ids, y(), lies(Operator::Before, 2), failed()]), None, 9).await, ["a"]);
+    assert_eq!(desk.found(filter([is(true, &[1.into()]), is(true, &[3.into()])]), None, 9).await, ["b"]);
+}
+
+pub(crate) async fn runs_that_match_are_counted_up_to_a_limit(desk: Desk) {
+    start_with(&desk, &[1.into(), 1.into(), 2.into(), "a".into()]).await;
+    desk.start_pending("pending").await;
+    let count = async |conditions: Vec<Condition>, at_most| {
+        desk.store.count(filter(conditions), at_most).await.expect("counts")
+    };
+    let running = || Condition::Status(StatusSet::of(&[Status::Running]));
+    let flow = || text(Field::Workflow, false, &["flow"]);
+    for (conditions, all) in [
+        (vec![], 6),
+        (vec![running()], 5),
+        (vec![running(), flow()], 5),
+        (vec![text(Field::Workflow, true, &["flow"])], 0),
+        (vec![text(Field::Workflow, true, &["other"])], 6),
+        (vec![is(false, &[1.into()])], 2),
+        (vec![is(false, &[1.into()]), running()], 2),
+        (vec![lies(Operator::From, 1), flow()], 3),
+        (vec![text(Field::Id, true, &["a"])], 5),
+        (vec![Condition::Status(StatusSet::default())], 0),
+    ] {
+        for at_most in [0, 1, 2, 5, 6, 100, u64::MAX] {
+            assert_eq!(count(conditions.clone(), at_most).await, all.min(at_most), "{conditions:?}");
+        }
+    }
 }
 
 pub(crate) async fn found_rows_are_whole(desk: Desk) {

@@ -62,6 +62,8 @@ pub trait Inspect: Send + Sync {
     fn run(&self, id: Arc<str>) -> Answer<Option<RunRow>>;
     /// Runs that match, newest first, from before `before` on.
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
+    /// How many runs match; no more than `at_most` are counted.
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64>;
     /// A run's journal, inbox and started rows, in one consistent read; nothing of a run that does not exist.
     fn load(&self, run: RunId) -> Answer<Loaded>;
     /// What has reached a run and is not in its journal yet, by number; only numbers above `after`.

@@ -34,6 +34,9 @@ impl<S: Inspect> Inspect for Counting<S> {
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
         self.inner.find(filter, before, limit)
     }
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64> {
+        self.inner.count(filter, at_most)
+    }
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.inner.load(run)
     }

@@ -26,8 +26,17 @@ impl Inspect for Memory {
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
         self.read(|content| {
             let end = before.unwrap_or(RunId(i64::MAX));
-            let newest_first = content.runs.range(..end).rev().map(|(_, run)| run.seen_row());
-            newest_first.filter(|row| filter.matches(row)).take(limit).collect()
+            let newest_first = content.runs.range(..end).rev().map(|(_, run)| (run.seen_row(), run));
+            let matches = newest_first.filter(|(row, run)| filter.matches(row, &run.said.attributes));
+            matches.map(|(row, _)| row).take(limit).collect()
+        })
+    }
+
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64> {
+        self.read(|content| {
+            let runs = content.runs.values();
+            let matching = runs.filter(|run| filter.matches(&run.seen_row(), &run.said.attributes));
+            (matching.count() as u64).min(at_most)
         })
     }
 

@@ -159,6 +159,9 @@ impl Inspect for Wrapped {
     fn find(&self, filter: Filter, before: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
         self.memory.find(filter, before, limit)
     }
+    fn count(&self, filter: Filter, at_most: u64) -> Answer<u64> {
+        self.memory.count(filter, at_most)
+    }
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.memory.load(run)
     }
