@@ -59,14 +59,8 @@ pub(crate) fn steps(seqs: impl IntoIterator<Item = u64>) -> Vec<Entry> {
 
 /// A run of workflow `flow`, due at [`at`]`(0)`, that a worker who starts it takes at once.
 pub(crate) fn new_run(id: &str) -> NewRun {
-    NewRun {
-        id: id.into(),
-        workflow: "flow".into(),
-        first: entry(0, Kind::Started, "{}"),
-        due: at(0),
-        trace: None,
-        claim: true,
-    }
+    let first = entry(0, Kind::Started, "{}");
+    NewRun { due: at(0), claim: true, ..NewRun::of(id.into(), "flow".into(), first) }
 }
 
 pub(crate) fn run_of(workflow: &str, id: &str, due: Timestamp) -> NewRun {

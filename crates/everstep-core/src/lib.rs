@@ -10,6 +10,7 @@ mod macros;
 mod op;
 mod patch;
 mod publish;
+mod restart;
 mod retry;
 mod scope;
 mod signal;
@@ -44,7 +45,7 @@ mod watch;
 
 pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
 pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
-pub use client::{Batch, Client, LIST_LIMIT, List, SendSignal, Start};
+pub use client::{Batch, Client, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start};
 pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::{Recorder, said_by};

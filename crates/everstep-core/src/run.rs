@@ -160,6 +160,16 @@ impl<O> Run<O> {
         Ok(Undelivered::of(&self.store.load(self.number).await?))
     }
 
+    /// Waits until it has an outcome, however long it is stuck before.
+    pub(crate) async fn over(&self) -> Result<(), EngineError> {
+        // Listen, then look, then wait.
+        let mut listener = self.store.bell().listen(self.number);
+        while !self.status().await?.is_over() {
+            listener.next().await;
+        }
+        Ok(())
+    }
+
     async fn row(&self) -> Result<RunRow, EngineError> {
         self.store.run(self.id.clone()).await?.ok_or_else(|| {
             EngineError::new(ErrorKind::NotFound, Code::NOT_FOUND, format!("run `{}` was deleted", self.id))

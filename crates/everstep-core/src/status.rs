@@ -48,6 +48,10 @@ pub enum Change {
     Paused,
     /// A person let it go on: `retry`, `answer`, `resume`.
     Revived,
+    /// Its function begins anew with another input, on the same worker.
+    Restarted,
+    /// A start takes the place of a run that is over.
+    Reused,
 }
 
 /// A change that may not follow a status.
@@ -76,7 +80,8 @@ impl Status {
     /// The status after `change`.
     ///
     /// # Errors
-    /// [`IllegalChange`] when that change may not follow this status; nothing may follow `Completed` and `Cancelled`.
+    /// [`IllegalChange`] when that change may not follow this status; nothing may follow `Completed` and `Cancelled` but
+    /// another run of the same id.
     pub fn after(self, change: Change) -> Result<Status, IllegalChange> {
         use Change as C;
         use Status as S;
@@ -92,6 +97,8 @@ impl Status {
             (S::Stuck, C::Claimed | C::GivenBack | C::Stuck) => S::Stuck,
             (S::Pending | S::Waiting | S::Running | S::Stuck, C::Paused) => S::Paused,
             (S::Failed | S::Stuck | S::Paused, C::Revived) => S::Pending,
+            (S::Running, C::Restarted) => S::Running,
+            (S::Completed | S::Failed | S::Cancelled, C::Reused) => S::Pending,
             (from, change) => return Err(IllegalChange { from, change }),
         })
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     body::Data,
+    driver::mail::CARRIED,
     error::{Code, EngineError, ErrorKind},
-    journal::{Entry, Kind, Payload, Role, decode},
+    journal::{Entry, Kind, Payload, Role, Start, decode},
     scope::name_in,
     store::{LetterKind, Loaded},
     time::Timestamp,
@@ -36,6 +37,12 @@ impl Undelivered {
     /// Those of a run, in the order in which they would have been delivered.
     pub(crate) fn of(loaded: &Loaded) -> Vec<Undelivered> {
         let given_back = given_back(&loaded.entries);
+        let first = loaded.entries.first();
+        let carried = first.and_then(|first| Some((first.at, decode::<Start>(&first.body).ok()?.carried)));
+        let carried = carried.into_iter().flat_map(|(at, carried)| {
+            let still = (CARRIED..).zip(carried).filter(|(number, _)| given_back.contains(number));
+            still.map(move |(_, signal)| Undelivered { name: signal.name.into(), at, value: signal.value })
+        });
         let taken = loaded.entries.iter().filter(|entry| given_back.contains(&entry.seq)).map(|entry| {
             let sent =
                 if entry.known_kind() == Some(Kind::SignalRefused) { entry.input.as_ref() } else { None };
@@ -51,7 +58,7 @@ impl Undelivered {
             at: r.letter.at,
             value: r.letter.body.clone(),
         });
-        taken.chain(waiting).collect()
+        carried.chain(taken).chain(waiting).collect()
     }
 }
 

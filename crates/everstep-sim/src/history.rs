@@ -114,6 +114,7 @@ pub enum Ending {
     Parked,
     Stuck,
     GivenBack,
+    Restarted,
 }
 
 /// How a run ended.

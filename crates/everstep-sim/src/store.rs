@@ -191,6 +191,7 @@ fn turn_told(opening: &Opening, fence: Fence, turn: &Turn) -> What {
         End::Parked { .. } => Ending::Parked,
         End::Stuck { .. } => Ending::Stuck,
         End::GivenBack { .. } => Ending::GivenBack,
+        End::Restarted { .. } => Ending::Restarted,
     });
     let entries = turn.entries.iter().map(Noted::of).collect();
     What::Turn { run: opening.world.run_of(turn.run), worker: fence.worker.0, entries, end }

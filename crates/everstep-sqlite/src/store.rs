@@ -193,8 +193,7 @@ mod tests {
     }
 
     fn run(id: &str) -> NewRun {
-        let due = Timestamp(0);
-        NewRun { id: id.into(), workflow: "flow".into(), first: entry(0, 2), due, trace: None, claim: true }
+        NewRun { due: Timestamp(0), claim: true, ..NewRun::of(id.into(), "flow".into(), entry(0, 2)) }
     }
 
     /// A full disk, as a limit on the pages of the writer's connection.

@@ -205,13 +205,10 @@ pub const ALL: &[Weak] = &[
     Weak {
         name: "keys_are_counted_in_two_steps",
         found_by: "scope: every claim has its own key",
-        edits: &[
-            (
-                "src/scope.rs",
-                "        let count = &mut names.counts[index];\n        if alone",
-                "        let n = names.counts[index].claimed + 1;\n        drop(names);\n        let mut names = self.names();\n        let count = &mut names.counts[index];\n        if alone",
-            ),
-            ("src/scope.rs", "        count.claimed += 1;\n", "        count.claimed = n;\n"),
-        ],
+        edits: &[(
+            "src/scope.rs",
+            "        let key = names.claim(index, &self.path, name);\n        Ok(",
+            "        let n = names.counts[index].claimed;\n        drop(names);\n        let mut names = self.names();\n        names.counts[index].claimed = n;\n        let key = names.claim(index, &self.path, name);\n        Ok(",
+        )],
     },
 ];

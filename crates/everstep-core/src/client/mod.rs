@@ -2,6 +2,7 @@
 //! worker.
 
 mod list;
+mod options;
 mod people;
 mod signal;
 mod start;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 pub use list::{LIST_LIMIT, List};
+pub use options::{OnOpen, Reuse, Start};
 pub use signal::SendSignal;
-pub use start::{Batch, Start};
+pub use start::Batch;
 
 use crate::{
     Workflow,
@@ -159,7 +161,11 @@ impl Client {
 }
 
 /// The JSON of a value that the run must be able to read again after a crash.
-fn json_of<T: Data>(what: &str, value: &T, bytes_max: usize) -> Result<Box<RawValue>, EngineError> {
+pub(crate) fn json_of<T: Data>(
+    what: &str,
+    value: &T,
+    bytes_max: usize,
+) -> Result<Box<RawValue>, EngineError> {
     let unreadable = |why: serde_json::Error| {
         let advice = "the workflow must be able to read it again after a crash";
         let message = format!("{what} does not come back from its own JSON: {why}; {advice}");

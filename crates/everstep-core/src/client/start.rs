@@ -1,14 +1,8 @@
-//! Starts: one, many, and what becomes of a used id.
+//! Starts: one, many, and what they write. What one start can be told besides is in `options`.
 
-use std::{
-    future::Future,
-    panic::Location,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{panic::Location, sync::Arc};
 
-use super::{Client, json_of};
+use super::{Client, Start, json_of};
 use crate::{
     Op, Workflow,
     body::Data,
@@ -19,29 +13,8 @@ use crate::{
     journal::{Entry, Kind, Site, Start as First, decode, encode},
     name::{check_name, check_run_id},
     run::Run,
-    store::{NewRun, RunRow, Started, StoreError},
+    store::{NewRun, RunId, RunRow, Started, StoreError},
 };
-
-/// The start of a run; awaiting it gives its handle once the start is durable.
-///
-/// # Cancel safety
-/// Dropped before its first poll nothing is started. Dropped later the run may have been started; starting it again is
-/// the same run.
-#[must_use = "a run is not started until this is awaited"]
-pub struct Start<O>(Op<'static, Result<Run<O>, EngineError>>);
-
-impl<O> Future for Start<O> {
-    type Output = Result<Run<O>, EngineError>;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx)
-    }
-}
-
-impl<O> std::fmt::Debug for Start<O> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Start")
-    }
-}
 
 /// What became of each start of a batch, in its order.
 pub type Batch<O> = Vec<Result<Run<O>, EngineError>>;
@@ -84,13 +57,7 @@ impl Client {
         input: I,
     ) -> Start<O> {
         let run = self.new_run(workflow, id.into(), &input, Location::caller());
-        let client = self.clone();
-        Start(Op::new(async move {
-            let run = run?;
-            let (started, adoption) = client.submit(vec![run.clone()]).await?;
-            let started = started.into_iter().next().expect("one answer for one start");
-            client.accept(run, started, adoption.as_deref())
-        }))
+        Start::new(self.clone(), run)
     }
 
     /// Starts many runs of one workflow with one wait. Each is decided by itself: a conflict hinders no other.
@@ -190,20 +157,18 @@ impl Client {
             key: None,
             attempt: 0,
             input: None,
-            body: encode(&First { incarnation: Incarnation(self.entropy.draw()), digest, input }),
+            body: encode(&First {
+                incarnation: Incarnation(self.entropy.draw()),
+                digest,
+                input,
+                carried: Vec::new(),
+            }),
             site: Some(Site::Here(site)),
             build: self.worker.as_ref().map_or_else(|| "client".into(), |worker| worker.build.clone()),
             fingerprint: 0,
             at,
         };
-        Ok(NewRun {
-            id: id.into(),
-            workflow: workflow.name().into(),
-            first,
-            due: at,
-            trace: None,
-            claim: false,
-        })
+        Ok(NewRun::of(id.into(), workflow.name().into(), first))
     }
 
     /// The handle of a run that a store crate's `start_in` has written.
@@ -212,7 +177,7 @@ impl Client {
         self.accept(run, started, None)
     }
 
-    async fn submit(
+    pub(super) async fn submit(
         &self,
         mut runs: Vec<NewRun>,
     ) -> Result<(Vec<Started>, Option<Arc<Adoption>>), EngineError> {
@@ -221,10 +186,13 @@ impl Client {
         }
         let Some(worker) = &self.worker else { return Ok((self.store.start(runs, None).await?, None)) };
         // Takes places in memory for as many as there is room; the rest is claimed when there is.
-        let known = runs.iter().filter(|run| worker.knows(&run.workflow)).count();
+        let now = self.clock.now();
+        // One with letters is claimed like others, which reads them.
+        let begins = |run: &NewRun| worker.knows(&run.workflow) && run.due <= now && run.letters.is_empty();
+        let known = runs.iter().filter(|run| begins(run)).count();
         let places = if worker.may_start() { worker.reserve(known) } else { 0 };
         let mut left = places;
-        for run in runs.iter_mut().filter(|run| worker.knows(&run.workflow)) {
+        for run in runs.iter_mut().filter(|run| begins(run)) {
             run.claim = left > 0;
             left = left.saturating_sub(1);
         }
@@ -250,24 +218,27 @@ impl Client {
     ) -> Result<Run<O>, EngineError> {
         pass(Failpoint::StartDurable);
         match started {
-            Started::New(number) => {
-                let listener = adoption.and_then(|adoption| adoption.listener(number));
-                Ok(Run::new(self.store.clone(), number, run.id).with(listener))
-            }
+            Started::New(number) => Ok(self.new_handle(number, run.id, adoption)),
             Started::Known(row, first) => match difference(&run, &row, &first) {
                 None => Ok(Run::new(self.store.clone(), row.run, row.id)),
-                Some(difference) => Err(EngineError::new(
-                    ErrorKind::Conflict,
-                    Code::CONFLICT,
-                    format!("run id `{}` is in use: {difference}", row.id),
-                )),
+                Some(difference) => Err(in_use(&row.id, &difference)),
             },
         }
     }
+
+    pub(super) fn new_handle<O>(&self, number: RunId, id: Arc<str>, adoption: Option<&Adoption>) -> Run<O> {
+        let listener = adoption.and_then(|adoption| adoption.listener(number));
+        Run::new(self.store.clone(), number, id).with(listener)
+    }
+}
+
+/// The id belongs to another run.
+pub(super) fn in_use(id: &str, why: &str) -> EngineError {
+    EngineError::new(ErrorKind::Conflict, Code::CONFLICT, format!("run id `{id}` is in use: {why}"))
 }
 
 /// How a start differs from the run that has its id; `None` if it is the same.
-fn difference(run: &NewRun, row: &RunRow, first: &Entry) -> Option<String> {
+pub(super) fn difference(run: &NewRun, row: &RunRow, first: &Entry) -> Option<String> {
     if run.workflow != row.workflow {
         return Some(format!(
             "it belongs to workflow `{}`, and this start is of `{}`",

@@ -27,7 +27,7 @@ use crate::{
     error::{Error, panic_message},
     failpoint::{Guard, broken},
     journal::{Entry, Kind, Payload},
-    store::{Answer, Loaded, Mark, Received, StartedRow, StoreError, Turn},
+    store::{Answer, End, Loaded, Mark, Received, StartedRow, StoreError, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -40,6 +40,8 @@ const ROUNDS_MAX: usize = 256;
 pub(crate) enum Exit {
     /// Its last turn is durable.
     Over,
+    /// The next generation is durable, and still ours.
+    Restarted,
     /// The store refused it: the run is no longer ours, or the store is closed.
     Dropped(StoreError),
 }
@@ -137,8 +139,8 @@ impl Drive {
     fn begin(&mut self) {
         let row = &self.core.claimed.row;
         if self.live {
-            let late =
-                |began: &Timestamp| began.since(row.created_at) > self.core.worker.settings.began_after;
+            let started = self.core.state().now;
+            let late = |began: &Timestamp| began.since(started) > self.core.worker.settings.began_after;
             let Some(began) = row.began_at.filter(late) else { return };
             self.append(Draft::new(Kind::Began, Payload::default()));
             // Not the present moment: a worker that dies before this is durable leaves the same to the next one.
@@ -216,6 +218,7 @@ impl Drive {
         let mut state = self.core.state();
         state.table.granted = None;
         let stuck = state.stuck.take().map(|stuck| *stuck);
+        let restart = state.restart.take();
         let foreign = self.core.root.take_foreign().then_some(state.last_call);
         drop(state);
         let stuck = stuck.or(foreign.and_then(|last_call| self.report_foreign(last_call)));
@@ -223,6 +226,7 @@ impl Drive {
             (Err(panic), _) => self.end_panicked(panic_message(&*panic)),
             (Ok(_), Some(stuck)) => self.end_stuck(stuck),
             (Ok(Poll::Ready(outcome)), None) => self.end_returned(outcome),
+            (Ok(Poll::Pending), None) if restart.is_some() => self.end_restarted(restart),
             (Ok(Poll::Pending), None) if broken(Guard::Quiesce) => self.go_on_early(),
             (Ok(Poll::Pending), None) => Next::Again,
         }
@@ -401,9 +405,12 @@ impl Future for Drive {
         if matches!(this.phase, Phase::Driving) && this.driving(cx).is_pending() {
             return Poll::Pending;
         }
-        match this.all_durable() {
-            true => Poll::Ready(Exit::Over),
-            false => Poll::Pending,
+        match (this.all_durable(), &this.phase) {
+            (true, Phase::Ending(turn)) if matches!(turn.end, Some(End::Restarted { .. })) => {
+                Poll::Ready(Exit::Restarted)
+            }
+            (true, _) => Poll::Ready(Exit::Over),
+            (false, _) => Poll::Pending,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a load of a run ends: returned, cancelled, stuck, given back. Each is one turn; a turn that compares the inbox
 //! and finds it moved is sent again.
 
+use serde_json::value::RawValue;
 use std::{
     task::{Context, Waker},
     time::Duration,
@@ -15,7 +16,7 @@ use crate::{
     engine::Event,
     error::Error,
     failpoint::{Failpoint, pass},
-    journal::{Kind, Payload, Role, encode},
+    journal::{Entry, Kind, Payload, Role, Start, encode},
     status::Status,
     store::{End, Mark, Turn},
     stuck::{Stuck, StuckReason},
@@ -93,6 +94,24 @@ impl Drive {
         };
         let at = self.core.state().now;
         self.end(End::Finished { status, inbox_n: self.inbox.known(), at })
+    }
+
+    /// The function begins anew.
+    pub(super) fn end_restarted(&mut self, input: Option<Box<RawValue>>) -> Next {
+        if let Some(entry) = self.unclaimed_rest() {
+            return self.diverged(&entry, "the code restarts without asking for it");
+        }
+        self.record_commands();
+        let Some(input) = input else { return Next::Again };
+        let carried = self.core.state().table.has_aside().map(|aside| aside.mail.carry()).unwrap_or_default();
+        let start = Start { incarnation: self.core.incarnation, digest: self.core.digest, input, carried };
+        let body = encode(&start);
+        let seq = self.append(Draft::new(Kind::Restarted, body));
+        let last = self.out.parts.entries.iter().rfind(|entry| entry.seq == seq).expect("just appended");
+        let first = Entry { seq: 0, kind: Kind::Started.code(), fingerprint: 0, ..last.clone() };
+        let (run, generation) = (self.core.id().clone(), self.core.generation() + 1);
+        self.tell_durable(|| Event::Restarted { run, generation });
+        self.end(End::Restarted { first: Box::new(first) })
     }
 
     /// The numbers of entries whose signals nobody has, as the outcome keeps them.

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::journal::{Failure, Payload};
+use crate::journal::{Carried, Failure, Payload};
+
+/// Signals that a restart carried over have numbers from here on. They come before all that entries have taken.
+pub(crate) const CARRIED: u64 = 1 << 63;
 
 /// What a wait was given: the payload, or why it is none that the wait could take.
 pub(crate) type Taken = Result<Payload, Failure>;
@@ -32,7 +35,7 @@ pub(crate) struct Mail {
 
 #[derive(Default)]
 struct Named {
-    /// By the number of the entry that took it.
+    /// By the number of the entry that took it, as [`order`] has them.
     taken: BTreeMap<u64, Taken>,
     waits: BTreeMap<Place, Waiter>,
 }
@@ -59,7 +62,27 @@ impl Mail {
 
     /// A signal was taken by entry `seq`, or comes back from a wait that was dropped.
     pub(crate) fn put(&mut self, name: &str, seq: u64, taken: Taken) {
-        self.named(name).taken.insert(seq, taken);
+        self.named(name).taken.insert(order(seq), taken);
+    }
+
+    /// Signals that the generation before has left.
+    pub(crate) fn bring(&mut self, carried: Vec<Carried>) {
+        for (number, Carried { name, value, refused }) in (CARRIED..).zip(carried) {
+            self.put(&name, number, refused.map_or(Ok(value), Err));
+        }
+    }
+
+    /// What the next generation gets.
+    pub(crate) fn carry(&mut self) -> Vec<Carried> {
+        let mut left: Vec<_> = Vec::new();
+        for (name, named) in &mut self.names {
+            for (order, taken) in std::mem::take(&mut named.taken) {
+                let (value, refused) = taken.map_or_else(|e| (Payload::default(), Some(e)), |v| (v, None));
+                left.push((order, Carried { name: name.to_string(), value, refused }));
+            }
+        }
+        left.sort_unstable_by_key(|(order, _)| *order);
+        left.into_iter().map(|(_, carried)| carried).collect()
     }
 
     /// Hands the first signal to the first wait of its name.
@@ -67,7 +90,7 @@ impl Mail {
         let named = self.names.values_mut().find(|n| !n.taken.is_empty() && !n.waits.is_empty())?;
         let (seq, taken) = named.taken.pop_first()?;
         let (_, waiter) = named.waits.pop_first()?;
-        Some((waiter.op, seq, taken))
+        Some((waiter.op, order(seq), taken))
     }
 
     /// The wait is over, if it is still waiting.
@@ -84,12 +107,17 @@ impl Mail {
     pub(crate) fn left(&self) -> Vec<u64> {
         let mut left: Vec<u64> = self.names.values().flat_map(|named| named.taken.keys().copied()).collect();
         left.sort_unstable();
-        left
+        left.into_iter().map(order).collect()
     }
 
     fn named(&mut self, name: &str) -> &mut Named {
         self.names.entry(name.into()).or_default()
     }
+}
+
+/// What was carried over first, then by entry. Its own inverse.
+fn order(seq: u64) -> u64 {
+    seq ^ CARRIED
 }
 
 #[cfg(test)]
@@ -126,6 +154,26 @@ mod tests {
         let place = mail.claim();
         mail.wait("go", place, waiter(1));
         assert_eq!(told(&mut mail), [(1, 3)]);
+    }
+
+    #[test]
+    fn what_a_restart_carries_comes_first_and_in_order() {
+        let mut mail = Mail::default();
+        for seq in [9, 3] {
+            mail.put("go", seq, Ok(Payload::json(seq.to_string())));
+        }
+        let mut next = Mail::default();
+        next.bring(mail.carry());
+        assert!(mail.left().is_empty());
+        next.put("go", 1, Ok(Payload::json("1")));
+        for op in 0..3 {
+            let place = next.claim();
+            next.wait("go", place, waiter(op));
+        }
+        let values: Vec<_> = std::iter::from_fn(|| next.hand_out())
+            .map(|(_, _, taken)| String::from_utf8(taken.expect("good").bytes).expect("text"))
+            .collect();
+        assert_eq!(values, ["3", "9", "1"]);
     }
 
     #[test]

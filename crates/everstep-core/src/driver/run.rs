@@ -10,19 +10,21 @@ use std::{
     task::Waker,
 };
 
+use serde_json::value::RawValue;
+
 use super::{
-    mail::{Decodes, Place, Waiter},
+    mail::{CARRIED, Decodes, Place, Waiter},
     news::{News, Trouble},
     stack::{self, Frame},
     table::{Arrived, Candidate, Row, Sort, Stage, Table},
     wake::{BodyWaker, Root},
 };
 use crate::{
-    digest::{Fingerprint, Incarnation},
+    digest::{Digest, Fingerprint, Incarnation},
     engine::{Event, Worker},
     error::{Code, Error},
     failpoint::{Failpoint, pass},
-    journal::Payload,
+    journal::{Payload, Start},
     name::limit_error,
     scope::name_in,
     store::{Answer, Claimed, Receipt, Settled, Transacted},
@@ -37,6 +39,8 @@ const ENTRIES_WARN: u64 = 100_000;
 pub(crate) struct RunCore {
     pub(crate) claimed: Claimed,
     pub(crate) incarnation: Incarnation,
+    /// Of the input of the first generation.
+    pub(crate) digest: Digest,
     pub(crate) worker: Arc<Worker>,
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
@@ -56,6 +60,8 @@ pub(crate) struct State {
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
     pub(crate) stuck: Option<Box<Stuck>>,
+    /// The input with which the function wants to begin anew.
+    pub(crate) restart: Option<Box<RawValue>>,
 }
 
 /// What an operation is told when it is polled.
@@ -88,15 +94,11 @@ pub(crate) struct Wants {
 }
 
 impl RunCore {
-    pub(crate) fn new(
-        claimed: Claimed,
-        incarnation: Incarnation,
-        at: Timestamp,
-        worker: Arc<Worker>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(claimed: Claimed, start: &Start, at: Timestamp, worker: Arc<Worker>) -> Arc<Self> {
         Arc::new(RunCore {
             claimed,
-            incarnation,
+            incarnation: start.incarnation,
+            digest: start.digest,
             worker,
             root: Arc::default(),
             state: Mutex::new(State {
@@ -107,6 +109,7 @@ impl RunCore {
                 ended: false,
                 last_failure: None,
                 stuck: None,
+                restart: None,
             }),
             news: News::default(),
             entries: AtomicU64::new(1),
@@ -246,7 +249,7 @@ impl RunCore {
             Stage::Delivered { seq } if granted => {
                 let arrived = slot.arrived.take().expect("delivered once");
                 table.granted = None;
-                state.last_failure = arrived.what.is_err().then_some(seq);
+                state.last_failure = (arrived.what.is_err() && seq < CARRIED).then_some(seq);
                 Told::Take(*arrived)
             }
             Stage::Delivered { seq } => {

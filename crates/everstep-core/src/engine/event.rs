@@ -86,6 +86,13 @@ pub enum Event {
         /// The line of the last durable call before it.
         after: String,
     },
+    /// The run began anew with another input.
+    Restarted {
+        /// The run's id.
+        run: Arc<str>,
+        /// How often it has by now.
+        generation: u32,
+    },
     /// The run is over with a value.
     Completed {
         /// The run's id.

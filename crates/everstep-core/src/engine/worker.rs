@@ -196,6 +196,12 @@ impl Worker {
         drop(stay);
         match exit {
             Ok(Exit::Over) => self.residents.accepted(core.claimed.row.run),
+            Ok(Exit::Restarted) => {
+                self.residents.accepted(core.claimed.row.run);
+                let (worker, run) = (self.clone(), core.claimed.row.run);
+                // In a task of its own: this one would keep room for it all the time.
+                self.spawn(async move { worker.go_on(run).await });
+            }
             Ok(Exit::Dropped(error)) => self.take_again(&core.claimed, error),
             Err(panic) => {
                 let (worker, stuck) = (self.clone(), panicked(&*panic));
@@ -236,7 +242,10 @@ impl Worker {
             Ok(start) => start,
             Err(why) => return self.undecodable(&claimed, &loaded, format!("entry 0 cannot be read: {why}")),
         };
-        let core = RunCore::new(claimed.clone(), start.incarnation, first.at, self.clone());
+        let core = RunCore::new(claimed.clone(), &start, first.at, self.clone());
+        if !start.carried.is_empty() {
+            core.state().table.aside().mail.bring(start.carried);
+        }
         let runner = self.runners.get(&claimed.row.workflow).expect("only known workflows are claimed");
         let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             runner(Ctx::root(core.clone()), start.input.get().as_bytes())
@@ -300,6 +309,14 @@ impl Worker {
             worker.residents.reserve_one();
             worker.load(again);
         });
+    }
+
+    /// The next generation of a run begins.
+    async fn go_on(self: Arc<Self>, run: RunId) {
+        if let Some(next) = self.reload(run, Duration::ZERO).await {
+            self.residents.reserve_one();
+            self.load(next);
+        }
     }
 
     /// Takes a run again that is this worker's, after a pause; `None` if it is not, or the worker leaves. A store that

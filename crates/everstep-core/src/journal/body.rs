@@ -15,10 +15,25 @@ use crate::{
 pub struct Start {
     /// The random identity of this started run.
     pub incarnation: Incarnation,
-    /// Of the input as a JSON value: what a second start under the same id is compared with.
+    /// Of the first generation's input as a JSON value: what a second start under the same id is compared with.
     pub digest: Digest,
     /// The input as the caller encoded it.
     pub input: Box<RawValue>,
+    /// Signals that the generation before had taken, and nobody got.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Carried>,
+}
+
+/// A signal on its way from one generation to the next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Carried {
+    /// The signal's name.
+    pub name: String,
+    /// What it carries.
+    pub value: Payload,
+    /// Why it is none that its wait could take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Failure>,
 }
 
 /// An error as the journal keeps it.

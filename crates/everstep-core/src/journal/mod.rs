@@ -5,7 +5,9 @@ mod body;
 
 use std::{fmt, panic::Location, sync::Arc};
 
-pub use body::{Answer, AttemptFailed, Failure, Outcome, Start, decode, encode};
+pub use body::{Answer, AttemptFailed, Carried, Failure, Outcome, Start, decode, encode};
+
+use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
@@ -183,12 +185,39 @@ impl Kind {
 }
 
 /// Bytes of a user's value and how they are encoded. Stores keep them and never look inside.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Payload {
     /// 0 is JSON text; other numbers are for encodings to come.
     pub codec: u8,
     /// The encoded value.
+    #[serde(with = "as_text")]
     pub bytes: Vec<u8>,
+}
+
+/// Text where the bytes are text, hexadecimal digits after `\\x` where they are not.
+mod as_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if !text.starts_with("\\x") => to.serialize_str(text),
+            _ => to.collect_str(&format_args!(
+                "\\x{}",
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            )),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let Some(hex) = text.strip_prefix("\\x") else { return Ok(text.into_bytes()) };
+        let pairs = hex.as_bytes().chunks(2).map(|pair| {
+            let is_byte = pair.len() == 2 && pair.iter().all(u8::is_ascii_hexdigit);
+            let digits = std::str::from_utf8(pair).ok().filter(|_| is_byte)?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        pairs.collect::<Option<_>>().ok_or_else(|| D::Error::custom(format!("`{text}` is not hexadecimal")))
+    }
 }
 
 impl Payload {
@@ -298,6 +327,18 @@ mod tests {
             assert_eq!(Kind::from_code(kind.code()), Some(kind));
         }
         assert_eq!(Kind::from_code(999), None);
+    }
+
+    #[test]
+    fn any_payload_comes_back_from_json() {
+        for bytes in [&b"{\"a\":1}"[..], b"", b"\\x00", b"\xff\x00", "\u{0}é".as_bytes()] {
+            let payload = Payload { codec: 3, bytes: bytes.to_vec() };
+            let text = serde_json::to_string(&payload).expect("text");
+            assert_eq!(serde_json::from_str::<Payload>(&text).expect("comes back"), payload, "{text}");
+        }
+        for bad in [r#"{"codec":0,"bytes":"\\x0"}"#, r#"{"codec":0,"bytes":"\\x+1"}"#] {
+            assert!(serde_json::from_str::<Payload>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{LoadId, Received, StartedRow, StoreError, WorkerId};
-use crate::{journal::Entry, status::Status, time::Timestamp};
+use super::{Letter, LoadId, Received, StartedRow, StoreError, WorkerId};
+use crate::{
+    attribute::AttributeValue,
+    journal::Entry,
+    status::{Status, StatusSet},
+    time::Timestamp,
+};
 
 /// A run's number inside its store: dense, in the order of starts, never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,14 +62,47 @@ pub struct NewRun {
     pub trace: Option<Arc<str>>,
     /// Whether the starting worker takes it into memory at once.
     pub claim: bool,
+    /// What is in its inbox from the beginning, if it is new.
+    pub letters: Vec<Letter>,
+    /// Its attributes from the beginning, if it is new.
+    pub attributes: Vec<(Arc<str>, AttributeValue)>,
+    /// A run of this id that is over, in one of these statuses, gives its place to this one: see [`Started::New`].
+    pub reuse: StatusSet,
 }
 
 impl NewRun {
+    /// A run that any worker may begin now, and that is nothing special.
+    pub fn of(id: Arc<str>, workflow: Arc<str>, first: Entry) -> NewRun {
+        NewRun {
+            due: first.at,
+            id,
+            workflow,
+            first,
+            trace: None,
+            claim: false,
+            letters: Vec::new(),
+            attributes: Vec::new(),
+            reuse: StatusSet::default(),
+        }
+    }
+
+    /// Whether a run of its id that has `status` gives its place to it.
+    pub fn replaces(&self, status: Status) -> bool {
+        status.is_over() && self.reuse.contains(status)
+    }
+
     /// Whether it begins as every run does.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if its first entry is not number 0: then no start of the call happens.
+    /// [`StoreError::Refused`] if its first entry is not number 0, or a letter or an attribute is none that anybody may
+    /// send or set: then no start of the call happens.
     pub fn check(&self) -> Result<(), StoreError> {
+        self.letters.iter().try_for_each(Letter::check)?;
+        for (name, value) in &self.attributes {
+            let refused =
+                |error| StoreError::Refused(format!("run `{}`: attribute `{name}`: {error}", self.id).into());
+            value.check().map_err(refused)?;
+        }
         match self.first.seq {
             0 => Ok(()),
             seq => {
@@ -77,7 +115,8 @@ impl NewRun {
 /// What became of one start.
 #[derive(Clone, Debug)]
 pub enum Started {
-    /// It is new.
+    /// It is new. If it took the place of one that was over, it has that one's number and the next generation; the journal
+    /// of the other is in the archive, its inbox and attributes are gone, and its streams go on.
     New(RunId),
     /// The id was used before: that run and its entry 0.
     Known(Box<RunRow>, Box<Entry>),

@@ -91,6 +91,13 @@ pub enum End {
         /// Now, or later if no worker of this build could do better.
         wake_at: Timestamp,
     },
+    /// The next generation begins, and stays this worker's: [`Store::reload`](super::Store::reload) loads it. The whole
+    /// journal, with this turn's entries, goes to the archive; started rows go; the inbox, attributes, published values and
+    /// streams stay. It begins now, without takeovers.
+    Restarted {
+        /// Entry 0 of the next generation.
+        first: Box<Entry>,
+    },
 }
 
 impl End {
@@ -104,6 +111,7 @@ impl End {
             End::Parked { .. } => Some(Change::Parked),
             End::Stuck { .. } => Some(Change::Stuck),
             End::GivenBack { .. } => Some(Change::GivenBack),
+            End::Restarted { .. } => Some(Change::Restarted),
         }
     }
 
@@ -113,7 +121,7 @@ impl End {
             End::Finished { inbox_n, .. } | End::Parked { inbox_n, .. } | End::Stuck { inbox_n, .. } => {
                 Some(*inbox_n)
             }
-            End::GivenBack { .. } => None,
+            End::GivenBack { .. } | End::Restarted { .. } => None,
         }
     }
 }

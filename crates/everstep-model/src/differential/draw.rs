@@ -91,6 +91,11 @@ impl Draw {
             claim: !self.0.one_in(3),
             seq: u64::from(self.0.one_in(40)),
             flavour: self.flavour(),
+            reuse: self.0.of(&[0, 0, 0b0011_0000, u8::MAX]),
+            letters: match self.0.one_in(4) {
+                true => (0..2).map(|_| (self.0.below(LETTERS), self.letter_kind())).collect(),
+                false => Vec::new(),
+            },
         }
     }
 
@@ -137,12 +142,13 @@ impl Draw {
     }
 
     fn ending(&mut self) -> Ending {
-        match self.0.below(8) {
+        match self.0.below(9) {
             0 => Ending::Finished(Status::Completed),
             1 => Ending::Finished(self.0.of(&[Status::Failed, Status::Failed, Status::Cancelled])),
             2 => Ending::Finished(self.0.of(&Status::ALL)),
             3 | 4 => Ending::Parked((!self.0.one_in(3)).then(|| self.when())),
             5 | 6 => Ending::Stuck(self.0.below(9)),
+            7 => Ending::Restarted(self.flavour()),
             _ => Ending::GivenBack(self.when()),
         }
     }

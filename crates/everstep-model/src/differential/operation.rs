@@ -69,7 +69,7 @@ pub enum Against {
 }
 
 /// A run to be started: its id, workflow, and whether its worker takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begin {
     /// Which id of the pool.
     pub id: usize,
@@ -83,6 +83,10 @@ pub struct Begin {
     pub seq: u64,
     /// What its payload is like.
     pub flavour: usize,
+    /// A run of its id that is over in one of these statuses gives its place to it.
+    pub reuse: u8,
+    /// What is in its inbox from the beginning, and what kinds of letters.
+    pub letters: Vec<(usize, u16)>,
 }
 
 /// What a turn does to inbox numbers.
@@ -118,6 +122,8 @@ pub enum Ending {
     Stuck(usize),
     /// For anybody.
     GivenBack(When),
+    /// The next generation, and what its first payload is like.
+    Restarted(usize),
 }
 
 /// A turn.

@@ -77,6 +77,7 @@ fn ending(end: Option<&End>) -> &'static str {
         Some(End::Parked { wake_at: Some(_), .. }) => "parks until a time",
         Some(End::Stuck { .. }) => "is stuck",
         Some(End::GivenBack { .. }) => "gives back",
+        Some(End::Restarted { .. }) => "restarts",
     }
 }
 

@@ -365,13 +365,14 @@ fn against(right: u64, how: Against) -> u64 {
 }
 
 fn begin(new: &Begin) -> NewRun {
+    let first = sample::entry(new.seq, new.flavour);
     NewRun {
-        id: sample::id(new.id),
-        workflow: sample::workflow(new.workflow),
-        first: sample::entry(new.seq, new.flavour),
         due: sample::at(new.due),
         trace: (new.flavour == 3).then(|| Arc::from("00-trace")),
         claim: new.claim,
+        reuse: sample::statuses(new.reuse),
+        letters: new.letters.iter().map(|(id, kind)| sample::letter(*id, *kind, 0)).collect(),
+        ..NewRun::of(sample::id(new.id), sample::workflow(new.workflow), first)
     }
 }
 
@@ -401,5 +402,6 @@ fn end(how: Ending, inbox_n: u64) -> End {
             End::Stuck { stuck, inbox_n, at }
         }
         Ending::GivenBack(when) => End::GivenBack { wake_at: sample::at(when) },
+        Ending::Restarted(flavour) => End::Restarted { first: Box::new(sample::entry(0, flavour)) },
     }
 }

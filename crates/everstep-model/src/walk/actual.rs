@@ -46,14 +46,7 @@ impl Actual {
         let client = bench.open().await;
         let (id, workflow): (Arc<str>, Arc<str>) = (name.into(), name.into());
         let first = entry(Record { seq: 0, what: What::Started });
-        let new = NewRun {
-            id: id.clone(),
-            workflow: workflow.clone(),
-            first,
-            due: at(0),
-            trace: None,
-            claim: false,
-        };
+        let new = NewRun { due: at(0), ..NewRun::of(id.clone(), workflow.clone(), first) };
         let run = match client.start(vec![new], None).await?[..] {
             [Started::New(run)] => run,
             ref other => return Err(StoreError::Failed(format!("not new: {other:?}").into())),

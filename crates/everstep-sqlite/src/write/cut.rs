@@ -1,8 +1,8 @@
 //! The end of a journal, taken back by a person.
 
 use everstep_core::{
-    Change, Status,
-    store::{Cut, Letter, StoreError},
+    Change, Status, Timestamp,
+    store::{Cut, Letter, RunId, StoreError},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -37,7 +37,7 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
         Status::Pending | Status::Waiting => from,
         _ => from.after(Change::Revived).map_err(|e| illegal(cut.run, e))?,
     };
-    archive(batch.conn, cut)?;
+    archive(batch.conn, cut.run, cut.from, (&cut.why, cut.at))?;
     let mut n = inbox_n;
     for letter in &cut.letters {
         if !post::is_known(batch.conn, cut.run, letter)? {
@@ -60,8 +60,14 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// One packed row, readable with `sqlite3`: nothing but people reads it back.
-fn archive(conn: &Connection, cut: &Cut) -> rusqlite::Result<()> {
+/// Takes the entries from `from` on out of the journal. One packed row, readable with `sqlite3`: nothing but people reads
+/// it back.
+pub(crate) fn archive(
+    conn: &Connection,
+    run: RunId,
+    from: u64,
+    (why, at): (&str, Timestamp),
+) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO everstep_archive (run, generation, why, from_seq, body, at)
          SELECT ?1, r.generation, ?3, ?2, (
@@ -76,8 +82,8 @@ fn archive(conn: &Connection, cut: &Cut) -> rusqlite::Result<()> {
            FROM (SELECT * FROM everstep_journal WHERE run = ?1 AND seq >= ?2 ORDER BY seq) j), ?4
          FROM everstep_run r WHERE r.id = ?1",
     )?
-    .execute(params![cut.run.0, signed(cut.from), cut.why, cut.at.0])?;
+    .execute(params![run.0, signed(from), why, at.0])?;
     conn.prepare_cached("DELETE FROM everstep_journal WHERE run = ?1 AND seq >= ?2")?
-        .execute([cut.run.0, signed(cut.from)])
+        .execute([run.0, signed(from)])
         .map(drop)
 }

@@ -1,6 +1,9 @@
 //! What runs tell their readers.
 
-use everstep_core::store::{RunId, Say, item_number};
+use everstep_core::{
+    AttributeValue,
+    store::{RunId, Say, item_number},
+};
 use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, params};
 
@@ -67,13 +70,7 @@ pub(crate) fn add(
             }
             Say::Attribute { name, value: Some(value) } => {
                 let name = batch.names.intern(batch.conn, NameKind::Attribute, name)?;
-                batch
-                    .conn
-                    .prepare_cached(
-                        "INSERT INTO everstep_attribute (run, name, value) VALUES (?1, ?2, ?3)
-                         ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
-                    )?
-                    .execute(params![run.0, name, attribute::value(value)])?
+                set_attribute(batch.conn, run, name, value)?
             }
             Say::Attribute { name, value: None } => {
                 let Some(name) = batch.names.find(batch.conn, NameKind::Attribute, name)? else { continue };
@@ -85,4 +82,18 @@ pub(crate) fn add(
         };
     }
     Ok(())
+}
+
+/// `name` is its number in `everstep_name`.
+pub(crate) fn set_attribute(
+    conn: &Connection,
+    run: RunId,
+    name: i64,
+    value: &AttributeValue,
+) -> rusqlite::Result<usize> {
+    conn.prepare_cached(
+        "INSERT INTO everstep_attribute (run, name, value) VALUES (?1, ?2, ?3)
+         ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
+    )?
+    .execute(params![run.0, name, attribute::value(value)])
 }

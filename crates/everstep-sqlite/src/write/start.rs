@@ -9,7 +9,7 @@ use everstep_core::{
 };
 use rusqlite::{Connection, ToSql, params};
 
-use super::entry;
+use super::{entry, renew};
 use crate::{
     batch::{Batch, Held, add_count},
     fault::{Class, Fault, class, store_error},
@@ -69,10 +69,10 @@ fn start_one(
     if !insert_run(id, run, workflow, status, fence, |row| batch.hot.execute(Hot::InsertRun, row))? {
         // No gap for a used id: numbers are dense in the order of starts.
         batch.unused_run();
-        return known(batch.conn, batch.texts, &run.id);
+        return replace(batch, run, workflow);
     }
     entry::insert(batch, id, &run.first)?;
-    insert_extra(batch.conn, id, run)?;
+    renew::furnish(batch.conn, id, run)?;
     batch.count(workflow, None, status);
     match fence {
         Some(fence) => {
@@ -83,6 +83,20 @@ fn start_one(
         None => batch.rings.claimable = true,
     }
     Ok(Started::New(id))
+}
+
+/// A start whose id is in use: it may take that run's place.
+fn replace(batch: &mut Batch<'_>, run: &NewRun, workflow: i64) -> Result<Started, Fault> {
+    let Some(old) = row::run_by_id(batch.conn, batch.texts, &run.id)?.filter(|old| run.replaces(old.status))
+    else {
+        return known(batch.conn, batch.texts, &run.id);
+    };
+    let status = renew::give_place(batch.conn, &old, run, workflow)?;
+    entry::insert(batch, old.run, &run.first)?;
+    renew::furnish(batch.conn, old.run, run)?;
+    batch.count(workflow, None, status);
+    batch.rings.claimable = true;
+    Ok(Started::New(old.run))
 }
 
 /// `false` if the id is in use.
@@ -102,13 +116,6 @@ fn insert_run(
     Ok(changed == 1)
 }
 
-fn insert_extra(conn: &Connection, id: RunId, run: &NewRun) -> rusqlite::Result<()> {
-    let Some(trace) = &run.trace else { return Ok(()) };
-    conn.prepare_cached("INSERT INTO everstep_run_extra (run, trace) VALUES (?1, ?2)")?
-        .execute(params![id.0, &**trace])
-        .map(drop)
-}
-
 fn known(conn: &Connection, texts: &Texts, id: &str) -> Result<Started, Fault> {
     let damaged = |what: &str| row::damaged(&format!("run `{id}` has no {what}"));
     let run = row::run_by_id(conn, texts, id)?.ok_or_else(|| damaged("row"))?;
@@ -125,7 +132,7 @@ fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
         status: Status::Pending,
         owner: Some(fence.worker),
         wake_at: None,
-        inbox_n: 0,
+        inbox_n: run.letters.len() as u64,
         generation: 0,
         takeovers: 0,
         created_at: run.first.at,
@@ -175,15 +182,23 @@ fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
     }
     let id = id?;
     let texts = Texts::default();
-    if row::run_by_id(conn, &texts, &run.id)?.is_some() {
-        return known(conn, &texts, &run.id);
-    }
+    let old = row::run_by_id(conn, &texts, &run.id)?;
     let workflow = names::intern(conn, NameKind::Workflow, &run.workflow)?;
-    insert_run(id, run, workflow, Status::Pending, None, |row| {
-        conn.prepare_cached(INSERT_RUN)?.execute(row)
-    })?;
+    let id = match old {
+        None => {
+            insert_run(id, run, workflow, Status::Pending, None, |row| {
+                conn.prepare_cached(INSERT_RUN)?.execute(row)
+            })?;
+            id
+        }
+        Some(old) if run.replaces(old.status) => {
+            renew::give_place(conn, &old, run, workflow)?;
+            old.run
+        }
+        Some(_) => return known(conn, &texts, &run.id),
+    };
     entry::insert_on(conn, id, &run.first)?;
-    insert_extra(conn, id, run)?;
+    renew::furnish(conn, id, run)?;
     add_count(conn, workflow, Status::Pending, 1)?;
     tx::started_in_job();
     Ok(Started::New(id))

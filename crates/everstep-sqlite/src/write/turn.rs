@@ -9,7 +9,7 @@ use everstep_core::{
 };
 use rusqlite::{Connection, params};
 
-use super::{claim::illegal, entry, say};
+use super::{claim::illegal, entry, renew, say};
 use crate::{
     batch::{Batch, Held},
     fault::Fault,
@@ -74,6 +74,9 @@ impl Commit {
                 .execute([turn.run.0, signed(*n)])?;
         }
         say::add(batch, turn.run, &turn.says, items)?;
+        if let Some(End::Restarted { first }) = &turn.end {
+            renew::restart(batch, turn.run, first)?;
+        }
         Ok(Settled::Durable { next })
     }
 
@@ -147,6 +150,15 @@ fn end_load(
     held: Held,
 ) -> Result<Option<u64>, Fault> {
     let change = row_change(turn.run, end, held.status)?;
+    if matches!(end, End::Restarted { .. }) {
+        return match batch.owner_and_inbox(turn.run)? {
+            Some((owner, _)) if owner == fence.worker.0 => {
+                batch.close(turn.load);
+                Ok(None)
+            }
+            _ => Err(no_longer_ours(turn.run)),
+        };
+    }
     let changed = batch.hot.execute(
         Hot::EndLoad,
         params![
@@ -161,21 +173,22 @@ fn end_load(
     if changed == 0 {
         return match batch.owner_and_inbox(turn.run)? {
             Some((owner, inbox_n)) if owner == fence.worker.0 => Ok(Some(unsigned(inbox_n))),
-            _ => {
-                Err(StoreError::Refused(format!("run {} is no longer this worker's", turn.run.0).into())
-                    .into())
-            }
+            _ => Err(no_longer_ours(turn.run)),
         };
     }
     batch.count(held.workflow, Some(held.status), change.status);
     match end {
         End::Stuck { stuck, at, .. } => set_stuck(batch.conn, turn.run, stuck, *at)?,
         End::Finished { .. } if held.status == Status::Stuck => clear_stuck(batch.conn, turn.run)?,
-        End::Finished { .. } | End::Parked { .. } | End::GivenBack { .. } => {}
+        End::Finished { .. } | End::Parked { .. } | End::GivenBack { .. } | End::Restarted { .. } => {}
     }
     batch.rings.claimable |= change.wake_at.is_some();
     batch.close(turn.load);
     Ok(None)
+}
+
+fn no_longer_ours(run: RunId) -> Fault {
+    StoreError::Refused(format!("run {} is no longer this worker's", run.0).into()).into()
 }
 
 fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChange, StoreError> {
@@ -185,7 +198,7 @@ fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChange, StoreErr
         End::Finished { at, .. } => (None, Some(*at)),
         End::Parked { wake_at, .. } => (*wake_at, None),
         End::GivenBack { wake_at } => (Some(*wake_at), None),
-        End::Stuck { .. } => (None, None),
+        End::Stuck { .. } | End::Restarted { .. } => (None, None),
     };
     Ok(RowChange { status, wake_at, inbox_n: end.inbox_n(), finished_at })
 }

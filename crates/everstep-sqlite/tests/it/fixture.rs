@@ -78,14 +78,8 @@ pub(crate) fn entry(seq: u64, kind: Kind, body: &str) -> Entry {
 }
 
 pub(crate) fn new_run(id: &str) -> NewRun {
-    NewRun {
-        id: id.into(),
-        workflow: "flow".into(),
-        first: entry(0, Kind::Started, "{}"),
-        due: at(0),
-        trace: None,
-        claim: true,
-    }
+    let first = entry(0, Kind::Started, "{}");
+    NewRun { due: at(0), claim: true, ..NewRun::of(id.into(), "flow".into(), first) }
 }
 
 /// Remembers what was claimed.

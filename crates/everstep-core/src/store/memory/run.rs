@@ -46,7 +46,7 @@ impl Run {
             began_at: None,
             finished_at: None,
         };
-        Run {
+        let mut run = Run {
             row,
             entries: vec![new.first.clone()],
             inbox: BTreeMap::new(),
@@ -57,7 +57,40 @@ impl Run {
             stuck: None,
             nudged: false,
             seq_at_crash: 0,
+        };
+        run.furnish(new);
+        run
+    }
+
+    /// The next generation, with `first` as its journal; the old one goes to the archive.
+    pub(super) fn renew(&mut self, first: &Entry, why: &str) {
+        self.archive.push((why.to_string(), std::mem::take(&mut self.entries)));
+        self.entries.push(first.clone());
+        self.started.clear();
+        self.row.generation += 1;
+        (self.row.takeovers, self.seq_at_crash) = (0, 0);
+    }
+
+    /// Another run in the place of this one, which is over.
+    pub(super) fn give_place(&mut self, new: &NewRun) -> Result<(), StoreError> {
+        self.row.status = self.after(Change::Reused)?;
+        self.renew(&new.first, "reuse");
+        self.inbox.clear();
+        self.known.clear();
+        self.said.attributes.clear();
+        self.row.workflow = new.workflow.clone();
+        self.row.created_at = new.first.at;
+        (self.row.began_at, self.row.finished_at) = (None, None);
+        self.furnish(new);
+        Ok(())
+    }
+
+    /// What it has from the beginning.
+    fn furnish(&mut self, new: &NewRun) {
+        for letter in &new.letters {
+            self.receive(letter.clone());
         }
+        self.said.attributes.extend(new.attributes.iter().cloned());
     }
 
     /// Its row as others see it: deaths before its last entry do not count.

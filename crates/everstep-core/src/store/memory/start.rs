@@ -39,13 +39,20 @@ impl Content {
         fence: Option<Fence>,
         claimed: &mut Vec<(Claimed, Entry)>,
     ) -> Result<Started, StoreError> {
-        if let Some(known) = self.ids.get(&new.id) {
-            return self.known(*known);
-        }
-        self.last_run += 1;
-        let run = RunId(self.last_run);
-        self.runs.insert(run, Run::pending(run, &new));
-        self.ids.insert(new.id, run);
+        let run = match self.ids.get(&new.id).copied() {
+            None => {
+                self.last_run += 1;
+                let run = RunId(self.last_run);
+                self.runs.insert(run, Run::pending(run, &new));
+                self.ids.insert(new.id, run);
+                run
+            }
+            Some(known) if new.replaces(self.run(known)?.row.status) => {
+                self.run(known)?.give_place(&new)?;
+                known
+            }
+            Some(known) => return self.known(known),
+        };
         self.rings.changed = true;
         match fence.filter(|_| new.claim) {
             Some(fence) => claimed.push((self.take(opening, run, fence, Some(new.first.at))?, new.first)),

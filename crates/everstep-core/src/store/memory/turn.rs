@@ -50,6 +50,12 @@ impl Content {
     }
 
     fn end(&mut self, id: RunId, end: &End, status: Status, last: Option<&Entry>) -> Result<(), StoreError> {
+        if let End::Restarted { first } = end {
+            let run = self.run(id)?;
+            run.renew(first, "restart");
+            run.row.began_at = Some(first.at);
+            return Ok(());
+        }
         self.disown(id);
         let run = self.run(id)?;
         run.row.status = status;
@@ -67,6 +73,7 @@ impl Content {
             }
             End::Parked { wake_at, .. } => *wake_at,
             End::GivenBack { wake_at } => Some(*wake_at),
+            End::Restarted { .. } => None,
         };
         self.set_due(id, wake_at);
         self.rings.claimable |= wake_at.is_some();

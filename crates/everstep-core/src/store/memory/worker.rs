@@ -147,7 +147,7 @@ mod tests {
             at: Timestamp(1),
         };
         let (id, workflow) = (id.into(), "flow".into());
-        let run = NewRun { id, workflow, first, due: Timestamp(0), trace: None, claim: true };
+        let run = NewRun { due: Timestamp(0), claim: true, ..NewRun::of(id, workflow, first) };
         let started = store.start(vec![run], Some((fence, std::sync::Arc::new(Nobody))));
         started.now_or_never().expect("is ready").expect("starts");
     }

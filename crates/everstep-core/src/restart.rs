@@ -1,0 +1,79 @@
+//! Restarts: a run begins anew with another input, under its id, with an empty journal.
+
+use std::convert::Infallible;
+
+use crate::{
+    Ctx, Workflow,
+    body::Data,
+    client::json_of,
+    driver::table::Sort,
+    error::{Code, Error, Result},
+};
+
+impl Ctx {
+    /// Begins this run anew with another input: same id, next generation, empty journal. The old journal goes to the
+    /// archive, so that a loop that runs for years replays only its last round. Signals that nobody has taken are carried
+    /// over; attributes, published values and streams stay. Never returns.
+    ///
+    /// # What survives a crash
+    /// The restart is one transaction: the run is in the old generation or in the new one.
+    ///
+    /// # Panics
+    /// With open operations (a step or a wait that was made and is not over): their list is in the message. With another
+    /// workflow's name, an input that is too large or does not come back from its own JSON, and as [`Ctx::sleep`]. The run
+    /// is then stuck until the code is mended.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// const COUNT: Workflow<u64, u64> = Workflow::new("count");
+    /// async fn count(ctx: Ctx, done: u64) -> Result<u64> {
+    ///     let done = ctx.step("one", async || Ok(done + 1)).await?;
+    ///     match done {
+    ///         1_000 => Ok(done),
+    ///         _ => ctx.restart(COUNT, done).await,
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(COUNT, count).start().await?;
+    /// let run = engine.start(COUNT, "thousand", 0).await?;
+    /// assert_eq!(run.result().await?, 1_000);
+    /// assert_eq!(run.journal_len().await?, 3);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn restart<I: Data, O>(&self, workflow: Workflow<I, O>, input: I) -> ! {
+        if let Err(error) = self.ask_restart(workflow.name(), &input) {
+            panic!("{error}");
+        }
+        match std::future::pending::<Infallible>().await {}
+    }
+
+    fn ask_restart<I: Data>(&self, workflow: &str, input: &I) -> Result<()> {
+        self.core.check_place("`restart`")?;
+        let own = &self.core.claimed.row.workflow;
+        if **own != *workflow {
+            let message =
+                format!("a run of `{own}` cannot be restarted as `{workflow}`: start that one instead");
+            return Err(Error::misuse(Code::WRONG_WORKFLOW, message));
+        }
+        let input = json_of("the input of the restart", input, self.payload_bytes_max())
+            .map_err(|error| Error::misuse(error.code(), error.to_string()))?;
+        let state = &mut *self.core.state();
+        let open: Vec<_> = state
+            .table
+            .iter()
+            .filter(|(_, slot)| slot.sort != Sort::Scope)
+            .map(|(_, slot)| format!("{} `{}` ({})", slot.sort.word(), slot.key, slot.site))
+            .collect();
+        if !open.is_empty() {
+            let message = format!(
+                "`restart` with open operations, whose outcome would be lost: {}. Await or drop them first",
+                open.join(", ")
+            );
+            return Err(Error::misuse(Code::OPEN_AT_RESTART, message));
+        }
+        state.restart = Some(input);
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! Restarts: a run begins anew with another input, in one transaction, and loses nothing that reached it.
+
+use crate::common::{W, engine, engine_with, journal, nap, plain, settings, soon, stays, told, virtual_time};
+use everstep_core::{
+    Client, Code, Ctx, Event, Published, Result, Settings, Signal, Simulation, Status, StepCtx, Stream,
+    StuckReason, Workflow, days,
+    journal::Kind,
+    seconds, select,
+    store::{Inspect, Memory},
+};
+
+const GO: Signal<u64> = Signal::new("go");
+
+/// Counts down, one step a generation.
+async fn down(ctx: Ctx, n: u64) -> Result<String> {
+    let key = ctx.step("one", async |s: StepCtx| Ok(s.idempotency_key().to_string())).await?;
+    match n {
+        0 => Ok(key),
+        _ => ctx.restart(W, n - 1).await,
+    }
+}
+
+#[test]
+fn a_run_begins_anew_under_its_id_with_an_empty_journal() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, down).await;
+        let mut events = engine.events();
+        let run = engine.start(W, "r", 3).await.expect("it starts");
+        plain(soon(run.result()).await).expect("it ends");
+        assert_eq!(told(&journal(&memory).await)[1..].len(), 2);
+        let row = memory.run("r".into()).await.expect("reads").expect("there");
+        assert_eq!((row.status, row.generation), (Status::Completed, 3));
+        let restarts: Vec<_> = std::iter::from_fn(|| events.try_next())
+            .filter_map(|event| match event {
+                Event::Restarted { generation, .. } => Some(generation),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(restarts, [1, 2, 3]);
+        let same = engine.start(W, "r", 3).await.expect("the same start is the same run");
+        assert_eq!(same.result().await.ok(), run.result().await.ok());
+        assert!(engine.start(W, "r", 0).await.expect_err("another input").is_conflict());
+    });
+}
+
+/// Counterexample 19: a key or a free value of one generation is none of another.
+#[test]
+fn keys_and_free_values_are_new_in_each_generation() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, n: u64| {
+            let drawn = ctx.random();
+            let key = ctx.step("one", async |s: StepCtx| Ok(s.idempotency_key().to_string())).await?;
+            ctx.emit("seen", &format!("{key} {drawn}"));
+            match n {
+                0 => Ok(String::new()),
+                _ => ctx.restart(W, n - 1).await,
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 4).await.expect("it starts");
+        plain(soon(run.result()).await).expect("it ends");
+        let number = memory.run("r".into()).await.expect("reads").expect("there").run;
+        let seen = memory.stream(number, "seen".into(), 0, 10).await.expect("reads");
+        assert_eq!(seen.iter().map(|item| item.n).collect::<Vec<_>>(), [0, 1, 2, 3, 4], "the stream goes on");
+        let texts: std::collections::BTreeSet<_> = seen
+            .iter()
+            .flat_map(|item| {
+                let text: String = serde_json::from_slice(&item.body.bytes).expect("text");
+                text.split(' ').map(str::to_string).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(texts.len(), 10);
+    });
+}
+
+/// The worker may die anywhere: the run is in the old generation or in the new one.
+#[test]
+fn a_crash_leaves_the_run_in_one_generation() {
+    virtual_time(async {
+        for after in 0..40 {
+            let (memory, world) = (Memory::default(), Simulation::new(1));
+            let first = engine(&memory, &world, down).await;
+            memory.hold_commits();
+            first.start(W, "r", 5).await.expect("it starts");
+            for _ in 0..after {
+                memory.release_commits();
+                memory.hold_commits();
+                nap(1).await;
+            }
+            let memory = memory.fork();
+            drop(first);
+            memory.truncate("r", usize::MAX);
+            let run = memory.run("r".into()).await.expect("reads").expect("there");
+            let entries = memory.load(run.run).await.expect("reads").entries;
+            assert_eq!(entries[0].known_kind(), Some(Kind::Started), "after {after}");
+            assert!(entries.len() <= 3, "after {after}: {:?}", told(&entries));
+            let next = engine(&memory, &world, down).await;
+            let handle = next.get(W, "r").await.expect("found");
+            plain(soon(handle.result()).await).expect("it ends");
+            assert_eq!(memory.run("r".into()).await.expect("reads").expect("there").generation, 5);
+        }
+    });
+}
+
+/// What was sent to the run was sent to it, whatever generation it is in: also what a wait had taken and given back.
+#[test]
+fn signals_are_carried_over_in_order() {
+    for settings in [settings(), stays()] {
+        virtual_time(async {
+            let (memory, world) = (Memory::default(), Simulation::new(1));
+            let engine = engine_with(&memory, &world, settings, async |ctx: Ctx, n: u64| match n {
+                7 => {
+                    let mut held = Box::pin(ctx.signal(GO));
+                    select! {
+                        () = ctx.sleep(seconds(1)) => {},
+                        _ = &mut held => {},
+                    }
+                    // The first signal comes to the wait that nobody polls any more.
+                    ctx.sleep(seconds(10)).await;
+                    drop(held);
+                    ctx.restart(W, 8).await
+                }
+                8 => ctx.restart(W, 9).await,
+                _ => Ok(format!(
+                    "{} {} {}",
+                    ctx.signal(GO).await?,
+                    ctx.signal(GO).await?,
+                    ctx.signal(GO).await?
+                )),
+            })
+            .await;
+            let run = engine.start(W, "r", 7).await.expect("it starts");
+            for n in 1..=3 {
+                nap(2_500).await;
+                engine.signal("r", GO, n).await.expect("it is open");
+            }
+            assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("1 2 3"));
+        });
+    }
+}
+
+#[test]
+fn what_was_carried_and_nobody_took_is_reported() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, n: u64| match n {
+            7 => {
+                let mut held = Box::pin(ctx.signal(GO));
+                select! { () = ctx.sleep(seconds(1)) => {}, _ = &mut held => {} }
+                ctx.sleep(seconds(5)).await;
+                drop(held);
+                ctx.restart(W, 8).await
+            }
+            _ => Ok("over".to_string()),
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(2_000).await;
+        engine.signal("r", GO, 5).await.expect("it is open");
+        plain(soon(run.result()).await).expect("it ends");
+        let left = run.undelivered().await.expect("reads");
+        assert_eq!((left.len(), &*left[0].name, left[0].value::<u64>().ok()), (1, "go", Some(5)));
+    });
+}
+
+#[test]
+fn a_cancel_reaches_the_next_generation() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, n: u64| {
+            ctx.sleep(seconds(1)).await;
+            ctx.restart(W, n + 1).await
+        })
+        .await;
+        let run = engine.start(W, "r", 0).await.expect("it starts");
+        nap(10_500).await;
+        Client::simulated(memory.clone(), &world).cancel("r", "enough").await.expect("it is open");
+        assert!(soon(run.result()).await.is_err_and(|e| e.to_string().contains("enough")));
+    });
+}
+
+/// Its outcome would come to nobody.
+#[test]
+fn a_restart_with_open_operations_is_refused_with_their_list() {
+    let open = |workflow: fn(Ctx) -> everstep_core::BoxFuture<'static, Result<String>>| {
+        virtual_time(async {
+            let (memory, world) = (Memory::default(), Simulation::new(1));
+            let engine = engine(&memory, &world, move |ctx: Ctx, _| workflow(ctx)).await;
+            let run = engine.start(W, "r", 7).await.expect("it starts");
+            let stuck = soon(run.result()).await.expect_err("stuck");
+            assert_eq!(run.stuck().await.expect("reads").expect("it is").reason, StuckReason::Panicked);
+            stuck.to_string()
+        })
+    };
+    let told = open(|ctx| {
+        Box::pin(async move {
+            let _step = ctx.step("held", async || Ok(()));
+            let _timer = ctx.sleep(days(1));
+            ctx.restart(W, 8).await
+        })
+    });
+    assert!(told.contains("step `held`") && told.contains("timer `$sleep`"), "{told}");
+    let told = open(|ctx| {
+        const OTHER: Workflow<u64, String> = Workflow::new("other");
+        Box::pin(async move { ctx.restart(OTHER, 8).await })
+    });
+    assert!(told.contains("`other`") && told.contains("`w`"), "{told}");
+    let told = open(|ctx| {
+        const NAN: Workflow<f64, String> = Workflow::new("w");
+        Box::pin(async move { ctx.restart(NAN, f64::NAN).await })
+    });
+    assert!(told.contains("does not come back"), "{told}");
+    assert_eq!(Code::OPEN_AT_RESTART.to_string(), "EV0015");
+}
+
+/// Inside a scope too; and what the code did before is compared as ever.
+#[test]
+fn a_restart_replays_like_an_end() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let old = async |ctx: Ctx, n: u64| -> Result<String> {
+            ctx.step("a", async || Ok(())).await?;
+            ctx.sleep(days(1)).await;
+            ctx.scope("inner", async |ctx: Ctx| -> Result<String> { ctx.restart(W, n + 1).await }).await
+        };
+        let first = engine_with(&memory, &world, settings(), old).await;
+        first.start(W, "r", 7).await.expect("it starts");
+        nap(5_000).await;
+        first.shutdown().await.expect("it leaves");
+        // Other code restarts where a timer was recorded that it does not ask for.
+        let early = async |ctx: Ctx, _: u64| -> Result<String> { ctx.restart(W, 8).await };
+        let other = Settings { build: Some("other".to_string()), ..settings() };
+        let next = engine_with(&memory, &world, other, early).await;
+        nap(days(2).as_millis() as u64).await;
+        let run = next.get(W, "r").await.expect("found");
+        let diverged = soon(run.result()).await.expect_err("it asks for less");
+        assert!(diverged.to_string().contains("restarts without asking"), "{diverged}");
+    });
+}
+
+/// Published values, streams and attributes are of the run, not of a generation.
+#[test]
+fn what_readers_see_goes_on() {
+    const PROGRESS: Published<u64> = Published::new("progress");
+    const LOG: Stream<u64> = Stream::new("log");
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let workflow = async |ctx: Ctx, n: u64| {
+            ctx.emit(LOG, &n);
+            match n {
+                0 => {
+                    ctx.publish(PROGRESS, &7);
+                    ctx.set_attribute("team", "blue");
+                    ctx.restart(W, 1).await
+                }
+                9 => Ok("over".to_string()),
+                _ => ctx.restart(W, n + 1).await,
+            }
+        };
+        let engine = engine(&memory, &world, workflow).await;
+        let run = engine.start(W, "r", 0).await.expect("it starts");
+        plain(soon(run.result()).await).expect("it ends");
+        let number = memory.run("r".into()).await.expect("reads").expect("there").run;
+        assert!(memory.published(number, "progress".into()).await.expect("reads").is_some());
+        assert_eq!(memory.attributes(number).await.expect("reads").len(), 1);
+        assert_eq!(memory.stream(number, "log".into(), 0, 99).await.expect("reads").len(), 10);
+    });
+}
