@@ -139,7 +139,8 @@ impl Drive {
     fn begin(&mut self) {
         let row = &self.core.claimed.row;
         if self.live {
-            let started = self.core.state().now;
+            // A generation is younger than its run.
+            let started = self.core.state().now.max(row.created_at);
             let late = |began: &Timestamp| began.since(started) > self.core.worker.settings.began_after;
             let Some(began) = row.began_at.filter(late) else { return };
             self.append(Draft::new(Kind::Began, Payload::default()));

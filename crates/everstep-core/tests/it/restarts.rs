@@ -212,7 +212,7 @@ fn a_restart_with_open_operations_is_refused_with_their_list() {
         Box::pin(async move { ctx.restart(NAN, f64::NAN).await })
     });
     assert!(told.contains("does not come back"), "{told}");
-    assert_eq!(Code::OPEN_AT_RESTART.to_string(), "EV0015");
+    assert_eq!(Code::OPEN_AT_RESTART.to_string(), "EV0017");
 }
 
 /// Inside a scope too; and what the code did before is compared as ever.

@@ -56,8 +56,8 @@ pub(crate) fn give_place(
     Ok(status)
 }
 
-/// What a run has from the beginning, beside its first entry.
-pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<(), Fault> {
+/// What a run has from the beginning, beside its first entry; how many messages it has received by now.
+pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<u64, Fault> {
     if let Some(trace) = &new.trace {
         conn.prepare_cached("INSERT INTO everstep_run_extra (run, trace) VALUES (?1, ?2)")?
             .execute(params![run.0, &**trace])?;
@@ -67,7 +67,7 @@ pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<(),
         say::set_attribute(conn, run, name, value)?;
     }
     if new.letters.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let before: i64 =
         row::one(conn, "SELECT inbox_n FROM everstep_run WHERE id = ?1", [run.0], |row| Ok(row.get(0)?))?
@@ -80,5 +80,5 @@ pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<(),
         }
     }
     conn.prepare_cached("UPDATE everstep_run SET inbox_n = ?2 WHERE id = ?1")?.execute([run.0, n])?;
-    Ok(())
+    Ok(row::unsigned(n))
 }

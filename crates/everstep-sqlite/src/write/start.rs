@@ -72,13 +72,16 @@ fn start_one(
         return replace(batch, run, workflow);
     }
     entry::insert(batch, id, &run.first)?;
-    renew::furnish(batch.conn, id, run)?;
+    let inbox_n = renew::furnish(batch.conn, id, run)?;
     batch.count(workflow, None, status);
     match fence {
         Some(fence) => {
             let held = Held { worker: fence.worker, status, workflow };
             let load = batch.open(id, run.first.seq + 1, held);
-            claimed.push((Claimed { row: row_of(id, run, fence), load }, run.first.clone()));
+            claimed.push((
+                Claimed { row: RunRow { inbox_n, ..row_of(id, run, fence) }, load },
+                run.first.clone(),
+            ));
         }
         None => batch.rings.claimable = true,
     }
@@ -132,7 +135,7 @@ fn row_of(id: RunId, run: &NewRun, fence: Fence) -> RunRow {
         status: Status::Pending,
         owner: Some(fence.worker),
         wake_at: None,
-        inbox_n: run.letters.len() as u64,
+        inbox_n: 0,
         generation: 0,
         takeovers: 0,
         created_at: run.first.at,
