@@ -11,10 +11,9 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Outcome, after, finish, run_once, told, virtual_time};
+use crate::common::{after, began, check_cuts, finish, run_once, told, virtual_time};
 use everstep_core::{
-    BoxFuture, Ctx, Event, Result, Retry, Simulation, Step, StepCtx, join, journal::Kind, seconds, select,
-    store::Memory,
+    BoxFuture, Ctx, Result, Retry, Simulation, Step, StepCtx, join, seconds, select, store::Memory,
 };
 use futures_util::{
     StreamExt,
@@ -76,54 +75,11 @@ fn in_every_order(branches: usize, program: Program) -> BTreeSet<String> {
     for given in orders(branches) {
         for takes in durations(branches) {
             let (given, takes) = (given.clone(), takes.clone());
-            let outcomes = cut_everywhere(move |ctx: Ctx, _| program(ctx, given.clone(), takes.clone()));
+            let outcomes = check_cuts(move |ctx: Ctx, _| program(ctx, given.clone(), takes.clone()));
             live.insert(outcomes[0].clone().unwrap_or_else(|failed| failed));
         }
     }
     live
-}
-
-/// Cuts the journal of `workflow` after every entry and lets a fresh engine finish it: no recorded entry changes, no
-/// recorded step begins again, and the whole journal of each run replays to that run's outcome without any body.
-fn cut_everywhere<F, Fut>(workflow: F) -> Vec<Outcome>
-where
-    F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
-    Fut: Future<Output = Result<String>> + Send + 'static,
-{
-    virtual_time(async {
-        let (memory, world) = (Memory::default(), Simulation::new(1));
-        let (live, first, _) = finish(&memory, &world, workflow.clone()).await;
-        let whole = told(&first);
-        let mut outcomes = vec![live];
-        for cut in 1..first.len() {
-            let memory = memory.fork();
-            memory.truncate("r", cut);
-            let (outcome, again, events) = finish(&memory, &world, workflow.clone()).await;
-            assert_eq!(told(&again)[..cut], whole[..cut], "recorded entries do not change");
-            let ended = |key: &str| {
-                let over = [Some(Kind::StepDone), Some(Kind::StepFailed)];
-                first[..cut].iter().any(|e| e.key.as_deref() == Some(key) && over.contains(&e.known_kind()))
-            };
-            let repeated: Vec<_> = started(&events).into_iter().filter(|key| ended(key)).collect();
-            assert!(repeated.is_empty(), "{repeated:?} were recorded before the cut after {cut}: {whole:#?}");
-            memory.truncate("r", again.len() - 1);
-            let (replayed, last, events) = finish(&memory, &world, workflow.clone()).await;
-            assert_eq!(replayed, outcome, "cut after {cut}, then replayed whole: {:#?}", told(&again));
-            assert_eq!(told(&last), told(&again));
-            assert_eq!(started(&events), Vec::<String>::new(), "a whole journal runs no body");
-            outcomes.push(outcome);
-        }
-        outcomes
-    })
-}
-
-/// The steps whose bodies began.
-fn started(events: &[Event]) -> Vec<String> {
-    let key = |event: &Event| match event {
-        Event::StepStarted { key, .. } => Some(key.to_string()),
-        _ => None,
-    };
-    events.iter().filter_map(key).collect()
 }
 
 #[test]
@@ -420,7 +376,7 @@ fn branches_that_talk_replay_in_every_order() {
 #[test]
 fn tokios_select_replays_whatever_it_draws() {
     for round in 0..20u64 {
-        cut_everywhere(move |ctx: Ctx, _| async move {
+        check_cuts(move |ctx: Ctx, _| async move {
             let (mut a, mut b) = (ctx.step("a", async || after(round % 3, 1).await), ctx.sleep(ms(1)));
             let mut seen = Vec::new();
             let (mut a_done, mut b_done) = (false, false);
@@ -524,7 +480,7 @@ fn ten_thousand_steps_side_by_side_replay() {
             memory.truncate("r", journal.len() - 1);
             let (replayed, again, events) = finish(&memory, &world, workflow).await;
             assert_eq!((replayed, told(&again)), (outcome, told(&journal)));
-            assert_eq!(started(&events), Vec::<String>::new());
+            assert_eq!(began(&events), Vec::<String>::new());
         });
     }
 }

@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use everstep_core::{
     Ctx, Engine, EngineError, Event, Result, Settings, Simulation, StatusSet, Timestamp, Workflow,
-    journal::{Entry, Payload},
+    journal::{Entry, Kind, Payload},
     store::{Inspect, Letter, LetterId, Memory, Post, Posted, StartedRow, Store},
 };
 
@@ -125,8 +125,8 @@ async fn to_its_end(engine: Engine) -> (Outcome, Vec<Entry>, Vec<Event>) {
 }
 
 /// Runs `workflow`; then for every length of its journal, cuts it there and lets a fresh engine finish it. No recorded
-/// entry may change, the whole journal of each run must replay to that run's own outcome, and, because nothing of what
-/// was cut off was a race, all outcomes must be equal.
+/// entry may change, no recorded step may begin again, the whole journal of each run must replay to that run's own
+/// outcome without any body, and, because nothing of what was cut off was a race, all outcomes must be equal.
 pub fn check_replays<F, Fut>(workflow: F) -> String
 where
     F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
@@ -143,25 +143,53 @@ where
     F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<String>> + Send + 'static,
 {
+    check_cuts_at(|_| true, workflow)
+}
+
+/// As [`check_cuts`], of a long journal at some places only.
+pub fn check_cuts_at<F, Fut>(cuts: impl Fn(usize) -> bool, workflow: F) -> Vec<Outcome>
+where
+    F: Fn(Ctx, u64) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
     virtual_time(async {
         let (memory, world) = (Memory::default(), Simulation::new(1));
-        let (live, journal, _) = finish(&memory, &world, workflow.clone()).await;
-        let (first, whole) = (journal.clone(), told(&journal));
+        let (live, first, _) = finish(&memory, &world, workflow.clone()).await;
+        let whole = told(&first);
         let mut outcomes = vec![live];
-        for cut in 1..first.len() {
+        for cut in (1..first.len()).filter(|cut| cuts(*cut)) {
             // The first journal again, up to the cut.
             let memory = memory.fork();
             memory.truncate("r", cut);
-            let (outcome, again, _) = finish(&memory, &world, workflow.clone()).await;
+            let (outcome, again, events) = finish(&memory, &world, workflow.clone()).await;
             assert_eq!(told(&again)[..cut], whole[..cut], "recorded entries do not change");
+            let repeated: Vec<_> =
+                began(&events).into_iter().filter(|key| ended(&first[..cut], key)).collect();
+            assert!(repeated.is_empty(), "{repeated:?} were recorded before the cut after {cut}: {whole:#?}");
             memory.truncate("r", again.len() - 1);
-            let (replayed, last, _) = finish(&memory, &world, workflow.clone()).await;
+            let (replayed, last, events) = finish(&memory, &world, workflow.clone()).await;
             assert_eq!(replayed, outcome, "cut after {cut}, then replayed whole: {:#?}", told(&again));
             assert_eq!(told(&last), told(&again));
+            assert_eq!(began(&events), Vec::<String>::new(), "a whole journal runs no body");
             outcomes.push(outcome);
         }
         outcomes
     })
+}
+
+/// The steps whose bodies began.
+pub fn began(events: &[Event]) -> Vec<String> {
+    let key = |event: &Event| match event {
+        Event::StepStarted { key, .. } => Some(key.to_string()),
+        _ => None,
+    };
+    events.iter().filter_map(key).collect()
+}
+
+/// Whether a step's outcome is recorded.
+fn ended(entries: &[Entry], key: &str) -> bool {
+    let over = [Some(Kind::StepDone), Some(Kind::StepFailed)];
+    entries.iter().any(|e| e.key.as_deref() == Some(key) && over.contains(&e.known_kind()))
 }
 
 /// The run's journal as committed.
