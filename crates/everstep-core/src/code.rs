@@ -31,6 +31,7 @@ codes! {
     13 SIDE_BY_SIDE "Two operations of one name side by side in one scope.";
     14 BAD_NAME "A name that cannot be a step, scope, workflow or run.";
     15 BAD_ATTRIBUTE "An attribute's value that no store can keep: a text over its limit, a number that is not finite.";
+    16 BAD_MAP "A map that cannot work: a limit of 0, or more successes asked for than there are items.";
     17 OPEN_AT_RESTART "A restart while operations are open.";
     20 TOO_LONG "A name or run id over its limit.";
     21 TOO_LARGE "A payload over its limit.";

@@ -240,17 +240,28 @@ impl Ctx {
         Fut::Output: Outcome<T>,
         T: 'a,
     {
-        let site = Location::caller();
-        let claimed = self.claim(Sort::Scope, name, site);
-        let core = self.core.clone();
-        // Closed when the future is dropped, polled or not.
-        let open = claimed.map(|(claim, op, _)| (claim, OpenScope { core: core.clone(), op }));
+        let open = self.open_scope("scope", name, Location::caller());
         Op::new(async move {
-            let (mut claim, _open) = open?;
-            claim.polled();
-            let inner = Ctx { core, scope: Scope::under(&claim.key) };
-            body(inner).await.into_result()
+            let mut scope = open?;
+            scope.polled();
+            body(scope.inner()).await.into_result()
         })
+    }
+
+    /// Opens a scope for `what`, which has a name.
+    pub(crate) fn open_scope(
+        &self,
+        what: &'static str,
+        name: &str,
+        site: &'static Location<'static>,
+    ) -> Result<OpenScope> {
+        let (claim, op, _) = self.claim_for(what, Sort::Scope, name, site)?;
+        Ok(OpenScope { core: self.core.clone(), claim, op })
+    }
+
+    /// One of many alike in this scope: `fetch/1`, `fetch/2`. The scope must be one in which users name nothing.
+    pub(crate) fn numbered(&self, number: u64) -> Ctx {
+        Ctx { core: self.core.clone(), scope: Scope::under(&format!("{}{number}", self.scope.path())) }
     }
 
     /// Waits for `wait`, from [`Ctx::now`] at this call on.
@@ -355,9 +366,19 @@ impl Ctx {
         name: &str,
         site: &'static Location<'static>,
     ) -> Result<(Claim, usize, Timestamp)> {
-        self.core.check_place(&format!("{} `{name}`", sort.word()))?;
+        self.claim_for(sort.word(), sort, name, site)
+    }
+
+    fn claim_for(
+        &self,
+        what: &'static str,
+        sort: Sort,
+        name: &str,
+        site: &'static Location<'static>,
+    ) -> Result<(Claim, usize, Timestamp)> {
+        self.core.check_place(&format!("{what} `{name}`"))?;
         self.core.check_room()?;
-        let claim = self.scope.claim(sort.word(), name)?;
+        let claim = self.scope.claim(what, name)?;
         let op = self.core.open(&claim.key, sort, site);
         let now = self.core.state().now;
         Ok((claim, op, now))
@@ -494,9 +515,25 @@ impl Drop for Job {
     }
 }
 
-struct OpenScope {
+/// A claimed scope. Closed when it is dropped, polled or not.
+pub(crate) struct OpenScope {
     core: Arc<RunCore>,
+    claim: Claim,
     op: usize,
+}
+
+impl OpenScope {
+    pub(crate) fn polled(&mut self) {
+        self.claim.polled();
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.claim.key
+    }
+
+    pub(crate) fn inner(&self) -> Ctx {
+        Ctx { core: self.core.clone(), scope: Scope::under(&self.claim.key) }
+    }
 }
 
 impl Drop for OpenScope {

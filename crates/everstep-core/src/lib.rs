@@ -5,8 +5,10 @@
 #![deny(missing_docs)]
 
 mod body;
+mod branches;
 mod ctx;
 mod macros;
+mod map;
 mod op;
 mod patch;
 mod publish;
@@ -52,6 +54,7 @@ pub use ctx::{Recorder, said_by};
 pub use digest::{Digest, Incarnation};
 pub use engine::{Builder, Engine, Event, Events, NoState, With};
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
+pub use map::Map;
 pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
 pub use op::Op;
 pub use publish::{Published, Stream};

@@ -45,6 +45,7 @@ fn public_types_are_send_and_sync() {
     check::<StepCtx>();
     future::<Step<'_, u64>>();
     future::<Op<'_, u64>>();
+    future::<Map<'_, u64>>();
     // What a step is told, and what it says.
     check::<(Retry, Doubt, Verdict<u64>)>();
     check::<(Error, EngineError, ErrorKind, Code)>();

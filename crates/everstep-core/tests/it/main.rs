@@ -10,6 +10,7 @@ mod foreign;
 mod lease;
 mod letters;
 mod limits;
+mod maps;
 mod orders;
 mod panics;
 mod replay;
