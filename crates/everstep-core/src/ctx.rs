@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     BoxFuture,
     body::{Body, Data, Outcome, Repeat, StepCtx},
+    digest::retry_chance,
     driver::{
         run::{RunCore, Wants},
         table::Sort,
@@ -348,16 +349,23 @@ impl Ctx {
         wait: Duration,
         site: &'static Location<'static>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let allowed =
-            self.core.check_place(&format!("`{}`", &name[1..])).and_then(|()| self.core.check_room());
-        if let Err(error) = allowed {
-            panic!("{error}");
-        }
+        self.try_timer(name, wait, site).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A timer for what answers with an error.
+    pub(crate) fn try_timer(
+        &self,
+        name: &'static str,
+        wait: Duration,
+        site: &'static Location<'static>,
+    ) -> Result<impl Future<Output = ()> + Send + use<>> {
+        self.core.check_place(&format!("`{}`", &name[1..]))?;
+        self.core.check_room()?;
         let claim = self.scope.claim_unnamed(name);
         let op = self.core.open(&claim.key, Sort::Timer, site);
         let deadline = Some(self.core.state().now.after(wait));
         let timer = Wait::new(self.core.clone(), claim, op, Wants { deadline, ..Wants::default() });
-        timer.map(drop)
+        Ok(timer.map(drop))
     }
 
     pub(crate) fn claim(
@@ -533,6 +541,11 @@ impl OpenScope {
 
     pub(crate) fn inner(&self) -> Ctx {
         Ctx { core: self.core.clone(), scope: Scope::under(&self.claim.key) }
+    }
+
+    /// The chance that spreads the pause after attempt `attempt`.
+    pub(crate) fn chance(&self, attempt: u32) -> u64 {
+        retry_chance(self.core.incarnation, self.core.generation(), &self.claim.key, attempt)
     }
 }
 

@@ -151,6 +151,12 @@ pub fn attempt_seed(incarnation: Incarnation, generation: u32, key: &str, attemp
     hash.digest128()
 }
 
+/// The chance that spreads the pause after one attempt. Number 0 of the attempt's stream is the body's own; this is
+/// drawn far from it.
+pub fn retry_chance(incarnation: Incarnation, generation: u32, key: &str, attempt: u32) -> u64 {
+    draw(attempt_seed(incarnation, generation, key, attempt), u64::MAX) as u64
+}
+
 /// A hash of what the function has done: a sum, so that what branches do between two arrivals may come in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(u64);

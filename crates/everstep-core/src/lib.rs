@@ -14,6 +14,7 @@ mod patch;
 mod publish;
 mod restart;
 mod retry;
+mod retry_block;
 mod scope;
 mod signal;
 #[cfg(any(test, feature = "testing"))]

@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 use crate::error::Error;
 
-/// How a step's failed attempts are repeated. `Retry::none()` unless a step or `Settings::retry` says otherwise.
+/// How the failed attempts of a step, or of a [`retry_block`](crate::Ctx::retry_block), are repeated. `Retry::none()`
+/// unless a step or `Settings::retry` says otherwise.
 ///
 /// The pause before attempt `n + 1` is `first_pause × factor^(n-1)`, at most `pause_max`, spread by `jitter`; an
 /// error made by [`Error::retry_after`] lengthens it. Pauses are recorded: they survive a crash, and replay equal.
@@ -66,7 +67,7 @@ impl Retry {
         self
     }
 
-    /// Spreads each pause by up to this part of it, both ways: 0.1 is ±10 %. Drawn from the run, the step and the
+    /// Spreads each pause by up to this part of it, both ways: 0.1 is ±10 %. Drawn from the run, the key and the
     /// attempt, so that it replays equal.
     pub const fn jitter(mut self, part: f64) -> Self {
         self.jitter = part;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     BoxFuture,
     body::{Data, Doubt, StepCtx, Verdict},
-    digest::{attempt_seed, draw},
+    digest::retry_chance,
     driver::{
         run::{RunCore, Told},
         stack::{self, Frame},
@@ -267,9 +267,7 @@ impl<T: Data> Open<'_, T> {
 
     fn failed(&mut self, attempt: u32, error: Error) {
         let retry = self.options.retry.unwrap_or(self.core.worker.settings.retry);
-        let seed = attempt_seed(self.core.incarnation, self.core.generation(), &self.claim.key, attempt);
-        // Number 0 of the attempt's stream is the body's own; jitter draws far from it.
-        let chance = draw(seed, u64::MAX) as u64;
+        let chance = retry_chance(self.core.incarnation, self.core.generation(), &self.claim.key, attempt);
         let bytes_max = self.core.worker.settings.payload_bytes_max;
         let failure = error.to_failure(self.options.typed.as_ref()).within(bytes_max);
         match retry.decide(attempt, &error, chance) {

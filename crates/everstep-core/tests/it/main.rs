@@ -1,5 +1,6 @@
 //! The engine on the in-memory store: its rules by the programs they exist for, mostly on virtual time.
 
+mod blocks;
 mod commands;
 mod common;
 mod conformance;
