@@ -44,6 +44,14 @@ fn scopes() {
 }
 
 #[test]
+fn map_many() {
+    check(
+        "map_many",
+        "500 rows: 490 saved for 1960, the first that failed: row 50 has no price\nsteps of row 7: row/7/load, row/7/save\n1000 rows: one failure too many: row 550 has no price\n",
+    );
+}
+
+#[test]
 fn backoff() {
     check(
         "backoff",
