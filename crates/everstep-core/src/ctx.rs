@@ -59,8 +59,9 @@ impl Ctx {
     /// convert other errors: `async || Ok(call().await?)`. What it returns is owned: a `String`, not a `&str`.
     ///
     /// Steps may run side by side (`join!`, `select!`, `FuturesUnordered`); all of them run on the run's own task, so
-    /// they may borrow, and one that computes for long belongs into [`Ctx::step_blocking`]. Of steps in a stream
-    /// collect the steps first: `stream::iter(..).map(|x| ctx.step(..))` held across an await is beyond rustc.
+    /// they may borrow, and one that computes for long belongs into [`Ctx::step_blocking`]. For a list there is
+    /// [`Ctx::map`]; of steps in a stream collect the steps first: `stream::iter(..).map(|x| ctx.step(..))` held across
+    /// an await is beyond rustc.
     ///
     /// # What survives a crash
     /// A result that was returned is durable. If the process dies after `body` took effect but before that, `body`

@@ -107,7 +107,7 @@ impl Scope {
             Code::SIDE_BY_SIDE,
             format!(
                 "`{name}` is already running{place}: which of the two is `{name}` and which `{name}#2` would depend on the order of polls. \
-                 Give each branch its own scope (`ctx.scope(\"left\", async |ctx| ..)`), or make all operations before awaiting any of them"
+                 Give each branch its own scope (`ctx.scope(\"left\", async |ctx| ..)`, or `ctx.map` for a list), or make all operations before awaiting any of them"
             ),
         )
     }
@@ -198,7 +198,7 @@ mod tests {
         first.polled();
         let error = root.claim("step", "x").err().expect("refused");
         assert_eq!(error.code(), Code::SIDE_BY_SIDE);
-        assert!(error.to_string().contains("ctx.scope"), "{error}");
+        assert!(["ctx.scope", "ctx.map"].iter().all(|way| error.to_string().contains(way)), "{error}");
         drop(first);
         drop(second);
         assert_eq!(root.claim("step", "x").expect("free again").key.as_ref(), "x#3");

@@ -16,6 +16,7 @@ fn explanations_are_in_our_words() {
         (include_str!("ui/uses_up_a_capture.stderr"), "this code may have to run again, and cannot"),
         (include_str!("ui/unused_step.stderr"), "a step does nothing until it is awaited"),
         (include_str!("ui/unused_operations.stderr"), "a durable operation does nothing until it is awaited"),
+        (include_str!("ui/unused_operations.stderr"), "a map does nothing until it is awaited"),
         (include_str!("ui/unused_operations.stderr"), "a run is not started until this is awaited"),
         (include_str!("ui/unused_operations.stderr"), "nothing is listed until this is awaited"),
         (include_str!("ui/unused_operations.stderr"), "nothing runs until `.start()`"),

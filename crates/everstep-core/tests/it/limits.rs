@@ -120,6 +120,9 @@ fn names_of_steps_and_scopes_are_checked_before_anything_is_written() {
                 ));
                 wrong.push((ctx.step_blocking(bad, || Ok(())).await.expect_err(why), why));
                 wrong.push((ctx.scope(bad, async |_| Ok(())).await.expect_err(why), why));
+                wrong.push((ctx.map(bad, [1], 1, async |_, _| Ok(())).await.expect_err(why), why));
+                let block = ctx.retry_block(bad, Retry::fixed(3, seconds(1)), async |_| Ok(()));
+                wrong.push((block.await.expect_err(why), why));
             }
             for (error, why) in wrong {
                 assert_eq!((error.kind(), error.code()), (ErrorKind::Misuse, Code::BAD_NAME));
@@ -129,6 +132,8 @@ fn names_of_steps_and_scopes_are_checked_before_anything_is_written() {
             for error in [
                 ctx.step(&long, body).await.expect_err("too long"),
                 ctx.scope(&long, async |_| Ok(())).await.expect_err("too long"),
+                ctx.map(&long, [1], 1, async |_, _| Ok(())).await.expect_err("too long"),
+                ctx.retry_block(&long, Retry::none(), async |_| Ok(())).await.expect_err("too long"),
             ] {
                 assert_eq!((error.kind(), error.code()), (ErrorKind::Limit, Code::TOO_LONG));
                 tells(&error, NAME_BYTES_MAX, NAME_BYTES_MAX + 1);

@@ -1,6 +1,6 @@
-//! Scopes that borrow, helpers that take a `Ctx`, recursion, the same names in every branch.
+//! Scopes, maps and blocks that borrow, helpers that take a `Ctx`, recursion, the same names in every branch.
 
-use everstep::{BoxFuture, Ctx, Data, Result, Workflow, seconds};
+use everstep::{BoxFuture, Ctx, Data, Result, Retry, Workflow, seconds};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,15 @@ async fn import(ctx: Ctx, batch: Batch) -> Result<Vec<usize>> {
         })
     });
     let mut out = try_join_all(rows.collect::<Vec<_>>()).await?;
+    let mapped = ctx.map("mapped", &batch.rows, 2, async |ctx, row| {
+        let loaded = ctx.step("load", async || Ok(*row as usize + tenant.len())).await?;
+        let checked = ctx.retry_block("check", Retry::exponential(3), async |ctx| {
+            let drawn = ctx.random() % 2;
+            ctx.step("look", async || if drawn == 0 { Err("not yet".into()) } else { Ok(loaded) }).await
+        });
+        Ok(checked.await.unwrap_or(loaded))
+    });
+    out.extend(mapped.at_most_failures(1).await?.into_iter().flatten());
     for round in 0..3usize {
         out.push(ctx.step("ping", async || Ok(round)).await?);
     }
@@ -61,7 +70,7 @@ async fn best_of<T: Data + Clone + Sync + Ord>(ctx: &Ctx, all: Vec<T>) -> Result
 fn scopes_borrow_nest_and_recurse() -> anyhow::Result<()> {
     let batch = Batch { tenant: "acme".to_string(), rows: vec![1, 2, 3] };
     let out = crate::play(|builder| builder.register(IMPORT, import), IMPORT, batch)?;
-    assert_eq!(out, [5, 6, 7, 0, 1, 2, 12, 4, 8, 9]);
+    assert_eq!(out, [5, 6, 7, 5, 6, 7, 0, 1, 2, 12, 4, 8, 9]);
     Ok(())
 }
 

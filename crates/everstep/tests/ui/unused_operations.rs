@@ -1,4 +1,4 @@
-//! A step with options, a sleep, a timeout, a scope, a start, a list and a builder that nobody awaits.
+//! A step with options, a sleep, a timeout, a scope, a map, a start, a list and a builder that nobody awaits.
 #![deny(unused_must_use)]
 use everstep::{Client, Ctx, Engine, Result, Retry, Workflow, seconds, store::Memory};
 
@@ -7,6 +7,7 @@ pub async fn workflow(ctx: Ctx, _: ()) -> Result<()> {
     ctx.sleep(seconds(1));
     ctx.timeout(seconds(1), ctx.step("bounded", async || Ok(())));
     ctx.scope("inner", async |_| Ok(()));
+    ctx.map("items", [1, 2], 2, async |_, _| Ok(()));
     Ok(())
 }
 
