@@ -243,6 +243,7 @@ bell {
     an_outcome_that_cannot_be_read_is_left_to_the_reader "A store guesses nothing.";
     listeners_hear_that_a_run_is_stuck "Who waits for a result must not hang.";
     listeners_hear_of_their_own_run_and_of_its_end_alone "Neither of others' ends nor of what is no end.";
+    readers_hear_of_what_their_run_says "And what they hear of they can read; nothing else is rung for them.";
     durable_turns_ring_after_their_receipts "Who is woken by it finds his answer.";
     other_openings_hear_of_commits "And what they hear of they can read.";
 }

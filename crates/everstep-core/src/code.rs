@@ -44,6 +44,7 @@ codes! {
     102 WRONG_WORKFLOW "The run belongs to another workflow.";
     103 NOT_ALLOWED "The run's status does not allow this.";
     104 BAD_FILTER "A filter that cannot be read.";
+    105 BAD_CURSOR "A cursor that no list has given.";
     110 STUCK "The run is stuck and needs a person.";
     120 STORE "The store failed.";
     121 STORE_CLOSED "This opening of the store is over; open it anew.";

@@ -85,6 +85,18 @@ impl RunInfo {
         let RunRow { run, id, workflow, status, created_at, finished_at, .. } = row;
         RunInfo { id, workflow, status, created_at, finished_at, number: run }
     }
+
+    /// Where a list goes on after this run, as text for a link or a cookie: see
+    /// [`List::after_cursor`](crate::List::after_cursor). Good for as long as the store, whatever becomes of the run.
+    pub fn cursor(&self) -> String {
+        format!("r{}", self.number.0)
+    }
+
+    /// The number of the run that gave this cursor; `None` if it is none.
+    pub(crate) fn number_of(cursor: &str) -> Option<RunId> {
+        let digits = cursor.strip_prefix('r').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+        digits.parse().ok().map(RunId)
+    }
 }
 
 impl<O> Run<O> {

@@ -75,6 +75,37 @@ fn check(ring: impl FnOnce(&Bell)) {
     assert!(!bell.has_listeners(), "somebody who left is still counted");
 }
 
+/// Listen, look, wait: as one reads a stream. One reads two items, another gives up.
+pub(crate) fn what_a_run_says_is_read() {
+    let (bell, said) = (Arc::new(Bell::default()), Arc::new(Row::default()));
+    let reads = {
+        let (bell, said) = (bell.clone(), said.clone());
+        thread::spawn(move || block_on(read_all(&bell, &said)))
+    };
+    let gives_up = {
+        let bell = bell.clone();
+        thread::spawn(move || drop(bell.read(RUN)))
+    };
+    for _ in 0..2 {
+        said.become_due();
+        bell.ring_said(RUN);
+    }
+    [reads, gives_up].into_iter().for_each(|thread| thread.join().expect("no panic"));
+    assert!(!bell.has_readers(), "somebody who left is still counted");
+}
+
+async fn read_all(bell: &Arc<Bell>, said: &Row) {
+    let mut read = 0;
+    while read < 2 {
+        let mut reading = bell.read(RUN);
+        let new = said.claim();
+        if new == 0 {
+            reading.said().await;
+        }
+        read += new;
+    }
+}
+
 /// Forget, look, wait: as the claiming of a worker does, without the time after which it looks anyway.
 pub(crate) fn what_becomes_claimable_is_claimed() {
     let (bell, row) = (Arc::new(Bell::default()), Arc::new(Row::default()));

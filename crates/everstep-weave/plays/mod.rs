@@ -4,6 +4,7 @@ pub(crate) const ALL: &[(&str, everstep_weave::Play)] = &[
     ("queue: clients do not wait for space", queue::clients_do_not_wait_for_space),
     ("bell: an end is heard", bell::an_end_is_heard),
     ("bell: an end made by others is heard", bell::an_end_made_by_others_is_heard),
+    ("bell: what a run says is read", bell::what_a_run_says_is_read),
     ("bell: what becomes claimable is claimed", bell::what_becomes_claimable_is_claimed),
     ("wakes: every driver is woken", wakes::every_driver_is_woken),
     ("news: nothing refused is told", news::nothing_refused_is_told),

@@ -73,6 +73,11 @@ pub mod watch {
     }
 
     impl<T> Receiver<T> {
+        /// Whether it was changed since it was last seen.
+        pub fn has_changed(&self) -> Result<bool, Closed> {
+            Ok(lock(&self.shared).version != self.seen)
+        }
+
         /// What is there counts as seen.
         pub fn mark_unchanged(&mut self) {
             self.seen = lock(&self.shared).version;

@@ -106,6 +106,29 @@ pub const ALL: &[Weak] = &[
         )],
     },
     Weak {
+        name: "reader_looks_before_it_listens",
+        found_by: "bell: what a run says is read",
+        edits: &[(
+            "plays/bell.rs",
+            "        let mut reading = bell.read(RUN);\n        let new = said.claim();\n",
+            "        let new = said.claim();\n        let mut reading = bell.read(RUN);\n",
+        )],
+    },
+    Weak {
+        name: "reader_that_leaves_takes_all_with_it",
+        found_by: "bell: what a run says is read",
+        edits: &[("store/bell.rs", "        if said.readers == 0 {\n", "        if said.readers < 2 {\n")],
+    },
+    Weak {
+        name: "what_is_said_is_rung_before_it_can_be_read",
+        found_by: "bell: what a run says is read",
+        edits: &[(
+            "plays/bell.rs",
+            "        said.become_due();\n        bell.ring_said(RUN);\n",
+            "        bell.ring_said(RUN);\n        said.become_due();\n",
+        )],
+    },
+    Weak {
         name: "claimer_forgets_after_it_looked",
         found_by: "bell: what becomes claimable is claimed",
         edits: &[(

@@ -115,8 +115,14 @@ fn the_page_of_settings_shows_the_defaults() {
 fn the_page_of_settings_shows_the_fixed_limits() {
     let rows = [
         ("`RUN_ID_BYTES_MAX`", everstep::RUN_ID_BYTES_MAX, "bytes of a run's id"),
-        ("`NAME_BYTES_MAX`", everstep::NAME_BYTES_MAX, "bytes of the name of a step, scope or workflow"),
+        (
+            "`NAME_BYTES_MAX`",
+            everstep::NAME_BYTES_MAX,
+            "bytes of the name of a step, scope, workflow, published value, stream or attribute",
+        ),
+        ("`ATTRIBUTE_BYTES_MAX`", everstep::ATTRIBUTE_BYTES_MAX, "bytes of a text that is an attribute"),
         ("`LIST_LIMIT`", everstep::LIST_LIMIT, "runs in one list, unless `.limit(n)` says otherwise"),
+        ("`COUNT_MAX`", everstep::COUNT_MAX as usize, "runs that `count` counts: so many or more"),
     ];
     let mut table = "| Constant | Value | What it bounds |\n|---|---|---|\n".to_string();
     for (name, value, meaning) in rows {

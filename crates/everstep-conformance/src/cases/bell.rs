@@ -9,7 +9,9 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, cut, entry, finished, given_back, parked, post, run_of, steps, stuck_end},
+    sample::{
+        at, cut, emits, entry, finished, given_back, parked, post, publishes, run_of, sets, steps, stuck_end,
+    },
     worker::Worker,
 };
 
@@ -119,6 +121,26 @@ pub(crate) async fn listeners_hear_of_their_own_run_and_of_its_end_alone(desk: D
     assert!(desk.store.bell().has_listeners());
     assert_eq!(a.ends(finished(Status::Failed, 1)).await, Heard::Next(1));
     assert_eq!(listener.ended().await.map(|ended| ended.status), Some(Status::Failed));
+}
+
+pub(crate) async fn readers_hear_of_what_their_run_says(desk: Desk) {
+    let worker = desk.worker().await;
+    let (mut a, mut b) = (worker.start("a").await, worker.start("b").await);
+    let says =
+        [publishes("total", 1, "1"), emits("log", 0), sets("team", Some("x".into())), sets("team", None)];
+    for say in says {
+        let mut reading = desk.store.bell().read(a.run);
+        assert_eq!(a.commit(Turn { says: vec![say], ..a.turn() }).await, Heard::Next(1));
+        reading.said().await;
+    }
+    assert_eq!(desk.store.stream(a.run, "log".into(), 0, 9).await.expect("reads").len(), 1);
+    let reading = desk.store.bell().read(a.run);
+    assert_eq!(b.commit(Turn { says: vec![emits("log", 0)], ..b.turn() }).await, Heard::Next(1));
+    assert_eq!(a.adds([1]).await, Heard::Next(2));
+    assert_eq!(a.commit(Turn { says: vec![emits("log", 0)], ..a.turn() }).await, Heard::Refused);
+    // Whatever else is rung for is rung by the time that a later call is answered.
+    desk.start_pending("c").await;
+    assert!(!reading.has_said());
 }
 
 pub(crate) async fn durable_turns_ring_after_their_receipts(desk: Desk) {

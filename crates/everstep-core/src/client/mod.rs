@@ -4,6 +4,7 @@
 mod list;
 mod options;
 mod people;
+mod said;
 mod signal;
 mod start;
 
@@ -11,8 +12,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-pub use list::{LIST_LIMIT, List};
+pub use list::{COUNT_MAX, LIST_LIMIT, List};
 pub use options::{OnOpen, Reuse, Start};
+pub use said::{Item, Items};
 pub use signal::SendSignal;
 pub use start::Batch;
 

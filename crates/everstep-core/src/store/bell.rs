@@ -38,6 +38,16 @@ pub struct Bell {
     next: AtomicU64,
     waiting: AtomicUsize,
     listeners: Mutex<HashMap<RunId, Vec<Waiting>>>,
+    /// How many readers there are, of all runs.
+    reading: AtomicUsize,
+    readers: Mutex<HashMap<RunId, Said>>,
+}
+
+/// What the readers of one run wait for, and how many they are.
+#[derive(Debug)]
+struct Said {
+    rung: watch::Sender<u64>,
+    readers: usize,
 }
 
 impl Default for Bell {
@@ -50,6 +60,8 @@ impl Default for Bell {
             next: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             listeners: Mutex::default(),
+            reading: AtomicUsize::new(0),
+            readers: Mutex::default(),
         }
     }
 }
@@ -95,6 +107,21 @@ impl Bell {
         }
     }
 
+    /// Whether anybody waits for what any run says.
+    pub fn has_readers(&self) -> bool {
+        self.reading.load(Ordering::Acquire) > 0
+    }
+
+    /// A run said something to its readers.
+    pub fn ring_said(&self, run: RunId) {
+        if !self.has_readers() {
+            return;
+        }
+        if let Some(said) = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
+            said.rung.send_modify(|n| *n += 1);
+        }
+    }
+
     /// Counts up when free runs become claimable, or are to become so at a new time.
     pub fn claimable(&self) -> watch::Receiver<u64> {
         self.claimable.subscribe()
@@ -125,6 +152,48 @@ impl Bell {
         listeners.entry(run).or_default().push((number, send));
         self.waiting.fetch_add(1, Ordering::AcqRel);
         Listener { bell: self.clone(), run, number, ended, foreign }
+    }
+
+    /// Listens for what `run` says to its readers, from now on: read what there is after this, then wait. What others
+    /// commit rings only [`Bell::foreign`].
+    pub fn read(self: &std::sync::Arc<Self>, run: RunId) -> Reading {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = readers.entry(run).or_insert_with(|| Said { rung: watch::Sender::new(0), readers: 0 });
+        said.readers += 1;
+        self.reading.fetch_add(1, Ordering::AcqRel);
+        Reading { bell: self.clone(), run, rung: said.rung.subscribe() }
+    }
+}
+
+/// Hears whenever one run says something to its readers.
+#[derive(Debug)]
+pub struct Reading {
+    bell: std::sync::Arc<Bell>,
+    run: RunId,
+    rung: watch::Receiver<u64>,
+}
+
+impl Reading {
+    /// Resolves when the run has said something since this was last heard. Cancel-safe.
+    pub async fn said(&mut self) {
+        self.rung.changed().await.expect("the bell keeps the sender as long as somebody reads");
+    }
+
+    /// Whether it has.
+    pub fn has_said(&self) -> bool {
+        self.rung.has_changed().expect("as above")
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut readers = self.bell.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(said) = readers.get_mut(&self.run) else { return };
+        said.readers -= 1;
+        self.bell.reading.fetch_sub(1, Ordering::AcqRel);
+        if said.readers == 0 {
+            readers.remove(&self.run);
+        }
     }
 }
 
@@ -196,5 +265,24 @@ mod tests {
         assert!(other.ended().await.is_some());
         drop((stays, other));
         assert!(!bell.has_listeners());
+    }
+
+    #[tokio::test]
+    async fn readers_hear_of_their_run_as_long_as_they_read() {
+        let bell = std::sync::Arc::new(Bell::default());
+        let (mut one, mut two, other) = (bell.read(RunId(1)), bell.read(RunId(1)), bell.read(RunId(2)));
+        bell.ring_said(RunId(1));
+        bell.ring_said(RunId(1));
+        one.said().await;
+        assert!(!one.has_said(), "what rang before is one ring");
+        assert!(!other.has_said(), "another run's");
+        drop(one);
+        two.said().await;
+        bell.ring_said(RunId(1));
+        two.said().await;
+        drop((two, other));
+        bell.ring_said(RunId(1));
+        assert!(!bell.has_readers());
+        assert!(bell.readers.lock().expect("unpoisoned").is_empty());
     }
 }

@@ -36,7 +36,7 @@ mod memory;
 use std::{any::Any, future::Future, pin::Pin, sync::Arc};
 
 pub(crate) use bell::Heard;
-pub use bell::{Bell, Ended, Listener};
+pub use bell::{Bell, Ended, Listener, Reading};
 pub use cut::Cut;
 pub use durability::Durability;
 pub use error::StoreError;

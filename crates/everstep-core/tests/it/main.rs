@@ -16,6 +16,7 @@ mod orders;
 mod panics;
 mod replay;
 mod restarts;
+mod said;
 mod seen;
 mod signals;
 mod starts;

@@ -120,6 +120,9 @@ impl Op for Commit {
     fn settle(mut self: Box<Self>, after: &mut After<'_>) {
         let settled = self.settled.take().expect("settled after it was applied");
         if matches!(settled, Settled::Durable { .. }) {
+            if !self.turn.says.is_empty() {
+                after.bell.ring_said(self.turn.run);
+            }
             self.ring_ended(after);
         }
         self.answer(settled);

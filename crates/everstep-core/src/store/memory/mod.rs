@@ -52,6 +52,7 @@ struct OpeningId(usize);
 struct Rings {
     claimable: bool,
     inbox: bool,
+    said: Vec<RunId>,
     ended: Vec<(RunId, Status, Option<Outcome>)>,
     /// Something was changed, which the other openings are to hear.
     changed: bool,
@@ -172,6 +173,9 @@ impl Memory {
         }
         if rings.inbox {
             bell.ring_inbox();
+        }
+        for run in rings.said {
+            bell.ring_said(run);
         }
         for (run, status, outcome) in rings.ended {
             bell.ring_ended(run, || Ended { status, outcome });

@@ -41,6 +41,7 @@ impl Content {
         }
         run.add_turn(turn);
         run.said.add(&turn.says, items);
+        self.rings.said.extend((!turn.says.is_empty()).then_some(turn.run));
         self.rings.changed = true;
         if let (Some(end), Some(status)) = (&turn.end, status) {
             self.loads.close(turn.load);
