@@ -43,6 +43,11 @@ pub(super) enum Verb {
     Last(RunId),
     Stuck(RunId),
     Counts,
+    Count(Filter, u64),
+    Published(RunId, Arc<str>),
+    PublishedAll(RunId, usize),
+    Stream(RunId, Arc<str>, u64, usize),
+    Attributes(RunId),
 }
 
 /// A transactional step.
@@ -73,7 +78,8 @@ impl Verb {
         match self {
             Verb::Open | Verb::Crash | Verb::Free(..) => true,
             Verb::Workers | Verb::NextDue(_) | Verb::Run(_) | Verb::Find(..) | Verb::Load(_) => true,
-            Verb::Inbox(..) | Verb::Last(_) | Verb::Stuck(_) | Verb::Counts => true,
+            Verb::Inbox(..) | Verb::Last(_) | Verb::Stuck(_) | Verb::Counts | Verb::Count(..) => true,
+            Verb::Published(..) | Verb::PublishedAll(..) | Verb::Stream(..) | Verb::Attributes(_) => true,
             Verb::Enroll | Verb::Beat(_) | Verb::Fence(..) | Verb::Leave(_) | Verb::Start(..) => false,
             Verb::Claim(..) | Verb::Reload(..) | Verb::Nudged(_) | Verb::Commit(..) => false,
             Verb::Transact(..) | Verb::Post(_) | Verb::Cut(_) => false,

@@ -3,8 +3,8 @@
 use everstep_core::{Status, store::LetterKind};
 
 use super::operation::{
-    Against, As, Begin, Doing, Ending, Finding, Marking, Nth, Operation, Step, Takes, Turning, When, Which,
-    Who,
+    Against, As, Begin, Doing, Ending, Finding, Marking, Nth, Operation, Saying, Step, Takes, Turning, When,
+    Which, Who,
 };
 use crate::chance::Chance;
 
@@ -21,7 +21,11 @@ pub(super) const FLAVOURS: usize = 8;
 /// Names of letters.
 const LETTERS: usize = 9;
 /// Filters of the pool.
-pub(super) const FILTERS: usize = 12;
+pub(super) const FILTERS: usize = 24;
+/// Names of what is published and of streams, of attributes, and the values of attributes.
+pub(super) const NAMES: usize = 2;
+pub(super) const ATTRIBUTES: usize = 3;
+pub(super) const VALUES: usize = 16;
 
 /// The stream of a seed.
 pub fn stream(seed: u64) -> Vec<Step> {
@@ -135,6 +139,7 @@ impl Draw {
             flavour: self.flavour(),
             marks,
             takes: self.0.of(&[Takes::None, Takes::None, Takes::First, Takes::All, Takes::Absent]),
+            says: (0..self.0.of(&[0, 0, 1, 1, 2, 4])).map(|_| self.saying()).collect(),
             end,
             inbox: self.against(5),
         };
@@ -156,6 +161,14 @@ impl Draw {
     fn marking(&mut self) -> Marking {
         let started = (!self.0.one_in(3)).then(|| (self.0.of(&[1, 2, u32::MAX]), self.0.one_in(3)));
         Marking { key: self.0.below(KEYS), started }
+    }
+
+    fn saying(&mut self) -> Saying {
+        match self.0.below(8) {
+            0 | 1 => Saying::Publishes(self.0.below(NAMES), self.flavour()),
+            2..5 => Saying::Emits(self.0.below(NAMES), self.against(6), self.flavour()),
+            _ => Saying::Sets(self.0.below(ATTRIBUTES), (!self.0.one_in(4)).then(|| self.0.below(VALUES))),
+        }
     }
 
     fn transact(&mut self) -> Operation {
@@ -198,14 +211,30 @@ impl Draw {
 
     fn read(&mut self) -> Operation {
         let (run, on) = (self.run(), self.nth());
-        match self.0.below(8) {
+        match self.0.below(12) {
             0 => Operation::Run { id: self.0.below(IDS + 1), on },
             1 | 2 => Operation::Find { what: self.finding(), on },
             3 => Operation::Load { run, on },
             4 => Operation::Inbox { run, after: self.0.of(&[0, 0, 1, 2, u64::MAX]), on },
             5 => Operation::Last { run, on },
             6 => Operation::Stuck { run, on },
-            _ => Operation::Counts { on },
+            7 => Operation::Counts { on },
+            _ => self.read_said(run, on),
+        }
+    }
+
+    fn read_said(&mut self, run: i64, on: Nth) -> Operation {
+        let (name, limit) = (self.0.below(NAMES + 1), self.0.of(&[0, 1, 2, 100, usize::MAX]));
+        match self.0.below(5) {
+            0 => Operation::Count {
+                filter: self.0.below(FILTERS),
+                at_most: self.0.of(&[0, 1, 2, 100, u64::MAX]),
+                on,
+            },
+            1 => Operation::Published { run, name, on },
+            2 => Operation::PublishedAll { run, limit, on },
+            3 => Operation::Stream { run, name, from: self.0.of(&[0, 0, 1, 2, u64::MAX]), limit, on },
+            _ => Operation::Attributes { run, on },
         }
     }
 

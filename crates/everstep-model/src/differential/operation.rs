@@ -111,6 +111,17 @@ pub struct Marking {
     pub started: Option<(u32, bool)>,
 }
 
+/// What a turn tells readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saying {
+    /// A value under a name of the pool, with what its payload is like.
+    Publishes(usize, usize),
+    /// An item of a stream of the pool, what its number is like, and its payload.
+    Emits(usize, Against, usize),
+    /// An attribute of the pool gets a value of the pool, or goes.
+    Sets(usize, Option<usize>),
+}
+
 /// How a turn ends its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -141,6 +152,8 @@ pub struct Turning {
     pub marks: Vec<Marking>,
     /// Letters.
     pub takes: Takes,
+    /// What readers are told.
+    pub says: Vec<Saying>,
     /// How it ends.
     pub end: Option<Ending>,
     /// What the inbox count of the end is like.
@@ -284,6 +297,32 @@ pub enum Operation {
         on: Nth,
     },
     Counts {
+        on: Nth,
+    },
+    Count {
+        filter: usize,
+        at_most: u64,
+        on: Nth,
+    },
+    Published {
+        run: i64,
+        name: usize,
+        on: Nth,
+    },
+    PublishedAll {
+        run: i64,
+        limit: usize,
+        on: Nth,
+    },
+    Stream {
+        run: i64,
+        name: usize,
+        from: u64,
+        limit: usize,
+        on: Nth,
+    },
+    Attributes {
+        run: i64,
         on: Nth,
     },
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Stuck, Timestamp,
-    store::{Filter, RunId, RunRow, Store, StoreError, WorkerSeen},
+    AttributeValue, Stuck, Timestamp,
+    store::{Filter, PublishedRow, RunId, RunRow, Store, StoreError, StreamRow, WorkerSeen},
 };
 
 use super::{
-    draw::WORKFLOWS,
+    draw::{NAMES, WORKFLOWS},
     reply::{Reply, Whole},
     sample,
 };
@@ -30,6 +30,26 @@ pub(super) struct Pictured {
     pub(super) row: RunRow,
     pub(super) whole: Whole,
     pub(super) stuck: Option<Stuck>,
+    said: Said,
+}
+
+/// What it has told readers.
+#[derive(Clone, Debug, PartialEq)]
+struct Said {
+    published: Vec<PublishedRow>,
+    streams: Vec<(Arc<str>, Vec<StreamRow>)>,
+    attributes: Vec<(Arc<str>, AttributeValue)>,
+}
+
+impl Said {
+    async fn of(store: &Arc<dyn Store>, run: RunId) -> Result<Said, StoreError> {
+        let mut streams = Vec::new();
+        for name in (0..NAMES).map(sample::name) {
+            streams.push((name.clone(), store.stream(run, name, 0, usize::MAX).await?));
+        }
+        let published = store.published_all(run, usize::MAX).await?;
+        Ok(Said { published, streams, attributes: store.attributes(run).await? })
+    }
 }
 
 /// What is looked at again.
@@ -58,7 +78,8 @@ impl Picture {
                 _ => {
                     let whole = Whole::of(store.load(row.run).await?);
                     let stuck = store.stuck(row.run).await?;
-                    runs.push(Pictured { row, whole, stuck });
+                    let said = Said::of(store, row.run).await?;
+                    runs.push(Pictured { row, whole, stuck, said });
                 }
             }
         }
@@ -74,6 +95,13 @@ impl Picture {
             due.push(store.next_due(sample::workflows(workflows)).await?);
         }
         Ok(Picture { runs, workers, counts, due, rows })
+    }
+
+    /// How many items a run's stream has.
+    pub(super) fn items(&self, run: RunId, stream: &str) -> Option<u64> {
+        let run = self.runs.iter().find(|pictured| pictured.row.run == run)?;
+        let (_, items) = run.said.streams.iter().find(|(name, _)| **name == *stream)?;
+        Some(items.len() as u64)
     }
 
     /// The first thing in which two differ, as both have it.

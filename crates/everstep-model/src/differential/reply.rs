@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status, Stuck, Timestamp,
+    AttributeValue, Status, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Letter, LetterId, LetterKind, Loaded, Posted, Received, RunId, RunRow, Settled, Started, StartedRow,
-        StoreError, Transacted, WorkerId, WorkerSeen,
+        Letter, LetterId, LetterKind, Loaded, Posted, PublishedRow, Received, RunId, RunRow, Settled,
+        Started, StartedRow, StoreError, StreamRow, Transacted, WorkerId, WorkerSeen,
     },
 };
 
@@ -38,6 +38,11 @@ pub(super) enum Reply {
     Entry(Option<Entry>),
     Stuck(Option<Stuck>),
     Counts(Vec<(Arc<str>, Status, u64)>),
+    Counted(u64),
+    Published(Option<PublishedRow>),
+    PublishedAll(Vec<PublishedRow>),
+    Items(Vec<StreamRow>),
+    Attributes(Vec<(Arc<str>, AttributeValue)>),
     Fenced(WorkerId),
     Failed(Failure),
 }

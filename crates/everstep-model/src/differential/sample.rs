@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status, StatusSet, StuckReason, Timestamp,
+    AttributeValue, Status, StatusSet, StuckReason, Timestamp,
     journal::{Entry, Kind, Payload, Site},
     store::{Condition, Field, Filter, Letter, LetterId, Operator},
 };
@@ -77,6 +77,38 @@ pub(super) fn entry(seq: u64, flavour: usize) -> Entry {
     }
 }
 
+/// A name of what is published, or of a stream.
+pub(super) fn name(n: usize) -> Arc<str> {
+    Arc::from(["total", "naïve's \"log\""].get(n).copied().unwrap_or("never said"))
+}
+
+/// A name of an attribute.
+pub(super) fn attribute(n: usize) -> Arc<str> {
+    Arc::from(["team", "due'; --", "a\u{0}b"].get(n).copied().unwrap_or("never set"))
+}
+
+/// A value of an attribute; the last is none.
+pub(super) fn value(n: usize) -> AttributeValue {
+    match n {
+        1 => 7.into(),
+        2 => 7.0.into(),
+        3 => 7.5.into(),
+        4 => i64::MAX.into(),
+        5 => 9_223_372_036_854_775_808.0.into(),
+        6 => true.into(),
+        7 => false.into(),
+        8 => at(When::At(1)).into(),
+        9 => at(When::Before).into(),
+        10 => Timestamp::NEVER.into(),
+        11 => "".into(),
+        12 => "7".into(),
+        13 => "true".into(),
+        14 => i64::MIN.into(),
+        15 => f64::NAN.into(),
+        _ => "blue".into(),
+    }
+}
+
 /// A letter.
 pub(super) fn letter(id: usize, kind: u16, flavour: usize) -> Letter {
     let id = if id == 0 { u128::MAX } else { id as u128 };
@@ -103,6 +135,13 @@ pub(super) fn filter(n: usize) -> Filter {
         values: values.iter().map(ToString::to_string).collect(),
     };
     let time = |field, operator, step| Condition::Time { field, operator, at: at(When::At(step)) };
+    let is = |name, not, values: &[usize]| Condition::AttributeIs {
+        name: attribute(name),
+        not,
+        values: values.iter().map(|n| value(*n)).collect(),
+    };
+    let lies =
+        |name, operator, n| Condition::AttributeLies { name: attribute(name), operator, value: value(n) };
     let over = [Status::Completed, Status::Failed, Status::Cancelled];
     let conditions = match n {
         1 => vec![status(&[Status::Stuck])],
@@ -116,6 +155,18 @@ pub(super) fn filter(n: usize) -> Filter {
         9 => vec![time(Field::Finished, Operator::UpTo, 9), status(&over)],
         10 => vec![time(Field::Finished, Operator::After, 2)],
         11 => vec![text(Field::Workflow, false, &[])],
+        12 => vec![is(0, false, &[0])],
+        13 => vec![is(0, false, &[1]), status(&[Status::Stuck, Status::Failed])],
+        14 => vec![is(0, true, &[0]), is(1, true, &[])],
+        15 => vec![is(1, false, &[2, 6, 8, 12])],
+        16 => vec![is(2, true, &[1, 11, 7]), time(Field::Created, Operator::From, 0)],
+        17 => vec![lies(0, Operator::UpTo, 2)],
+        18 => vec![lies(1, Operator::After, 1), lies(1, Operator::Before, 5)],
+        19 => vec![lies(2, Operator::From, 11)],
+        20 => vec![lies(0, Operator::Before, 8), text(Field::Id, true, &["b"])],
+        21 => vec![lies(1, Operator::From, 7), is(0, false, &[0])],
+        22 => vec![is(9, true, &[0])],
+        23 => vec![is(0, false, &[]), lies(0, Operator::From, 1)],
         _ => vec![],
     };
     Filter { conditions }

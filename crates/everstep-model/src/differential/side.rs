@@ -15,8 +15,8 @@ use everstep_core::{
     Status,
     journal::Entry,
     store::{
-        Adopt, Claimed, Fence, Hearer, Listener, LoadId, NewRun, Receipt, RunId, RunRow, Settled, Started,
-        Store, StoreError, Transact, Turn, WorkerId, WorkerInfo,
+        Adopt, Claimed, Fence, Hearer, Listener, LoadId, NewRun, Reading, Receipt, RunId, RunRow, Settled,
+        Started, Store, StoreError, Transact, Turn, WorkerId, WorkerInfo,
     },
 };
 use tokio::sync::oneshot;
@@ -54,12 +54,14 @@ pub(super) struct Side {
 pub(super) struct Rung {
     claimable: bool,
     inbox: bool,
+    said: Vec<RunId>,
     ended: Vec<(RunId, Status)>,
 }
 
 struct Ears {
     claimable: Hearer<u64>,
     inbox: Hearer<u64>,
+    said: Vec<(RunId, Reading)>,
     ended: Vec<(RunId, Listener)>,
 }
 
@@ -97,8 +99,8 @@ impl Side {
         let (mut claimable, mut inbox) = (bell.claimable(), bell.inbox());
         claimable.mark_unchanged();
         inbox.mark_unchanged();
-        let ended = runs.map(|run| (run, bell.listen(run))).collect();
-        self.ears = Some(Ears { claimable, inbox, ended });
+        let (said, ended) = runs.map(|run| ((run, bell.read(run)), (run, bell.listen(run)))).unzip();
+        self.ears = Some(Ears { claimable, inbox, said, ended });
     }
 
     /// What was heard since.
@@ -112,7 +114,8 @@ impl Side {
                 ended.push((run, told.status));
             }
         }
-        Some(Rung { claimable: changed(&ears.claimable), inbox: changed(&ears.inbox), ended })
+        let said = ears.said.iter().filter(|(_, reading)| reading.has_said()).map(|(run, _)| *run).collect();
+        Some(Rung { claimable: changed(&ears.claimable), inbox: changed(&ears.inbox), said, ended })
     }
 
     fn load(&self, at: LoadAt) -> LoadId {
@@ -153,6 +156,13 @@ impl Side {
             Verb::Last(run) => answer(store.last(run), Reply::Entry),
             Verb::Stuck(run) => answer(store.stuck(run), Reply::Stuck),
             Verb::Counts => answer(store.counts(), Reply::counts),
+            Verb::Count(filter, at_most) => answer(store.count(filter, at_most), Reply::Counted),
+            Verb::Published(run, name) => answer(store.published(run, name), Reply::Published),
+            Verb::PublishedAll(run, limit) => answer(store.published_all(run, limit), Reply::PublishedAll),
+            Verb::Stream(run, name, from, limit) => {
+                answer(store.stream(run, name, from, limit), Reply::Items)
+            }
+            Verb::Attributes(run) => answer(store.attributes(run), Reply::Attributes),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use everstep_core::{
     Status,
-    store::{End, Posted, RunId},
+    store::{End, Posted, RunId, Say},
 };
 
 use super::{
@@ -15,8 +15,21 @@ use super::{
 /// The kinds of this reply; a call about several runs has several. `before` is what the stores looked like before the
 /// call, if that is known: not if other calls were on their way.
 pub(super) fn signatures(call: &Call, reply: &Reply, before: Option<&Picture>) -> Vec<String> {
-    let verb = about(call, reply, before);
-    answers(reply).into_iter().map(|answer| format!("{verb}: {answer}")).collect()
+    let verbs = [Some(about(call, reply, before)), says(call, reply, before).map(String::from)];
+    let verbs: Vec<_> = verbs.into_iter().flatten().collect();
+    let told = |answer: String| verbs.iter().map(move |verb| format!("{verb}: {answer}")).collect::<Vec<_>>();
+    answers(reply).into_iter().flat_map(told).collect()
+}
+
+/// What a turn that tells readers something does beside all else.
+fn says(call: &Call, reply: &Reply, before: Option<&Picture>) -> Option<&'static str> {
+    let Verb::Commit(_, _, turn) = &call.verb else { return None };
+    let held = |stream: &str| before.and_then(|before| before.items(turn.run, stream)).unwrap_or(0);
+    let again = |say: &Say| matches!(say, Say::Emitted { name, n, .. } if *n < held(name));
+    match turn.says.iter().any(again) && matches!(reply, Reply::Durable(_)) {
+        true => Some("emit again after a cut"),
+        false => (!turn.says.is_empty()).then_some("say"),
+    }
 }
 
 fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
@@ -55,6 +68,11 @@ fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
         Verb::Last(_) => "last".into(),
         Verb::Stuck(_) => "stuck".into(),
         Verb::Counts => "counts".into(),
+        Verb::Count(..) => "count".into(),
+        Verb::Published(..) => "published".into(),
+        Verb::PublishedAll(..) => "published all".into(),
+        Verb::Stream(..) => "stream".into(),
+        Verb::Attributes(_) => "attributes".into(),
     }
 }
 
@@ -119,6 +137,11 @@ fn answers(reply: &Reply) -> Vec<String> {
         Reply::Entry(entry) => one(if entry.is_some() { "an entry" } else { "none" }),
         Reply::Stuck(stuck) => one(if stuck.is_some() { "why" } else { "it is not" }),
         Reply::Counts(counts) => one(some(counts.len())),
+        Reply::Counted(n) => one(some(usize::try_from(*n).unwrap_or(usize::MAX))),
+        Reply::Published(row) => one(if row.is_some() { "a value" } else { "none" }),
+        Reply::PublishedAll(rows) => one(some(rows.len())),
+        Reply::Items(items) => one(some(items.len())),
+        Reply::Attributes(attributes) => one(some(attributes.len())),
         Reply::Fenced(_) => one("fenced"),
         Reply::Failed(failure) => one(match failure {
             Failure::Refused => "refused",

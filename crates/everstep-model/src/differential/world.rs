@@ -1,18 +1,21 @@
 //! What there is, as the oracle told it: turns what was drawn into calls.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use everstep_conformance::Deed;
 use everstep_core::{
     Stuck,
     journal::Entry,
-    store::{Claim, Cut, End, Fence, LoadId, Mark, NewRun, Post, RunId, StartedRow, Turn, WorkerId},
+    store::{Claim, Cut, End, Fence, LoadId, Mark, NewRun, Post, RunId, Say, StartedRow, Turn, WorkerId},
 };
 
 use super::{
     call::{Call, Job, LoadAt, Verb},
     operation::{
-        Against, As, Begin, Doing, Ending, Marking, Nth, Operation, Takes, Turning, When, Which, Who,
+        Against, As, Begin, Doing, Ending, Marking, Nth, Operation, Saying, Takes, Turning, When, Which, Who,
     },
     picture::{Picture, Pictured},
     reply::Reply,
@@ -30,6 +33,10 @@ pub(super) struct World {
     pub(super) picture: Option<Picture>,
     /// Jobs so far: each writes rows of its own.
     jobs: usize,
+    /// Items on their way to each stream.
+    items: HashMap<(RunId, Arc<str>), u64>,
+    /// Runs whose end was taken back.
+    cut: HashSet<RunId>,
 }
 
 struct Worker {
@@ -139,6 +146,13 @@ impl World {
             Operation::Last { run, .. } => Verb::Last(RunId(*run)),
             Operation::Stuck { run, .. } => Verb::Stuck(RunId(*run)),
             Operation::Counts { .. } => Verb::Counts,
+            Operation::Count { filter, at_most, .. } => Verb::Count(sample::filter(*filter), *at_most),
+            Operation::Published { run, name, .. } => Verb::Published(RunId(*run), sample::name(*name)),
+            Operation::PublishedAll { run, limit, .. } => Verb::PublishedAll(RunId(*run), *limit),
+            Operation::Stream { run, name, from, limit, .. } => {
+                Verb::Stream(RunId(*run), sample::name(*name), *from, *limit)
+            }
+            Operation::Attributes { run, .. } => Verb::Attributes(RunId(*run)),
             _ => return None,
         })
     }
@@ -177,7 +191,7 @@ impl World {
                 Takes::All => inbox,
                 Takes::Absent => vec![0, 99, u64::MAX],
             },
-            says: vec![],
+            says: self.says(&turn.says, load_run),
             end: turn.end.map(|how| end(how, against(self.inbox_n(load_run), turn.inbox))),
             entries,
         };
@@ -185,6 +199,37 @@ impl World {
             self.loads[at].next = next + turn.entries.len() as u64;
         }
         Some(Call { on, verb: Verb::Commit(fence, at, turn) })
+    }
+
+    fn says(&mut self, says: &[Saying], run: RunId) -> Vec<Say> {
+        let at = sample::at(When::At(4));
+        let mut told = Vec::new();
+        for say in says {
+            told.push(match *say {
+                Saying::Publishes(name, flavour) => {
+                    let (name, body) = (sample::name(name), sample::payload(flavour));
+                    Say::Published { name, body, seq: told.len() as u64, at }
+                }
+                Saying::Emits(stream, how, flavour) => {
+                    let (name, body) = (sample::name(stream), sample::payload(flavour));
+                    let n = against(self.next_item(run, &name), how);
+                    Say::Emitted { name, n, body, at }
+                }
+                Saying::Sets(name, value) => {
+                    Say::Attribute { name: sample::attribute(name), value: value.map(sample::value) }
+                }
+            });
+        }
+        told
+    }
+
+    /// How many items a run counts before the next, if all goes well that is on its way: fewer than there are, once its end
+    /// was taken back.
+    fn next_item(&mut self, run: RunId, stream: &Arc<str>) -> u64 {
+        let held = self.picture.as_ref().and_then(|picture| picture.items(run, stream)).unwrap_or(0);
+        let coming = self.items.entry((run, stream.clone())).or_default();
+        *coming += 1;
+        (held + *coming - 1).saturating_sub(u64::from(self.cut.contains(&run)))
     }
 
     fn transact(&mut self, load: Which, by: As, key: usize, doing: Doing) -> Option<Call> {
@@ -273,7 +318,12 @@ impl World {
             | Operation::Inbox { on, .. }
             | Operation::Last { on, .. }
             | Operation::Stuck { on, .. }
-            | Operation::Counts { on } => self.opening(*on),
+            | Operation::Counts { on }
+            | Operation::Count { on, .. }
+            | Operation::Published { on, .. }
+            | Operation::PublishedAll { on, .. }
+            | Operation::Stream { on, .. }
+            | Operation::Attributes { on, .. } => self.opening(*on),
             _ => self.any_opening(),
         }
     }
@@ -324,6 +374,7 @@ impl World {
                 before.for_each(|load| load.open = false);
                 self.loaded(call.on, *fence, row.run, u64::MAX);
             }
+            (Verb::Cut(cut), Reply::Is(true)) => drop(self.cut.insert(cut.run)),
             (Verb::Commit(_, Some(at), turn), reply) => {
                 let ended = matches!(reply, Reply::Durable(_)) && turn.end.is_some();
                 self.loads[*at].open &= !(ended || matches!(reply, Reply::Failed(_) | Reply::Fenced(_)));
@@ -346,6 +397,7 @@ impl World {
             let run = picture.runs.iter().find(|run| run.row.run == load.run);
             load.next = run.and_then(|run| run.whole.entries.last()).map_or(0, |last| last.seq + 1);
         }
+        self.items.clear();
         self.picture = Some(picture);
     }
 }
