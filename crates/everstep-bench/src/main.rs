@@ -13,7 +13,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(about = "Everstep's workloads and the raw limit of the same disk, measured in one process")]
 struct Args {
-    /// sequential, parallel, start, start-batch, recover, long, resident, shared; without one: all
+    /// sequential, parallel, start, start-batch, recover, long, resident, parked, restart, shared; without one: all
     workloads: Vec<String>,
     /// One JSON object per workload on a line
     #[arg(long)]

@@ -2,8 +2,10 @@
 
 mod long;
 mod parallel;
+mod parked;
 mod recover;
 mod resident;
+mod restart;
 mod sequential;
 mod shared;
 mod start;
@@ -18,8 +20,18 @@ use everstep::{Ctx, Engine, Result, Workflow, sqlite::Sqlite};
 use serde_json::Value;
 
 /// All of them.
-pub const NAMES: [&str; 8] =
-    ["sequential", "parallel", "start", "start-batch", "recover", "long", "resident", "shared"];
+pub const NAMES: [&str; 10] = [
+    "sequential",
+    "parallel",
+    "start",
+    "start-batch",
+    "recover",
+    "long",
+    "resident",
+    "parked",
+    "restart",
+    "shared",
+];
 
 /// Where a workload's files go, how often it is measured, and whether the raw limit is too.
 pub struct Place<'a> {
@@ -44,6 +56,10 @@ pub enum Role {
     Killed,
     /// Of `recover`: finishes what the killed one left.
     Resumes,
+    /// Of `parked`: starts the runs and parks them.
+    Parks,
+    /// Of `parked`: opens the file and is woken.
+    Wakes,
     /// Of `shared`: a second worker.
     Worker,
     /// Of `shared`: a client that starts runs for others.
@@ -60,6 +76,8 @@ pub async fn run(name: &str, place: &Place<'_>) -> Value {
         "recover" => recover::run(place).await,
         "long" => long::run(place).await,
         "resident" => resident::run(place).await,
+        "parked" => parked::run(place).await,
+        "restart" => restart::run(place).await,
         _ => shared::run(place).await,
     }
 }
@@ -69,6 +87,8 @@ pub async fn child(role: Role, folder: &Path) {
     match role {
         Role::Killed => recover::killed(folder).await,
         Role::Resumes => recover::resumes(folder).await,
+        Role::Parks => parked::parks(folder).await,
+        Role::Wakes => parked::wakes(folder).await,
         Role::Worker => shared::worker(folder).await,
         Role::Client => shared::client(folder).await,
     }
