@@ -18,17 +18,17 @@ use crate::{
 };
 
 /// Runs; a tenth of them is in each of the four groups that are woken.
-const RUNS: u64 = 100_000;
+const RUNS: u64 = 1_000_000;
 const GROUP: u64 = RUNS / 10;
 /// Started and parked together.
 const PART: u64 = 4_000;
 /// Signals on their way at once.
 const SENDERS: usize = 2_000;
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
 /// From the opening to the idle minute, from there to the first timers, and between the two groups of timers.
 const SLACK: Duration = Duration::from_secs(20);
 /// How much is measured before the rest of the setup is estimated.
-const SAMPLE: u64 = 8_000;
+const SAMPLE: u64 = 40_000;
 
 /// What a run waits for: a point in time in milliseconds since 1970, or a signal.
 type Until = Option<u64>;
