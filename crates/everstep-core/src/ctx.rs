@@ -23,6 +23,7 @@ use crate::{
     driver::{
         run::{RunCore, Wants},
         table::Sort,
+        undos::UNDO,
     },
     error::{Code, Error, Result, panic_message},
     op::{Op, Wait},
@@ -344,6 +345,35 @@ impl Ctx {
         })
     }
 
+    /// What was registered so far is not undone if the run fails or is cancelled: for the point of no return.
+    ///
+    /// # What survives a crash
+    /// The call is made again at the same place on every replay.
+    ///
+    /// # Panics
+    /// As [`Ctx::sleep`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn order(ctx: Ctx, _: u64) -> Result<()> {
+    ///     ctx.step("reserve", async || Ok(7u64)).undo(async |_| panic!("the goods are on their way")).await?;
+    ///     ctx.step("ship", async || Ok(())).await?;
+    ///     ctx.forget_undos();
+    ///     Err("the letter of thanks has no stamp")?
+    /// }
+    /// # const W: Workflow<u64, ()> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, order).start().await?;
+    /// assert!(engine.run(W, "run-1", 0).await.is_err_and(|e| e.to_string().contains("no stamp")));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn forget_undos(&self) {
+        self.assert_here("`forget_undos`");
+        self.core.forget_undos();
+    }
+
     fn timer(
         &self,
         name: &'static str,
@@ -387,6 +417,10 @@ impl Ctx {
     ) -> Result<(Claim, usize, Timestamp)> {
         self.core.check_place(&format!("{what} `{name}`"))?;
         self.core.check_room()?;
+        if sort == Sort::Scope && name == UNDO && self.scope.path().is_empty() {
+            let message = format!("a {what} cannot be called `undo`: the keys of undos begin so");
+            return Err(Error::misuse(Code::BAD_NAME, message));
+        }
         let claim = self.scope.claim(what, name)?;
         let op = self.core.open(&claim.key, sort, site);
         let now = self.core.state().now;

@@ -62,7 +62,7 @@ pub use publish::{Published, Stream};
 pub use retry::Retry;
 pub use run::{Run, RunInfo};
 pub use settings::{
-    ENTRIES_MAX, GRACE, LEASE, NotDurable, PARK_AFTER, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX,
+    CANCEL_GRACE, ENTRIES_MAX, GRACE, LEASE, NotDurable, PARK_AFTER, PAYLOAD_BYTES_MAX, RESIDENT_RUNS_MAX,
     RUNNING_STEPS_MAX, Settings, TAKEOVERS_MAX, days, hours, minutes, seconds,
 };
 pub use signal::Signal;

@@ -73,6 +73,10 @@ impl Ctx {
             );
             return Err(Error::misuse(Code::OPEN_AT_RESTART, message));
         }
+        if state.table.has_aside().is_some_and(|aside| !aside.undos.is_empty()) {
+            let message = "`restart` with steps that a later failure would have to undo, and that the new generation does not know: call `ctx.forget_undos` first if nothing of them is to be undone";
+            return Err(Error::misuse(Code::OPEN_AT_RESTART, message));
+        }
         state.restart = Some(input);
         Ok(())
     }

@@ -142,6 +142,13 @@ impl Names {
 }
 
 impl Claim {
+    /// The key of an operation that the engine makes after the function: nothing else has it.
+    pub(crate) fn alone(key: Arc<str>) -> Claim {
+        let scope = Scope::root();
+        let name = scope.names().index_of(&key);
+        Claim { key, scope, name, polled: false }
+    }
+
     /// The operation was polled: from now on its name cannot be claimed beside it.
     pub(crate) fn polled(&mut self) {
         if !self.polled {

@@ -8,6 +8,8 @@ use crate::retry::Retry;
 pub const LEASE: Duration = Duration::from_secs(10);
 /// How long `shutdown` waits for running steps.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// How long running steps may take to end when their run is cancelled.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// Runs in memory at once.
 pub const RESIDENT_RUNS_MAX: usize = 100_000;
 /// A run that had nothing to do for so long, and has nothing due sooner than as long again, leaves memory. Short enough
@@ -36,6 +38,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How long `shutdown` waits for running steps.
     pub grace: Duration,
+    /// How long running steps may take to end when their run is cancelled, before they are dropped where they stand.
+    pub cancel_grace: Duration,
     /// Runs in memory at once; others wait in the store.
     pub resident_runs_max: usize,
     /// A run that only waits (for timers, signals, promises, children, a retry) leaves memory after so long, unless
@@ -78,6 +82,7 @@ impl Default for Settings {
         Settings {
             lease: LEASE,
             grace: GRACE,
+            cancel_grace: CANCEL_GRACE,
             resident_runs_max: RESIDENT_RUNS_MAX,
             park_after: PARK_AFTER,
             running_steps_max: RUNNING_STEPS_MAX,

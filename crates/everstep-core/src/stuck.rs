@@ -72,7 +72,10 @@ impl StuckReason {
             StuckReason::Diverged => {
                 "run the code that wrote the journal, or mend the code so that it asks for the same again, then `retry`; or `cancel`"
             }
-            StuckReason::UndoFailed | StuckReason::Panicked => "mend the code, then `retry`; or `cancel`",
+            StuckReason::UndoFailed => {
+                "mend the cause, then `retry`; or undo it by hand, then `answer` with done; or `kill`"
+            }
+            StuckReason::Panicked => "mend the code, then `retry`; or `cancel`",
             StuckReason::InDoubt => {
                 "look whether the effect happened, then `answer` with done, retry or fail; or `cancel`"
             }

@@ -16,8 +16,13 @@ use crate::{
 };
 
 impl Client {
-    /// Asks to cancel a run: its function is dropped at the next thing that reaches it, and it ends `cancelled`. A stuck
-    /// run is cancelled without calling its function. Cancelling a cancelled run is no error.
+    /// Asks to cancel a run: nothing more is delivered to its function, its running steps may end within
+    /// [`Settings::cancel_grace`](crate::Settings), what is registered is undone ([`Step::undo`](crate::Step::undo)), and
+    /// it ends `cancelled`. Cancelling a cancelled run is no error, and one that fails or is cancelled already hears
+    /// nothing of it.
+    ///
+    /// A stuck run is replayed to where it stood; one that cannot be (it has diverged, a record does not decode) is
+    /// cancelled without undoing anything.
     ///
     /// # Errors
     /// Not found; over already; the store's.
@@ -45,7 +50,7 @@ impl Client {
     pub async fn cancel(&self, id: &str, why: &str) -> Result<(), EngineError> {
         let letter = self.letter(LetterKind::Cancel, "cancel", Payload::json(why.as_bytes()));
         self.check_size("a reason", why.len())?;
-        match self.post(id, letter, StatusSet::OPEN, false).await? {
+        match self.post(id, letter, StatusSet::OPEN, true).await? {
             Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
             Posted::Refused(status) => Err(not_allowed(id, "cancel", status)),
             Posted::NoSuchRun => Err(not_found(id)),
@@ -91,14 +96,14 @@ impl Client {
         self.post_answer(id, &key, &answer).await
     }
 
-    /// Lets a failed or stuck run go on from where it stood, under the current code.
+    /// Lets a failed or stuck run go on from where it stood, under the current code; one whose undo failed goes on undoing.
     ///
     /// A failed run goes on before the failure that ended it, whose step is made again with its retries anew; what is
     /// taken back goes to the archive. A stuck run is loaded again; one that waits for an answer about a step in doubt
     /// wants [`Client::answer`].
     ///
     /// # Errors
-    /// Not found; neither failed nor stuck; in doubt; the store's.
+    /// Not found; neither failed nor stuck; in doubt; a failed run of which steps were undone; the store's.
     ///
     /// ```
     /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
@@ -146,6 +151,19 @@ impl Client {
             .last()
             .filter(|last| last.known_kind() == Some(Kind::Failed))
             .ok_or_else(damaged)?;
+        // What was undone is not there any more, and a step that is made again keeps its idempotency key: whoever is called
+        // with it would answer with what was taken back.
+        if let Some(undone) = loaded.entries.iter().find(|e| e.known_kind() == Some(Kind::UndoBegun)) {
+            return Err(EngineError::new(
+                ErrorKind::NotAllowed,
+                Code::NOT_ALLOWED,
+                format!(
+                    "`retry` is not possible: step `{}` of run `{}` was undone, and so may be others. Start a new run with the same input under another id",
+                    undone.key.as_deref().unwrap_or("-"),
+                    row.id
+                ),
+            ));
+        }
         let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
         let cause = failure.cause.and_then(|seq| loaded.entries.get(usize::try_from(seq).ok()?));
         let letters = cause
@@ -174,7 +192,7 @@ impl Client {
                     row.id
                 ),
             )),
-            Some((StuckReason::RetriesSpent, Some(key))) => {
+            Some((StuckReason::RetriesSpent | StuckReason::UndoFailed, Some(key))) => {
                 self.post_answer(&row.id, &key, &Answer::Retry).await
             }
             _ => {
@@ -210,7 +228,12 @@ impl Client {
             return Err(not_allowed(id, verb, row.status));
         }
         match self.store.stuck(row.run).await? {
-            Some(stuck) if matches!(stuck.reason, StuckReason::InDoubt | StuckReason::RetriesSpent) => {
+            Some(stuck)
+                if matches!(
+                    stuck.reason,
+                    StuckReason::InDoubt | StuckReason::RetriesSpent | StuckReason::UndoFailed
+                ) =>
+            {
                 stuck.key.ok_or_else(|| not_allowed(id, verb, row.status))
             }
             Some(stuck) => Err(EngineError::new(

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{
+    closing::Fate,
     drive::Drive,
     dropped::Orphan,
     mail::Waiter,
@@ -61,6 +62,7 @@ impl Drive {
         self.take(takes);
         let input = step.input.map(|input| *input);
         self.append(Draft { attempt: step.attempt, input, ..Draft::new(kind, body).of(step.key, step.site) });
+        self.register_last();
     }
 
     /// Makes an entry of what happened to an open operation, and delivers it.
@@ -106,7 +108,17 @@ impl Drive {
         self.tell_durable(|| Event::StepDone { run, key: key.expect("a step has a key"), attempt });
         let value = known.then(|| done.body.clone());
         let seq = self.append(done);
+        self.register_last();
         self.deliver(op, Arrived { seq, what: Ok(value) });
+    }
+
+    /// The last entry is the outcome of a step: what undoes that is registered.
+    fn register_last(&self) {
+        let mut state = self.core.state();
+        let Some(aside) = state.table.has_aside() else { return };
+        if let Some(entry) = self.out.parts.entries.last() {
+            aside.undos.register(entry);
+        }
     }
 
     fn record_failed(&mut self, op: usize, about: Draft, failure: Failure) {
@@ -241,10 +253,14 @@ impl Drive {
 
     /// Ends the run if a letter asks for it.
     pub(super) fn cancel(&mut self) -> bool {
+        if self.closing.is_some() {
+            // It ends already.
+            return false;
+        }
         let Some(Received { n, letter }) = self.inbox.cancel() else { return false };
         let (n, why) = (*n, String::from_utf8_lossy(&letter.body.bytes).into_owned());
         self.take(Some(n));
-        self.end_cancelled(why, true);
+        self.close(Kind::CancelAsked, encode(&why), Fate::Cancelled(why));
         true
     }
 }

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     attribute::AttributeValue,
+    engine::Event,
     error::Error,
+    failpoint::{Failpoint, pass},
     journal::{Entry, Kind, Payload, Role},
     scope::name_in,
     store::Say,
@@ -62,6 +64,8 @@ pub(crate) enum Tells {
     Emitted,
     /// Whoever looks for runs by their attributes.
     Attribute(Option<AttributeValue>),
+    /// The engine's audience.
+    Undo,
 }
 
 impl Commands {
@@ -81,6 +85,11 @@ impl Commands {
             }
         }
         commands
+    }
+
+    /// For the function that undoes: it makes other calls than the one before it.
+    pub(super) fn without_made(self) -> Commands {
+        Commands { made: Vec::new(), ..self }
     }
 
     /// How many items the stream had before this one, if it is one.
@@ -184,7 +193,7 @@ impl Drive {
         let n = self.core.state().table.aside().commands.count(kind, &key);
         let seq = self.append(Draft::new(kind, body.clone()).of(key.clone(), site));
         let (name, at): (Arc<str>, _) = (name_in(&key).into(), self.core.state().now);
-        self.out.parts.says.extend(match tells {
+        let says = match tells {
             Tells::Patched => {
                 let value = Some(AttributeValue::Time(at));
                 Some(Say::Attribute { name: format!("{PATCHED}{key}").into(), value })
@@ -192,7 +201,14 @@ impl Drive {
             Tells::Published => Some(Say::Published { name, body, seq, at }),
             Tells::Emitted => Some(Say::Emitted { name, n, body, at }),
             Tells::Attribute(value) => Some(Say::Attribute { name, value }),
-        });
+            Tells::Undo => {
+                let run = self.core.id().clone();
+                self.tell_durable(|| Event::UndoBegun { run, key });
+                pass(Failpoint::UndoBegins);
+                None
+            }
+        };
+        self.out.parts.says.extend(says);
     }
 
     /// A recorded command: the function has called it by now, or it does so no more.

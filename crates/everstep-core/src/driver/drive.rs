@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    closing::Closing,
     commands::Commands,
     inbox::Inbox,
     news::Trouble,
@@ -82,8 +83,10 @@ pub(crate) struct Drive {
     pub(super) unread: bool,
     /// Since when it only waits.
     pub(super) idle_since: Option<Timestamp>,
+    /// Why and how far the run is ending, if its function goes on no more.
+    pub(super) closing: Option<Box<Closing>>,
     waker: Waker,
-    must_poll: bool,
+    pub(super) must_poll: bool,
 }
 
 impl Drive {
@@ -127,6 +130,7 @@ impl Drive {
             held_back: false,
             unread: false,
             idle_since: None,
+            closing: None,
             must_poll: true,
         };
         drive.begin();
@@ -180,6 +184,9 @@ impl Drive {
         if std::mem::take(&mut self.must_poll) | self.core.root.take_woken() {
             return self.poll_function();
         }
+        if self.is_in_grace() {
+            return self.grace_round();
+        }
         if self.hand_out() || self.grant() {
             return Next::Again;
         }
@@ -223,6 +230,9 @@ impl Drive {
         let foreign = self.core.root.take_foreign().then_some(state.last_call);
         drop(state);
         let stuck = stuck.or(foreign.and_then(|last_call| self.report_foreign(last_call)));
+        if self.is_in_grace() {
+            return self.polled_in_grace(matches!(polled, Ok(Poll::Pending)));
+        }
         match (polled, stuck) {
             (Err(panic), _) => self.end_panicked(panic_message(&*panic)),
             (Ok(_), Some(stuck)) => self.end_stuck(stuck),
@@ -373,7 +383,7 @@ impl Drive {
 }
 
 /// Wakes an operation on the driver's own account.
-fn wake(waker: Option<Waker>) {
+pub(super) fn wake(waker: Option<Waker>) {
     let _wake = stack::enter(Frame::Wake);
     if let Some(waker) = waker {
         waker.wake();

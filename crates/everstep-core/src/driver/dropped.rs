@@ -91,6 +91,14 @@ impl Table {
         Some((candidate.what, candidate.takes))
     }
 
+    /// What becomes of the row of a step whose body is dropped with the whole function.
+    pub(super) fn abandon(&mut self, op: usize, now: Timestamp) -> Option<Mark> {
+        let slot = self.slots[op].take()?;
+        let mark = self.mark_of(&slot, false, now);
+        self.slots[op] = Some(slot);
+        mark
+    }
+
     /// A row whose attempt ended, or never began, goes; one whose attempt was cut off says so.
     fn mark_of(&mut self, slot: &Slot, ended: bool, now: Timestamp) -> Option<Mark> {
         let row = slot.row?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    closing::Fate,
     drive::{Drive, Next, Phase},
     outbox::Draft,
     room::Room,
@@ -16,7 +17,7 @@ use crate::{
     engine::Event,
     error::Error,
     failpoint::{Failpoint, pass},
-    journal::{Entry, Kind, Payload, Role, Start, encode},
+    journal::{Entry, Failure, Kind, Payload, Role, Start, decode, encode},
     status::Status,
     store::{End, Mark, Turn},
     stuck::{Stuck, StuckReason},
@@ -45,7 +46,7 @@ impl Drive {
     }
 
     /// The function is dropped before the turn is sent: what its guards do, they do while the run is still ours.
-    fn end(&mut self, end: End) -> Next {
+    pub(super) fn end(&mut self, end: End) -> Next {
         let mut parts = std::mem::take(&mut self.out.parts);
         let mut state = self.core.state();
         if let Some(aside) = state.table.has_aside() {
@@ -66,8 +67,12 @@ impl Drive {
 
     /// The function returned.
     pub(super) fn end_returned(&mut self, outcome: Result<Payload, Error>) -> Next {
-        if let Some(entry) = self.unclaimed_rest() {
-            return self.diverged(&entry, "the code returned without asking for it");
+        if let Some(next) = self.pass_rest("returned", outcome.is_err()) {
+            return next;
+        }
+        if self.is_undoing() {
+            self.record_commands();
+            return self.end_closed();
         }
         self.record_commands();
         self.hear_jobs(&mut Context::from_waker(Waker::noop()));
@@ -76,30 +81,37 @@ impl Drive {
             let Some(orphan) = orphan else { break };
             self.record_orphan(orphan);
         }
-        let (run, left) = (self.core.id().clone(), self.undelivered());
-        let status = match outcome {
+        let run = self.core.id().clone();
+        let (status, body) = match outcome {
             Ok(body) => {
                 self.tell_durable(|| Event::Completed { run });
-                self.append(Draft { input: left, ..Draft::new(Kind::Completed, body) });
-                Status::Completed
+                (Status::Completed, body)
             }
             Err(error) => {
                 let mut failure = error.to_failure(None).within(self.core.worker.settings.payload_bytes_max);
                 // A failure that was wrapped on its way out still ended the run: it was the last thing handed over.
                 failure.cause = failure.cause.or(self.core.state().last_failure);
-                self.tell_durable(|| Event::Failed { run, error: failure.message.clone() });
-                self.append(Draft { input: left, ..Draft::new(Kind::Failed, encode(&failure)) });
-                Status::Failed
+                let body = encode(&failure);
+                if self.has_to_undo() {
+                    self.function = None;
+                    self.close(Kind::Failing, body, Fate::Failed(failure));
+                    return Next::Again;
+                }
+                self.tell_durable(|| Event::Failed { run, error: failure.message });
+                (Status::Failed, body)
             }
         };
+        let kind = if status == Status::Completed { Kind::Completed } else { Kind::Failed };
+        let input = self.undelivered();
+        self.append(Draft { input, ..Draft::new(kind, body) });
         let at = self.core.state().now;
         self.end(End::Finished { status, inbox_n: self.inbox.known(), at })
     }
 
     /// The function begins anew.
     pub(super) fn end_restarted(&mut self, input: Option<Box<RawValue>>) -> Next {
-        if let Some(entry) = self.unclaimed_rest() {
-            return self.diverged(&entry, "the code restarts without asking for it");
+        if let Some(next) = self.pass_rest("restarts", false) {
+            return next;
         }
         self.record_commands();
         let Some(input) = input else { return Next::Again };
@@ -114,46 +126,77 @@ impl Drive {
         self.end(End::Restarted { first: Box::new(first) })
     }
 
+    /// Whether something is registered to be undone, or a job at the store may still be.
+    fn has_to_undo(&self) -> bool {
+        self.core.state().table.has_aside().is_some_and(|aside| {
+            !aside.undos.is_empty() || (aside.undos.has_offers() && !aside.jobs.is_empty())
+        })
+    }
+
     /// The numbers of entries whose signals nobody has, as the outcome keeps them.
-    fn undelivered(&mut self) -> Option<Payload> {
+    pub(super) fn undelivered(&mut self) -> Option<Payload> {
         let left = self.core.state().table.has_aside().map(|aside| aside.mail.left()).unwrap_or_default();
         (!left.is_empty()).then(|| encode(&left))
     }
 
-    /// An entry that was never delivered and that nobody claimed; losers of a race were claimed.
-    fn unclaimed_rest(&mut self) -> Option<crate::journal::Entry> {
-        let rest = std::mem::take(&mut self.replay);
-        rest.into_iter().find(|entry| match (entry.known_kind(), &entry.key) {
-            (Some(kind), Some(_)) if kind.role() == Role::Command => self.is_missed(kind, entry),
-            (_, Some(key)) => {
-                self.core.state().table.claims().is_some_and(|claims| !claims.contains_key(key))
+    /// Entries that were not delivered before the function returned: the losers of races, which were claimed, and what says
+    /// that it failed. `Some` if the run goes another way for them.
+    fn pass_rest(&mut self, ended: &str, failed: bool) -> Option<Next> {
+        while let Some(entry) = self.replay.pop_front() {
+            match (entry.known_kind(), &entry.key) {
+                (Some(Kind::Failing), _) if failed => return Some(self.fail_again(&entry)),
+                (Some(Kind::Failing), _) => {
+                    return Some(self.diverged(&entry, "the code has not failed"));
+                }
+                (Some(Kind::CancelAsked), _) => return Some(self.deliver_recorded(entry)),
+                (Some(kind), Some(_)) if kind.role() == Role::Command => {
+                    if self.is_missed(kind, &entry) {
+                        return Some(self.diverged(&entry, &format!("the code {ended} without doing it")));
+                    }
+                }
+                (_, Some(_)) => {
+                    if let Err(next) = self.pass_late(ended, &entry) {
+                        return Some(next);
+                    }
+                }
+                (_, None) => {}
             }
-            (_, None) => false,
-        })
+        }
+        None
     }
 
-    /// Somebody asked for it, just `now` or in an entry that is delivered again. The function is dropped here, live and
-    /// on replay.
-    pub(super) fn end_cancelled(&mut self, why: String, now: bool) {
-        let body = encode(&why);
-        if self.live {
-            self.record_commands();
+    /// The function failed as it is recorded, and is not called again.
+    fn fail_again(&mut self, entry: &Entry) -> Next {
+        if let Some(next) = self.pass_arrival(Kind::Failing, entry) {
+            return next;
         }
-        if now {
-            self.append(Draft::new(Kind::CancelAsked, body.clone()));
+        match decode::<Failure>(&entry.body) {
+            Ok(failure) => self.close_again(Fate::Failed(failure)),
+            Err(why) => self.stuck_for(
+                StuckReason::Undecodable,
+                None,
+                format!("entry {} (the run's failure) cannot be read: {why}", entry.seq),
+            ),
         }
-        let left = self.undelivered();
-        self.append(Draft { input: left, ..Draft::new(Kind::Cancelled, body) });
-        let run = self.core.id().clone();
-        self.tell_durable(|| Event::Cancelled { run });
-        let at = self.core.state().now;
-        self.end(End::Finished { status: Status::Cancelled, inbox_n: self.inbox.known(), at });
     }
 
     /// Needs a person, unless somebody has asked to cancel: that was acknowledged, and a stuck run would not hear it.
     pub(super) fn end_stuck(&mut self, stuck: Stuck) -> Next {
-        if self.cancel() {
-            return Next::Again;
+        // What is registered is all that is to be undone, if the function has been given the whole journal.
+        let knows_all = !matches!(stuck.reason, StuckReason::Diverged | StuckReason::Undecodable);
+        if knows_all && self.closing.is_none() {
+            if let Some(asked) =
+                self.replay.pop_front_if(|entry| entry.known_kind() == Some(Kind::CancelAsked))
+            {
+                return self.deliver_recorded(asked);
+            }
+            if self.replay.is_empty() && self.cancel() {
+                self.polled_in_grace(false);
+                return Next::Again;
+            }
+        }
+        if self.closing.is_none() && self.cancel() {
+            return self.end_without_undos();
         }
         let at = self.core.worker.clock.now();
         tracing::warn!(run = %self.core.id(), %stuck, "a run is stuck");

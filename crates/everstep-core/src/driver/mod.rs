@@ -4,9 +4,10 @@
 //! `due` deadlines · `run` the run as all see it · `drive` the rounds · `replay` recorded entries · `candidates` what becomes an entry ·
 //! `commands` what the function does by a call ·
 //! `inbox` letters · `mail` signals and who waits for them · `outbox` what is sent and told · `room` a place to run · `waiting` what wakes it · `ending` how a
-//! load ends.
+//! load ends · `closing` a run that fails or is cancelled · `undos` what is undone then.
 
 mod candidates;
+mod closing;
 pub(crate) mod commands;
 mod drive;
 mod dropped;
@@ -21,6 +22,7 @@ mod room;
 pub(crate) mod run;
 pub(crate) mod stack;
 pub(crate) mod table;
+pub(crate) mod undos;
 mod waiting;
 pub(crate) mod wake;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    closing::Fate,
     drive::{Drive, Next},
     run::same_input,
     table::{Arrived, Sort},
@@ -28,6 +29,21 @@ impl Drive {
         if kind.role() != Role::Arrival {
             return self.leave_to_another(format!("entry {} is `{}`", entry.seq, kind.word()));
         }
+        if let Some(next) = self.pass_arrival(kind, &entry) {
+            return next;
+        }
+        match (kind, entry.key.clone()) {
+            (Kind::CancelAsked, _) => {
+                self.close_again(Fate::Cancelled(decode(&entry.body).unwrap_or_default()))
+            }
+            (Kind::Failing, _) => self.diverged(&entry, "the code has not failed"),
+            (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
+            (_, Some(key)) => self.deliver_keyed(kind, key, entry),
+        }
+    }
+
+    /// What every recorded arrival does; `Some` if the code has done other things before it.
+    pub(super) fn pass_arrival(&mut self, kind: Kind, entry: &Entry) -> Option<Next> {
         self.core.count_entry(entry.seq);
         let fingerprint = {
             let mut state = self.core.state();
@@ -38,16 +54,11 @@ impl Drive {
         // Who was cancelled while stuck was cancelled without its function: nobody knew what that had done.
         let is_known = kind != Kind::CancelAsked || entry.fingerprint != 0;
         if entry.build == self.core.worker.build && is_known && entry.fingerprint != fingerprint {
-            return self.diverged(&entry, "the code did other things before it than when it was recorded");
+            return Some(
+                self.diverged(entry, "the code did other things before it than when it was recorded"),
+            );
         }
-        match (kind, entry.key.clone()) {
-            (Kind::CancelAsked, _) => {
-                self.end_cancelled(decode(&entry.body).unwrap_or_default(), false);
-                Next::Again
-            }
-            (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
-            (_, Some(key)) => self.deliver_keyed(kind, key, entry),
-        }
+        None
     }
 
     fn deliver_keyed(&mut self, kind: Kind, key: Arc<str>, entry: Entry) -> Next {
@@ -62,6 +73,9 @@ impl Drive {
         self.core.worker.tell(|| Event::Skipped { run: self.core.id().clone(), key: key.clone(), kind });
         if sort == Sort::Signal {
             return self.take_recorded(kind, key, entry);
+        }
+        if let Some(aside) = self.core.state().table.has_aside() {
+            aside.undos.register(&entry);
         }
         let Some(op) = op else { return Next::Again };
         if let Some(detail) = self.other_input(op, &entry) {

@@ -17,6 +17,7 @@ use super::{
     news::{News, Trouble},
     stack::{self, Frame},
     table::{Arrived, Candidate, Row, Sort, Stage, Table},
+    undos::Offer,
     wake::{BodyWaker, Root},
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(crate) struct State {
     /// The last durable call: named when something else wakes the function.
     pub(crate) last_call: Option<&'static Location<'static>>,
     pub(crate) ended: bool,
+    /// Operations with lower numbers were those of the function before this one.
+    pub(crate) first_op: usize,
     /// The entry of the failure that was handed to the function last, if nothing was handed to it since.
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
@@ -107,6 +110,7 @@ impl RunCore {
                 now: at,
                 last_call: None,
                 ended: false,
+                first_op: 0,
                 last_failure: None,
                 stuck: None,
                 restart: None,
@@ -340,17 +344,46 @@ impl RunCore {
         self.state().stuck.get_or_insert_with(|| Box::new(Stuck { reason, key: Some(key.clone()), detail }));
     }
 
+    /// The step brings along what undoes it.
+    pub(crate) fn offer_undo(&self, op: usize, offer: Offer) {
+        let state = &mut *self.state();
+        let slot = state.table.get(op);
+        let key = slot.key.clone();
+        let delivered = slot.arrived.as_deref().map(|arrived| (arrived.seq, arrived.what.clone()));
+        let undos = &mut state.table.aside().undos;
+        undos.offer(key.clone(), offer);
+        // Other code may make the call later than it was recorded.
+        if let Some((seq, Ok(Some(output)))) = delivered {
+            undos.done(seq, &key, &output);
+        }
+    }
+
+    /// See [`Ctx::forget_undos`](crate::Ctx::forget_undos).
+    pub(crate) fn forget_undos(&self) {
+        let forgotten = self.state().table.has_aside().map(|aside| aside.undos.forget());
+        drop(forgotten);
+    }
+
     /// The operation is over.
     pub(crate) fn close(&self, op: usize) {
-        let state = &mut *self.state();
-        if state.ended {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.ended || op < state.first_op {
             // The function is being dropped as a whole: the driver has counted what is open.
             return;
         }
         let key = state.table.close(op, state.now);
-        if let Some(claim) = state.table.claims().and_then(|claims| claims.get_mut(&key)) {
-            claim.1 = None;
+        let mut replays = false;
+        if let Some(claims) = state.table.claims() {
+            replays = true;
+            if let Some(claim) = claims.get_mut(&key) {
+                claim.1 = None;
+            }
         }
+        // On replay its outcome may still come: it may have been dropped after its body had returned.
+        let withdrawn = state.table.has_aside().filter(|_| !replays).and_then(|aside| aside.withdraw(&key));
+        drop(guard);
+        drop(withdrawn);
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     dropped::{Dropped, Orphan},
     due::Due,
     mail::Mail,
+    undos::{Offer, Undos},
     wake::BodyWaker,
 };
 use crate::{
@@ -236,9 +237,24 @@ pub(crate) struct Aside {
     /// Signals that were taken, and the waits for them.
     pub(crate) mail: Mail,
     pub(crate) commands: Commands,
+    pub(crate) undos: Undos,
+}
+
+impl Aside {
+    /// The undo of a step of which nothing more comes.
+    pub(crate) fn withdraw(&mut self, key: &str) -> Option<Offer> {
+        let may_come =
+            self.left.contains_key(key) || self.orphans.iter().any(|orphan| *orphan.step.key == *key);
+        if may_come { None } else { self.undos.withdraw(key) }
+    }
 }
 
 impl Table {
+    /// One whose operations have numbers from `first` on: those below are another's.
+    pub(crate) fn beginning_at(first: usize) -> Table {
+        Table { slots: std::iter::repeat_with(|| None).take(first).collect(), ..Table::default() }
+    }
+
     /// What most runs never need, made when it is needed.
     pub(crate) fn aside(&mut self) -> &mut Aside {
         self.aside.get_or_insert_default()

@@ -35,8 +35,9 @@ impl Drive {
         let mut state = self.core.state();
         let has_jobs = state.table.has_aside().is_some_and(|aside| !aside.jobs.is_empty());
         let (busy, waiting) = (state.table.running > 0, has_jobs || state.table.is_waiting());
-        let due = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
+        let first = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
         drop(state);
+        let due = self.due(first);
         if self.core.news.stopping().is_some() && !busy {
             return self.give_back();
         }
@@ -54,6 +55,11 @@ impl Drive {
         let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
         let slow = if busy { self.slow_check } else { Timestamp::NEVER };
         self.set_timer(due.min(slow).min(self.look_again()).min(parks_at), cx)
+    }
+
+    /// When something is due by the clock; `first` is the first of the operations'.
+    fn due(&self, first: Timestamp) -> Timestamp {
+        self.closing.as_ref().and_then(|closing| closing.grace_until()).unwrap_or(first)
     }
 
     /// Whether nothing can happen here that replay would not find again: all is durable, and no step waits to begin.

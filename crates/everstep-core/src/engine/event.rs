@@ -72,6 +72,13 @@ pub enum Event {
         /// The attempt in doubt.
         attempt: u32,
     },
+    /// The undo of a step begins; its attempts are told as those of the step `undo/<key>`.
+    UndoBegun {
+        /// The run's id.
+        run: Arc<str>,
+        /// The key of the step that is undone.
+        key: Arc<str>,
+    },
     /// A signal was taken into the journal.
     SignalTaken {
         /// The run's id.

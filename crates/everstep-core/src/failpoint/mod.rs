@@ -99,6 +99,12 @@ failpoints! {
     BodyReturned = "body.returned",
     /// Before it is decided what becomes of an attempt in doubt.
     DoubtDecided = "doubt.decided",
+    /// The function has failed or was dropped, and nothing is undone yet.
+    UndoingBegins = "undoing.begins",
+    /// A step's undo is to begin.
+    UndoBegins = "undo.begins",
+    /// A step is undone, and there is no record of it.
+    UndoDone = "undo.done",
     /// Before a turn goes to the store.
     TurnSent = "turn.sent",
     /// A turn is durable, and its run does not know.

@@ -45,6 +45,8 @@ pub enum Kind {
     SignalRefused = 24,
     /// The run is to be cancelled: its function is dropped here.
     CancelAsked = 30,
+    /// The function returned an error, and there is something to undo; the body is the error. It is not called again.
+    Failing = 33,
 
     /// `ctx.patched` decided for the new code.
     Patched = 40,
@@ -58,7 +60,7 @@ pub enum Kind {
     ChildStarted = 44,
     /// A promise was made.
     PromiseMade = 45,
-    /// An undo began.
+    /// The undo of a step began; the key is the step's.
     UndoBegun = 46,
 
     /// The function returned `Ok`.
@@ -86,7 +88,7 @@ pub enum Role {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 26] = [
         Kind::Started,
         Kind::Began,
         Kind::Resumed,
@@ -101,6 +103,7 @@ impl Kind {
         Kind::ChildEnded,
         Kind::SignalRefused,
         Kind::CancelAsked,
+        Kind::Failing,
         Kind::Patched,
         Kind::Published,
         Kind::Emitted,
@@ -140,7 +143,8 @@ impl Kind {
             | Kind::PromiseSettled
             | Kind::ChildEnded
             | Kind::SignalRefused
-            | Kind::CancelAsked => Role::Arrival,
+            | Kind::CancelAsked
+            | Kind::Failing => Role::Arrival,
             Kind::Patched
             | Kind::Published
             | Kind::Emitted
@@ -169,6 +173,7 @@ impl Kind {
             Kind::ChildEnded => "child ended",
             Kind::SignalRefused => "signal refused",
             Kind::CancelAsked => "cancel asked",
+            Kind::Failing => "failing",
             Kind::Patched => "patched",
             Kind::Published => "published",
             Kind::Emitted => "emitted",
@@ -311,6 +316,7 @@ mod tests {
 23 ChildEnded Arrival: child ended
 24 SignalRefused Arrival: signal refused
 30 CancelAsked Arrival: cancel asked
+33 Failing Arrival: failing
 40 Patched Command: patched
 41 Published Command: published
 42 Emitted Command: emitted

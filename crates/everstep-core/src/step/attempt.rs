@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Make, Options,
+    Make, Options, Spent,
     record::{Made, record},
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         run::{RunCore, Told},
         stack::{self, Frame},
         table::{Arrived, Candidate, Happened},
+        undos::Offer,
         wake::BodyWaker,
     },
     error::{Code, Error, ErrorKind, Result, panic_message},
@@ -101,6 +102,10 @@ impl<T: Data> Open<'_, T> {
             self.core.check_place("awaiting a step")?;
         }
         self.claim.polled();
+        if let Some(undo) = self.options.undo.take() {
+            let retry = self.options.retry;
+            self.core.offer_undo(self.op, Offer { retry, ..*undo });
+        }
         let (options, claimed_at) = (&mut self.options, self.claimed_at);
         let transacts = self.withdrawn.is_some();
         match self.core.poll(self.op, cx.waker(), || options.wants(transacts, claimed_at)) {
@@ -272,7 +277,11 @@ impl<T: Data> Open<'_, T> {
         let failure = error.to_failure(self.options.typed.as_ref()).within(bytes_max);
         match retry.decide(attempt, &error, chance) {
             Decision::RetryAfter(pause) => self.happened(Happened::Again { error: failure, pause }, None),
-            Decision::Spent if self.options.then_stuck => {
+            Decision::Spent | Decision::GiveUp if self.options.spent == Spent::UndoFailed => {
+                let detail = format!("`{}` failed {attempt} times, last: {error}", self.claim.key);
+                self.stuck(StuckReason::UndoFailed, detail);
+            }
+            Decision::Spent if self.options.spent == Spent::Stuck => {
                 let detail = format!("step `{}` failed {attempt} times, last: {error}", self.claim.key);
                 self.stuck(StuckReason::RetriesSpent, detail);
             }

@@ -6,6 +6,7 @@ mod record;
 
 use std::{
     future::Future,
+    panic::Location,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     task::{Context, Poll},
@@ -18,9 +19,12 @@ use self::{attempt::Open, record::record_input};
 use crate::{
     BoxFuture,
     body::{Data, Doubt, Outcome, Repeat, StepCtx, Verdict},
-    driver::run::{RunCore, Wants},
-    error::{Error, Result, Typed},
-    journal::{Failure, Payload},
+    driver::{
+        run::{RunCore, Wants},
+        undos::Offer,
+    },
+    error::{Code, Error, Result, Typed},
+    journal::{Failure, Payload, decode},
     retry::Retry,
     scope::Claim,
     time::Timestamp,
@@ -30,11 +34,23 @@ pub(crate) use record::{Made, record};
 type Make<'a, T> = Box<dyn Fn(StepCtx) -> BoxFuture<'a, Result<Made<T>>> + Send + 'a>;
 type Verify<'a, T> = Box<dyn Fn(StepCtx) -> BoxFuture<'a, Result<Verdict<T>>> + Send + 'a>;
 
+/// What a step does that fails for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spent {
+    /// It fails.
+    Fail,
+    /// It asks a person, if that was its retries' end.
+    Stuck,
+    /// It undoes another: it asks a person, whatever the error.
+    UndoFailed,
+}
+
 struct Options<'a, T> {
     retry: Option<Retry>,
     typed: Option<Typed>,
     doubt: Doubt,
-    then_stuck: bool,
+    spent: Spent,
+    undo: Option<Box<Offer>>,
     attempt_timeout: Option<Duration>,
     timeout: Option<Duration>,
     input: Option<Result<Box<Payload>, Failure>>,
@@ -112,7 +128,8 @@ impl<'a, T: Data> Step<'a, T> {
             retry: None,
             typed: None,
             doubt: Doubt::Retry,
-            then_stuck: false,
+            spent: Spent::Fail,
+            undo: None,
             attempt_timeout: None,
             timeout: None,
             input: None,
@@ -128,6 +145,10 @@ impl<'a, T: Data> Step<'a, T> {
             open.withdrawn = Some(withdrawn);
         }
         self
+    }
+
+    pub(crate) fn when_spent(self, spent: Spent) -> Self {
+        self.with(|o| o.spent = spent)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Options<'a, T>)) -> Self {
@@ -285,7 +306,70 @@ impl<'a, T: Data> Step<'a, T> {
     /// # }
     /// ```
     pub fn then_stuck(self) -> Self {
-        self.with(|o| o.then_stuck = true)
+        self.when_spent(Spent::Stuck)
+    }
+
+    /// What takes the step's effect back if the run fails or is cancelled later: given the recorded result, once for each
+    /// result that was recorded, the last first.
+    ///
+    /// It runs as a durable step `undo/<key>`, after the function has returned its error or was dropped, and is repeated
+    /// as [`Step::retry`] of this step says. One that fails for good makes the run stuck; [`Client::retry`](crate::Client::retry)
+    /// goes on with it. A run that returns `Ok`, and one that is [killed](crate::Client::kill), undoes nothing.
+    ///
+    /// # What survives a crash
+    /// What is registered follows from the journal: the outcome of a step that the function dropped is undone too. A crash
+    /// in the middle of undoing goes on undoing; what is recorded as undone is not undone again. An undo runs at least once,
+    /// like any step: let it be harmless when there is nothing to undo any more.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # use std::sync::{Arc, Mutex};
+    /// async fn trip(ctx: Ctx, to: String, booked: Arc<Mutex<Vec<String>>>) -> Result<String> {
+    ///     for what in ["hotel", "flight"] {
+    ///         let (book, cancel) = (booked.clone(), booked.clone());
+    ///         ctx.step(what, async || {
+    ///             book.lock().unwrap().push(format!("{what} {to}"));
+    ///             Ok(format!("{what} {to}"))
+    ///         })
+    ///         .undo(async move |booking| {
+    ///             cancel.lock().unwrap().retain(|other| *other != booking);
+    ///             Ok(())
+    ///         })
+    ///         .await?;
+    ///     }
+    ///     Err("the card was declined")?
+    /// }
+    /// # const W: Workflow<String, String> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// let booked = Arc::new(Mutex::new(Vec::new()));
+    /// let engine = Engine::builder(Memory::default()).state(booked.clone()).register(W, trip).start().await?;
+    /// let failed = engine.run(W, "trip-1", "Rome".to_string()).await;
+    /// assert!(failed.is_err_and(|e| e.to_string() == "the card was declined"));
+    /// assert!(booked.lock().unwrap().is_empty());
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn undo<F, Fut>(self, undo: F) -> Self
+    where
+        F: FnOnce(T) -> Fut + Repeat + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Outcome<()>,
+    {
+        let site = Location::caller();
+        let work = Box::new(move |_: StepCtx, output: &Payload| match decode::<T>(output) {
+            Ok(value) => {
+                let work = undo.again()(value);
+                Box::pin(async move { work.await.into_result() }) as BoxFuture<'static, _>
+            }
+            Err(why) => {
+                let message =
+                    format!("its output does not decode as `{}`: {why}", std::any::type_name::<T>());
+                Box::pin(std::future::ready(Err(Error::misuse(Code::UNDECODABLE, message))))
+            }
+        });
+        self.with(|o| o.undo = Some(Box::new(Offer { work, retry: None, site })))
     }
 
     /// Looks whether an attempt in doubt has happened: your code answers [`Verdict::Done`] with the value or

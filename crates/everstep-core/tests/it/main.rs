@@ -21,5 +21,6 @@ mod seen;
 mod signals;
 mod starts;
 mod timers;
+mod undo;
 mod values;
 mod verbs;
