@@ -1,18 +1,10 @@
 //! What users hand in: step bodies, outcomes, data. Three traits that nobody names; each exists for its message.
 
-use std::{
-    future::Future,
-    sync::{Arc, OnceLock},
-};
+use std::future::Future;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    digest::{Incarnation, attempt_seed, draw, idempotency_key},
-    entropy::Counter,
-    error::Result,
-    store::WorkerId,
-};
+use crate::{error::Result, step_ctx::StepCtx};
 
 /// What crosses the journal: serde both ways, owned.
 #[diagnostic::on_unimplemented(
@@ -93,83 +85,6 @@ pub trait Repeat {
 impl<F: Clone> Repeat for F {
     fn again(&self) -> Self {
         self.clone()
-    }
-}
-
-/// What a step body may know. Nothing durable: a body runs once and is not replayed.
-#[derive(Clone, Debug)]
-pub struct StepCtx(Arc<Attempt>);
-
-#[derive(Debug)]
-struct Attempt {
-    incarnation: Incarnation,
-    generation: u32,
-    number: u32,
-    key: Arc<str>,
-    /// Made when it is asked for: most bodies ask for neither this nor the seed.
-    idempotency_key: OnceLock<String>,
-    fence: WorkerId,
-    seed: OnceLock<u128>,
-    draws: Counter,
-}
-
-impl StepCtx {
-    pub(crate) fn new(
-        incarnation: Incarnation,
-        generation: u32,
-        key: &Arc<str>,
-        number: u32,
-        fence: WorkerId,
-    ) -> Self {
-        StepCtx(Arc::new(Attempt {
-            incarnation,
-            generation,
-            number,
-            key: key.clone(),
-            idempotency_key: OnceLock::new(),
-            fence,
-            seed: OnceLock::new(),
-            draws: Counter::default(),
-        }))
-    }
-
-    /// Which attempt this is, from 1.
-    pub fn attempt(&self) -> u32 {
-        self.0.number
-    }
-
-    /// The step's key, as the journal shows it: `email#2`, `left/email`.
-    pub fn key(&self) -> &str {
-        &self.0.key
-    }
-
-    /// A key for the outside service: 32 hexadecimal digits, the same for every attempt of this step, across crashes,
-    /// takeovers and `retry`; another for any other step or run. Pass it on, and a repeated effect is seen as one.
-    pub fn idempotency_key(&self) -> &str {
-        let Attempt { incarnation, generation, key, .. } = &*self.0;
-        self.0.idempotency_key.get_or_init(|| idempotency_key(*incarnation, *generation, key, 0))
-    }
-
-    /// Grows with every worker that drives the run: a service that remembers the highest it has seen can refuse a
-    /// worker that was stopped, taken over and resumed in the middle of this body.
-    pub fn fence_number(&self) -> i64 {
-        self.0.fence.0
-    }
-
-    /// A random number: the same for the same attempt, another for another one.
-    pub fn random(&self) -> u64 {
-        self.bits() as u64
-    }
-
-    /// A random (version 4) UUID, drawn like [`StepCtx::random`].
-    pub fn uuid(&self) -> uuid::Uuid {
-        uuid::Builder::from_random_bytes(self.bits().to_le_bytes()).into_uuid()
-    }
-
-    fn bits(&self) -> u128 {
-        let Attempt { incarnation, generation, key, number, .. } = &*self.0;
-        let seed = self.0.seed.get_or_init(|| attempt_seed(*incarnation, *generation, key, *number));
-        draw(*seed, self.0.draws.next())
     }
 }
 

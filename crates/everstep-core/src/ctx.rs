@@ -18,17 +18,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     BoxFuture,
-    body::{Body, Data, Outcome, Repeat, StepCtx},
+    body::{Body, Data, Outcome, Repeat},
     digest::retry_chance,
     driver::{
         run::{RunCore, Wants},
         table::Sort,
-        undos::UNDO,
+        undos::{Offer, UNDO},
     },
     error::{Code, Error, Result, panic_message},
+    journal::Payload,
     op::{Op, Wait},
     scope::{Claim, Scope},
     step::{Made, Step, record},
+    step_ctx::StepCtx,
     store::{Answer, StoreError, Transact, Transacted},
     time::Timestamp,
 };
@@ -343,6 +345,61 @@ impl Ctx {
             })
             .await
         })
+    }
+
+    /// What is to be done when the run is cancelled: the place for what a `Drop` cannot do, because that also runs when a
+    /// run only leaves memory. Costs nothing until then.
+    ///
+    /// After the function was dropped, and before the undos, `cleanup` runs as a durable step `undo/$on_cancel`, the last
+    /// registered first; it is repeated by [`Settings::retry`](crate::Settings), and if it fails for good the run is
+    /// stuck. It does not run when the function returns, and not when the run is [killed](crate::Client::kill).
+    ///
+    /// # What survives a crash
+    /// The call is made again at the same place on every replay.
+    ///
+    /// # Panics
+    /// As [`Ctx::sleep`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, StepCtx, Workflow, days, store::Memory};
+    /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering::SeqCst}};
+    /// async fn auction(ctx: Ctx, lot: String, told: Arc<AtomicBool>) -> Result<()> {
+    ///     ctx.on_cancel(async move |_: StepCtx| {
+    ///         told.store(true, SeqCst); // tells the bidders that there will be no lot
+    ///         Ok(())
+    ///     });
+    ///     ctx.sleep(days(7)).await;
+    ///     ctx.step("sell", async || Ok(drop(lot))).await
+    /// }
+    /// # const W: Workflow<String, ()> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// let told = Arc::new(AtomicBool::new(false));
+    /// let engine = Engine::builder(Memory::default()).state(told.clone()).register(W, auction).start().await?;
+    /// let run = engine.start(W, "lot-49", "a horn".to_string()).await?;
+    /// # while run.status().await? != everstep_core::Status::Running { tokio::task::yield_now().await; }
+    /// # for _ in 0..10 { tokio::task::yield_now().await; }
+    /// engine.cancel("lot-49", "it was a fake").await?;
+    /// assert!(run.result().await.is_err());
+    /// assert!(told.load(SeqCst));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn on_cancel<F, Fut>(&self, cleanup: F)
+    where
+        F: FnOnce(StepCtx) -> Fut + Repeat + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Outcome<()>,
+    {
+        self.assert_here("`on_cancel`");
+        let site = Location::caller();
+        let key = self.scope.claim_unnamed("$on_cancel").key.clone();
+        let work = Box::new(move |s: StepCtx, _: &Payload| {
+            let work = cleanup.again()(s);
+            Box::pin(async move { work.await.into_result() }) as BoxFuture<'static, _>
+        });
+        self.core.on_cancel(key, Offer { work, retry: None, site });
     }
 
     /// What was registered so far is not undone if the run fails or is cancelled: for the point of no return.

@@ -20,6 +20,7 @@ mod signal;
 #[cfg(any(test, feature = "testing"))]
 mod simulation;
 mod step;
+mod step_ctx;
 
 mod client;
 mod engine;
@@ -47,8 +48,10 @@ mod time;
 mod watch;
 
 pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
-pub use body::{Body, Data, Doubt, Outcome, Repeat, StepCtx, Verdict};
-pub use client::{Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start};
+pub use body::{Body, Data, Doubt, Outcome, Repeat, Verdict};
+pub use client::{
+    Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start,
+};
 pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::{Recorder, said_by};
@@ -70,6 +73,7 @@ pub use signal::Signal;
 pub use simulation::Simulation;
 pub use status::{Change, IllegalChange, Status, StatusSet};
 pub use step::Step;
+pub use step_ctx::StepCtx;
 pub use stuck::{Stuck, StuckReason};
 pub use time::Timestamp;
 pub use undelivered::Undelivered;

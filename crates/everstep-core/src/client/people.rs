@@ -57,6 +57,42 @@ impl Client {
         }
     }
 
+    /// Ends a run at once, whatever it does or waits for: its function and its running bodies are dropped where they stand,
+    /// nothing is undone, and it ends `cancelled`. For runs that cannot be cancelled: code that is gone, an undo that
+    /// cannot succeed. What its steps have done stays. Killing a cancelled run is no error.
+    ///
+    /// # Errors
+    /// Not found; over already; the store's.
+    ///
+    /// # What survives a crash
+    /// An acknowledged kill. A run that a worker has is killed by that worker, or by the next.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, days, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.sleep(days(1)).await;
+    ///     Ok(format!("hello {name}"))
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// engine.kill("ada", "Grace: wrong Ada").await?;
+    /// assert!(run.result().await.is_err_and(|e| e.to_string().contains("killed: Grace: wrong Ada")));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn kill(&self, id: &str, why: &str) -> Result<(), EngineError> {
+        let letter = self.letter(LetterKind::Kill, "kill", Payload::json(why.as_bytes()));
+        self.check_size("a reason", why.len())?;
+        match self.post(id, letter, StatusSet::OPEN, true).await? {
+            Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
+            Posted::Refused(status) => Err(not_allowed(id, "kill", status)),
+            Posted::NoSuchRun => Err(not_found(id)),
+        }
+    }
+
     /// Answers for the step that a stuck run waits for (in doubt, or its retries spent): the run goes on with the answer.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::{
     failpoint::{Failpoint, pass},
     journal::{Entry, Failure, Kind, Payload, Role, encode},
     status::Status,
-    store::{End, LetterKind, Mark},
+    store::{End, LetterKind, Mark, Received},
     time::Timestamp,
 };
 
@@ -31,6 +31,8 @@ pub(super) enum Fate {
 pub(super) struct Closing {
     fate: Fate,
     stage: Stage,
+    /// Its function ended by itself.
+    returned: bool,
 }
 
 enum Stage {
@@ -82,14 +84,20 @@ impl Drive {
         let until = self.core.worker.clock.now().after(wait);
         let fingerprint = self.core.state().fingerprint;
         let stage = Stage::Grace(Grace { until, fingerprint, is_over: returned });
-        self.closing = Some(Box::new(Closing { fate, stage }));
+        self.closing = Some(Box::new(Closing { fate, stage, returned }));
+        if !returned {
+            let mut state = self.core.state();
+            let bodies: Vec<_> = state.table.iter_mut().filter_map(|slot| slot.body.clone()).collect();
+            drop(state);
+            bodies.iter().for_each(|body| body.ctx().cancel(until));
+        }
     }
 
     /// The same, as it is recorded: what ended within the grace follows.
-    pub(super) fn close_again(&mut self, fate: Fate) -> Next {
+    pub(super) fn close_again(&mut self, kind: Kind, fate: Fate) -> Next {
         let fingerprint = self.core.state().fingerprint;
         let stage = Stage::Grace(Grace { until: Timestamp(i64::MIN), fingerprint, is_over: true });
-        self.closing = Some(Box::new(Closing { fate, stage }));
+        self.closing = Some(Box::new(Closing { fate, stage, returned: kind == Kind::Failing }));
         while let Some(entry) = self.replay.pop_front_if(|entry| is_late(entry)) {
             if let Err(next) = self.pass_late("ended", &entry) {
                 return next;
@@ -222,7 +230,7 @@ impl Drive {
             Some(Closing { stage: Stage::Grace(grace), .. }) => grace.fingerprint,
             _ => state.fingerprint,
         };
-        let (undos, commands, rows) = match state.table.has_aside() {
+        let (mut undos, commands, rows) = match state.table.has_aside() {
             Some(aside) => (
                 std::mem::take(&mut aside.undos),
                 std::mem::take(&mut aside.commands),
@@ -232,15 +240,21 @@ impl Drive {
         };
         let first_op = state.table.slots.len();
         drop(state);
+        let mut cleanups = Vec::new();
         if let Some(closing) = self.closing.as_deref_mut() {
             closing.stage = Stage::Undoing { left };
+            if closing.returned {
+                cleanups = undos.forget_cleanups();
+            }
         }
-        if undos.is_empty() {
+        let has_nothing = undos.is_empty() && undos.has_no_cleanups();
+        if has_nothing {
             return self.end_closed();
         }
         pass(Failpoint::UndoingBegins);
         self.mark_abandoned();
         self.drop_function();
+        drop(cleanups);
         let mut table = Table::beginning_at(first_op);
         let aside = table.aside();
         (aside.commands, aside.rows) = (commands.without_made(), rows);
@@ -274,6 +288,36 @@ impl Drive {
         self.end_closed()
     }
 
+    /// Somebody ends the run at once: bodies are dropped where they stand, and nothing is undone.
+    pub(super) fn end_killed(&mut self) -> bool {
+        let Some(Received { n, letter }) = self.inbox.kill() else { return false };
+        let (n, why) = (*n, String::from_utf8_lossy(&letter.body.bytes).into_owned());
+        if self.live {
+            // It has happened, and nobody else would tell.
+            self.record_commands();
+            while self.record_late() {}
+        }
+        self.take(Some(n));
+        let left = self.undelivered();
+        self.append(Draft::new(Kind::KillAsked, encode(&why)));
+        if let Some(entry) = self.out.parts.entries.last_mut() {
+            // Whatever the function had done by then.
+            entry.fingerprint = 0;
+        }
+        let stage = Stage::Undoing { left };
+        self.closing =
+            Some(Box::new(Closing { fate: Fate::Cancelled(killed(&why)), stage, returned: false }));
+        self.end_closed();
+        true
+    }
+
+    /// The same, as it is recorded without its outcome, which is always written with it: a journal that was cut.
+    pub(super) fn end_killed_again(&mut self, why: &str) -> Next {
+        let (fate, stage) = (Fate::Cancelled(killed(why)), Stage::Undoing { left: None });
+        self.closing = Some(Box::new(Closing { fate, stage, returned: false }));
+        self.end_closed()
+    }
+
     /// Everything is undone: the outcome, as it would have been without.
     pub(super) fn end_closed(&mut self) -> Next {
         let Some(closing) = self.closing.take() else { return Next::Again };
@@ -296,6 +340,11 @@ impl Drive {
         let at = self.core.state().now;
         self.end(End::Finished { status, inbox_n: self.inbox.known(), at })
     }
+}
+
+/// What the outcome of a killed run says.
+pub(crate) fn killed(why: &str) -> String {
+    format!("killed: {why}")
 }
 
 /// Whether a recorded entry is an outcome that came when the function was not called any more.

@@ -173,11 +173,16 @@ impl Drive {
             }
         }
         self.flush();
+        // A function that never comes to rest can be killed.
+        self.read_inbox(cx);
         continue_soon(cx)
     }
 
     /// One round: the function is polled if anything woke it; when it is quiet, the first of the next things happens.
     fn round(&mut self) -> Next {
+        if self.inbox.has_letters() && self.end_killed() {
+            return Next::Again;
+        }
         if self.core.news.stopping() == Some(true) && !self.may_stay() {
             return self.give_back();
         }

@@ -171,7 +171,7 @@ impl Drive {
             return next;
         }
         match decode::<Failure>(&entry.body) {
-            Ok(failure) => self.close_again(Fate::Failed(failure)),
+            Ok(failure) => self.close_again(Kind::Failing, Fate::Failed(failure)),
             Err(why) => self.stuck_for(
                 StuckReason::Undecodable,
                 None,

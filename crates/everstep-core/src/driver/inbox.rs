@@ -96,19 +96,29 @@ impl Inbox {
         }
     }
 
+    /// The first letter that ends the run at once.
+    pub(super) fn kill(&self) -> Option<&Received> {
+        self.letters().find(|received| is_of(received, LetterKind::Kill))
+    }
+
     /// The first letter that asks to cancel.
     pub(super) fn cancel(&self) -> Option<&Received> {
-        self.letters().find(|received| asks_to_cancel(received))
+        self.letters().find(|received| is_of(received, LetterKind::Cancel))
     }
 }
 
 /// The first letter that asks to cancel.
 pub(crate) fn find_cancel(letters: &[Received]) -> Option<&Received> {
-    letters.iter().find(|received| asks_to_cancel(received))
+    letters.iter().find(|received| is_of(received, LetterKind::Cancel))
 }
 
-fn asks_to_cancel(received: &Received) -> bool {
-    LetterKind::from_code(received.letter.kind) == Some(LetterKind::Cancel)
+/// The first letter that ends the run at once.
+pub(crate) fn find_kill(letters: &[Received]) -> Option<&Received> {
+    letters.iter().find(|received| is_of(received, LetterKind::Kill))
+}
+
+fn is_of(received: &Received, kind: LetterKind) -> bool {
+    received.letter.kind == kind as u16
 }
 
 #[cfg(test)]

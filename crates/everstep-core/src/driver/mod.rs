@@ -26,6 +26,7 @@ pub(crate) mod undos;
 mod waiting;
 pub(crate) mod wake;
 
+pub(crate) use closing::killed;
 pub(crate) use drive::{Drive, Exit};
 pub(crate) use ending::LEAVE;
-pub(crate) use inbox::find_cancel;
+pub(crate) use inbox::{find_cancel, find_kill};

@@ -34,8 +34,9 @@ impl Drive {
         }
         match (kind, entry.key.clone()) {
             (Kind::CancelAsked, _) => {
-                self.close_again(Fate::Cancelled(decode(&entry.body).unwrap_or_default()))
+                self.close_again(kind, Fate::Cancelled(decode(&entry.body).unwrap_or_default()))
             }
+            (Kind::KillAsked, _) => self.end_killed_again(&decode::<String>(&entry.body).unwrap_or_default()),
             (Kind::Failing, _) => self.diverged(&entry, "the code has not failed"),
             (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
             (_, Some(key)) => self.deliver_keyed(kind, key, entry),
@@ -52,7 +53,7 @@ impl Drive {
             state.fingerprint.folded()
         };
         // Who was cancelled while stuck was cancelled without its function: nobody knew what that had done.
-        let is_known = kind != Kind::CancelAsked || entry.fingerprint != 0;
+        let is_known = !matches!(kind, Kind::CancelAsked | Kind::KillAsked) || entry.fingerprint != 0;
         if entry.build == self.core.worker.build && is_known && entry.fingerprint != fingerprint {
             return Some(
                 self.diverged(entry, "the code did other things before it than when it was recorded"),

@@ -25,9 +25,10 @@ use crate::{
     engine::{Event, Worker},
     error::{Code, Error},
     failpoint::{Failpoint, pass},
-    journal::{Payload, Start},
+    journal::{Kind, Payload, Start},
     name::limit_error,
     scope::name_in,
+    step_ctx::{StepCtx, Which},
     store::{Answer, Claimed, Receipt, Settled, Transacted},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
@@ -70,9 +71,8 @@ pub(crate) struct State {
 /// What an operation is told when it is polled.
 pub(crate) enum Told {
     Wait,
-    /// Make a body. The attempt's number, and the attempt that is in doubt.
+    /// Make a body. The attempt that is in doubt.
     Start {
-        attempt: u32,
         doubt: Option<u32>,
         waker: Arc<BodyWaker>,
     },
@@ -277,11 +277,18 @@ impl RunCore {
             table.register(op);
             return Told::Wait;
         }
-        let body = Arc::new(BodyWaker::default());
         table.set_stage(op, Stage::Running { since: self.worker.clock.now() });
         let slot = table.get(op);
-        slot.body = Some(body.clone());
         let (attempt, doubt) = (slot.attempt(), slot.doubt.take());
+        let which = Which {
+            incarnation: self.incarnation,
+            generation: self.generation(),
+            key: slot.key.clone(),
+            number: attempt,
+            fence: self.worker.fence.worker,
+        };
+        let body = Arc::new(BodyWaker::of(StepCtx::new(which, slot.deadline)));
+        slot.body = Some(body.clone());
         if let (Some(row), None) = (&mut slot.row, doubt) {
             row.began = true;
         }
@@ -290,7 +297,7 @@ impl RunCore {
             None => Event::StepStarted { run: run.clone(), key: key.clone(), attempt },
             Some(attempt) => Event::InDoubt { run: run.clone(), key: key.clone(), attempt },
         });
-        Told::Start { attempt, doubt, waker: body }
+        Told::Start { doubt, waker: body }
     }
 
     /// The attempt that begins now is out of time at `at`.
@@ -356,6 +363,15 @@ impl RunCore {
         if let Some((seq, Ok(Some(output)))) = delivered {
             undos.done(seq, &key, &output);
         }
+    }
+
+    /// See [`Ctx::on_cancel`](crate::Ctx::on_cancel).
+    pub(crate) fn on_cancel(&self, key: Arc<str>, offer: Offer) {
+        let state = &mut *self.state();
+        let site = offer.site;
+        state.fingerprint.add_call(Kind::CancelAsked.code() as u8, &key, site.line(), site.column());
+        state.last_call = Some(site);
+        state.table.aside().undos.clean_up(key, offer);
     }
 
     /// See [`Ctx::forget_undos`](crate::Ctx::forget_undos).

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     BoxFuture,
-    body::StepCtx,
     error::{Code, Error, Result},
     failpoint::{Failpoint, pass},
     journal::{Entry, Kind, Payload},
     retry::Retry,
     scope::Claim,
     step::{Spent, Step, record},
+    step_ctx::StepCtx,
     stuck::StuckReason,
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Undos {
     offers: HashMap<Arc<str>, Offer>,
     /// By the number of the entry that delivered the outcome.
     registered: Vec<Registered>,
+    /// What `on_cancel` was given, in the order of the calls.
+    cleanups: Vec<(Arc<str>, Offer)>,
 }
 
 impl Undos {
@@ -84,17 +86,34 @@ impl Undos {
         self.registered.is_empty()
     }
 
+    /// Something to do when the run is cancelled.
+    pub(crate) fn clean_up(&mut self, key: Arc<str>, offer: Offer) {
+        self.cleanups.push((key, offer));
+    }
+
+    pub(crate) fn has_no_cleanups(&self) -> bool {
+        self.cleanups.is_empty()
+    }
+
+    /// The function ended by itself. Whoever gets them drops them where user code may run.
+    pub(crate) fn forget_cleanups(&mut self) -> Vec<(Arc<str>, Offer)> {
+        std::mem::take(&mut self.cleanups)
+    }
+
     /// What was registered so far is not undone. Whoever gets it drops it where user code may run.
     pub(crate) fn forget(&mut self) -> impl Sized + use<> {
         std::mem::take(&mut self.registered)
     }
 }
 
-/// The function of a run after its own: undoes what is registered, last first. It is replayed like any other.
+/// The function of a run after its own: does what `on_cancel` was given, then undoes what is registered, last first. It is replayed like any other.
 pub(super) fn undoing(core: Arc<RunCore>, undos: Undos) -> BoxFuture<'static, Result<Payload, Error>> {
-    let Undos { offers, registered } = undos;
+    let Undos { offers, registered, cleanups } = undos;
     Box::pin(async move {
         drop(offers);
+        for (key, cleanup) in cleanups.into_iter().rev() {
+            run_one(&core, &key, cleanup, Payload::default()).await;
+        }
         for Registered { key, output, offer, .. } in registered.into_iter().rev() {
             let (body, site) = (Payload::json("null"), offer.site);
             core.command(Made { kind: Kind::UndoBegun, key: key.clone(), site, body, tells: Tells::Undo });

@@ -97,7 +97,7 @@ impl Drive {
         }
     }
 
-    fn read_inbox(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn read_inbox(&mut self, cx: &mut Context<'_>) -> bool {
         if self.core.news.take_nudge() | std::mem::take(&mut self.unread) {
             let (run, known) = (self.core.claimed.row.run, self.inbox.known());
             self.reading = Some(self.core.worker.store.inbox(run, known));

@@ -6,9 +6,12 @@ use std::{
 };
 
 use super::stack::{self, Frame};
-use crate::sync::{
-    AtomicWaker,
-    atomic::{AtomicBool, Ordering},
+use crate::{
+    step_ctx::StepCtx,
+    sync::{
+        AtomicWaker,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The waker of a run's function, and of the task that drives it.
@@ -63,13 +66,22 @@ impl Wake for Root {
 }
 
 /// The waker of one attempt's body: passes its wakes on to whoever awaits the step.
-#[derive(Default)]
 pub(crate) struct BodyWaker {
+    ctx: StepCtx,
     step: AtomicWaker,
     woken: AtomicBool,
 }
 
 impl BodyWaker {
+    pub(crate) fn of(ctx: StepCtx) -> BodyWaker {
+        BodyWaker { ctx, step: AtomicWaker::default(), woken: AtomicBool::new(false) }
+    }
+
+    /// What the body was given.
+    pub(crate) fn ctx(&self) -> &StepCtx {
+        &self.ctx
+    }
+
     /// Before each poll of the body: who awaits the step.
     pub(crate) fn polled_for(&self, waker: &Waker) {
         self.step.register(waker);

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{event::Event, worker::Worker};
 use crate::{
-    driver::{LEAVE, find_cancel},
+    driver::{LEAVE, find_cancel, find_kill, killed},
     journal::{Entry, Kind, encode},
     status::Status,
-    store::{Claimed, End, Loaded, Receipt, Received, Settled, StoreError, Turn},
+    store::{Claimed, End, LetterKind, Loaded, Receipt, Received, Settled, StoreError, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -55,6 +55,9 @@ impl Worker {
     /// A claimed run that needs a person before it can be driven; unless one has asked to cancel: that was acknowledged,
     /// and a stuck run would not hear it.
     pub(super) fn settle_stuck(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, stuck: Stuck) {
+        if self.settle_killed(claimed, loaded) {
+            return;
+        }
         if let Some(asked) = find_cancel(&loaded.inbox) {
             return self.settle_cancelled(claimed, loaded, asked);
         }
@@ -94,22 +97,36 @@ impl Worker {
         }
     }
 
+    /// Ends a claimed run at once, if somebody asked for it: its function is not called.
+    pub(super) fn settle_killed(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded) -> bool {
+        let asked = find_kill(&loaded.inbox);
+        if let Some(asked) = asked {
+            self.settle_cancelled(claimed, loaded, asked);
+        }
+        asked.is_some()
+    }
+
     fn settle_cancelled(self: &Arc<Self>, claimed: &Claimed, loaded: &Loaded, asked: &Received) {
         let at = self.clock.now();
+        let why = String::from_utf8_lossy(&asked.letter.body.bytes);
+        let (kind, end) = match asked.letter.kind == LetterKind::Kill as u16 {
+            true => (Kind::KillAsked, killed(&why)),
+            false => (Kind::CancelAsked, why.to_string()),
+        };
         let next = loaded.entries.last().map_or(0, |entry| entry.seq + 1);
-        let entry = |offset: u64, kind: Kind| Entry {
+        let entry = |offset: u64, kind: Kind, body: &str| Entry {
             seq: next + offset,
             kind: kind.code(),
             key: None,
             attempt: 0,
             input: None,
-            body: encode(&String::from_utf8_lossy(&asked.letter.body.bytes)),
+            body: encode(&body),
             site: None,
             build: self.build.clone(),
             fingerprint: 0,
             at,
         };
-        let entries = vec![entry(0, Kind::CancelAsked), entry(1, Kind::Cancelled)];
+        let entries = vec![entry(0, kind, &why), entry(1, Kind::Cancelled, &end)];
         let end = End::Finished { status: Status::Cancelled, inbox_n: inbox_n(claimed, loaded), at };
         let event = Event::Cancelled { run: claimed.row.id.clone() };
         self.settle(claimed, entries, vec![asked.n], (end, Some(event)));

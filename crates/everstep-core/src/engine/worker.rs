@@ -225,6 +225,9 @@ impl Worker {
     /// The driver of a run, or `None` if it was settled without one.
     fn prepare(self: &Arc<Self>, (claimed, loaded): (Claimed, Loaded)) -> Option<(Arc<RunCore>, Box<Drive>)> {
         pass(Failpoint::RunRead);
+        if self.settle_killed(&claimed, &loaded) {
+            return None;
+        }
         if claimed.row.status == Status::Stuck {
             self.wake_stuck(&claimed, &loaded);
             return None;

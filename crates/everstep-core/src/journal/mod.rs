@@ -45,6 +45,8 @@ pub enum Kind {
     SignalRefused = 24,
     /// The run is to be cancelled: its function is dropped here.
     CancelAsked = 30,
+    /// A person ended the run at once: nothing is undone.
+    KillAsked = 32,
     /// The function returned an error, and there is something to undo; the body is the error. It is not called again.
     Failing = 33,
 
@@ -88,7 +90,7 @@ pub enum Role {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 26] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Started,
         Kind::Began,
         Kind::Resumed,
@@ -103,6 +105,7 @@ impl Kind {
         Kind::ChildEnded,
         Kind::SignalRefused,
         Kind::CancelAsked,
+        Kind::KillAsked,
         Kind::Failing,
         Kind::Patched,
         Kind::Published,
@@ -144,6 +147,7 @@ impl Kind {
             | Kind::ChildEnded
             | Kind::SignalRefused
             | Kind::CancelAsked
+            | Kind::KillAsked
             | Kind::Failing => Role::Arrival,
             Kind::Patched
             | Kind::Published
@@ -173,6 +177,7 @@ impl Kind {
             Kind::ChildEnded => "child ended",
             Kind::SignalRefused => "signal refused",
             Kind::CancelAsked => "cancel asked",
+            Kind::KillAsked => "kill asked",
             Kind::Failing => "failing",
             Kind::Patched => "patched",
             Kind::Published => "published",
@@ -278,7 +283,7 @@ pub struct Entry {
     pub site: Option<Site>,
     /// The build that wrote it.
     pub build: Arc<str>,
-    /// A hash of what the function had done when it was written; 0 in a cancel that was recorded without calling it.
+    /// A hash of what the function had done when it was written; 0 in a cancel or kill that was recorded without calling it.
     pub fingerprint: u32,
     /// When it was written; never before the entry before it.
     pub at: Timestamp,
@@ -316,6 +321,7 @@ mod tests {
 23 ChildEnded Arrival: child ended
 24 SignalRefused Arrival: signal refused
 30 CancelAsked Arrival: cancel asked
+32 KillAsked Arrival: kill asked
 33 Failing Arrival: failing
 40 Patched Command: patched
 41 Published Command: published

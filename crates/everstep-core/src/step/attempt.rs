@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     BoxFuture,
-    body::{Data, Doubt, StepCtx, Verdict},
+    body::{Data, Doubt, Verdict},
     digest::retry_chance,
     driver::{
         run::{RunCore, Told},
@@ -30,6 +30,7 @@ use crate::{
     journal::{Failure, decode},
     retry::Decision,
     scope::Claim,
+    step_ctx::StepCtx,
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -110,8 +111,8 @@ impl<T: Data> Open<'_, T> {
         let transacts = self.withdrawn.is_some();
         match self.core.poll(self.op, cx.waker(), || options.wants(transacts, claimed_at)) {
             Told::Wait => Poll::Pending,
-            Told::Start { attempt, doubt, waker } => {
-                self.begin(attempt, doubt);
+            Told::Start { doubt, waker } => {
+                self.begin(waker.ctx().clone(), doubt);
                 self.poll_body(cx, &waker)
             }
             Told::Poll(waker) => self.poll_body(cx, &waker),
@@ -123,25 +124,15 @@ impl<T: Data> Open<'_, T> {
         }
     }
 
-    fn step_ctx(&self, attempt: u32) -> StepCtx {
-        StepCtx::new(
-            self.core.incarnation,
-            self.core.generation(),
-            &self.claim.key,
-            attempt,
-            self.core.worker.fence.worker,
-        )
-    }
-
     /// Makes the body of an attempt, unless there is something to say before it.
-    fn begin(&mut self, attempt: u32, doubt: Option<u32>) {
+    fn begin(&mut self, ctx: StepCtx, doubt: Option<u32>) {
         if doubt.is_some() {
             pass(Failpoint::DoubtDecided);
         }
         match (self.refusal(), doubt) {
-            (Some(error), _) => self.failed(attempt, error),
-            (None, None) => self.make(attempt),
-            (None, Some(doubt)) if self.options.verify.is_some() => self.look(attempt, doubt),
+            (Some(error), _) => self.failed(ctx.attempt(), error),
+            (None, None) => self.make(ctx),
+            (None, Some(doubt)) if self.options.verify.is_some() => self.look(ctx, doubt),
             (None, Some(doubt)) => {
                 if self.decide_doubt(doubt, "its worker stopped before it returned") {
                     self.core.start_again(self.op, None);
@@ -166,9 +157,9 @@ impl<T: Data> Open<'_, T> {
     }
 
     /// Lets `verify` begin to look whether attempt `doubt` has happened.
-    fn look(&mut self, attempt: u32, doubt: u32) {
+    fn look(&mut self, ctx: StepCtx, doubt: u32) {
         let Some(verify) = &self.options.verify else { return };
-        let ctx = self.step_ctx(attempt);
+        let attempt = ctx.attempt();
         let called = {
             let _body = stack::enter(Frame::Body(self.core.address()));
             std::panic::catch_unwind(AssertUnwindSafe(|| verify(ctx)))
@@ -183,15 +174,17 @@ impl<T: Data> Open<'_, T> {
         self.ask(doubt, &format!("and `verify` could not tell: {why}"));
     }
 
-    fn make(&mut self, attempt: u32) {
+    fn make(&mut self, ctx: StepCtx) {
+        let attempt = ctx.attempt();
         if let Some(limit) = self.options.attempt_timeout {
-            self.core.attempt_ends(self.op, self.core.worker.clock.now().after(limit));
+            let ends = self.core.worker.clock.now().after(limit);
+            ctx.ends_by(ends);
+            self.core.attempt_ends(self.op, ends);
         }
         if let Some(withdrawn) = &self.withdrawn {
             withdrawn.store(false, Ordering::Release);
         }
         pass(Failpoint::BodyBegins);
-        let ctx = self.step_ctx(attempt);
         let made = {
             let _body = stack::enter(Frame::Body(self.core.address()));
             std::panic::catch_unwind(AssertUnwindSafe(|| (self.make)(ctx)))

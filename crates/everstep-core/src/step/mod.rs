@@ -18,7 +18,7 @@ use serde::Serialize;
 use self::{attempt::Open, record::record_input};
 use crate::{
     BoxFuture,
-    body::{Data, Doubt, Outcome, Repeat, StepCtx, Verdict},
+    body::{Data, Doubt, Outcome, Repeat, Verdict},
     driver::{
         run::{RunCore, Wants},
         undos::Offer,
@@ -27,6 +27,7 @@ use crate::{
     journal::{Failure, Payload, decode},
     retry::Retry,
     scope::Claim,
+    step_ctx::StepCtx,
     time::Timestamp,
 };
 pub(crate) use record::{Made, record};

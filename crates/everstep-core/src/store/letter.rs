@@ -31,13 +31,15 @@ pub enum LetterKind {
     Cancel = 6,
     /// A person answers for a step.
     Answer = 7,
+    /// A person ends the run at once.
+    Kill = 8,
 }
 
 impl LetterKind {
     /// The kind of a stored number; `None` if this binary does not know it.
     pub fn from_code(code: u16) -> Option<LetterKind> {
         use LetterKind as K;
-        [K::Signal, K::Request, K::ChildEnded, K::PromiseSettled, K::Recorded, K::Cancel, K::Answer]
+        [K::Signal, K::Request, K::ChildEnded, K::PromiseSettled, K::Recorded, K::Cancel, K::Answer, K::Kill]
             .into_iter()
             .find(|k| *k as u16 == code)
     }
@@ -74,9 +76,9 @@ impl Letter {
     }
 
     /// Whether it makes a free run claimable that is like this. What is over hears nothing more, what a person set aside
-    /// is left alone, a stuck run goes on only to be cancelled, and one that has not begun is begun when it is due.
+    /// is left alone, a stuck run goes on only to be cancelled or killed, and one that has not begun is begun when it is due.
     pub fn wakes(&self, status: Status, has_begun: bool) -> bool {
-        let cancels = self.kind == LetterKind::Cancel as u16;
+        let cancels = [LetterKind::Cancel as u16, LetterKind::Kill as u16].contains(&self.kind);
         match status {
             Status::Completed | Status::Failed | Status::Cancelled | Status::Paused => false,
             Status::Stuck => cancels,

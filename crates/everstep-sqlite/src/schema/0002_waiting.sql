@@ -13,7 +13,7 @@ SELECT r.text_id AS run,
          WHEN 10 THEN 'done' WHEN 11 THEN 'failed' WHEN 12 THEN 'attempt failed' WHEN 13 THEN 'answered'
          WHEN 20 THEN 'fired' WHEN 21 THEN 'signal taken' WHEN 22 THEN 'promise settled' WHEN 23 THEN 'child ended'
          WHEN 24 THEN 'signal refused'
-         WHEN 30 THEN 'cancel asked' WHEN 33 THEN 'failing'
+         WHEN 30 THEN 'cancel asked' WHEN 32 THEN 'kill asked' WHEN 33 THEN 'failing'
          WHEN 40 THEN 'patched' WHEN 41 THEN 'published' WHEN 42 THEN 'emitted' WHEN 43 THEN 'attribute set'
          WHEN 44 THEN 'child started' WHEN 45 THEN 'promise made' WHEN 46 THEN 'undo begun'
          WHEN 60 THEN 'run completed' WHEN 61 THEN 'run failed' WHEN 62 THEN 'run cancelled' WHEN 63 THEN 'restarted'
