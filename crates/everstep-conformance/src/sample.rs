@@ -113,7 +113,7 @@ pub(crate) fn cut(run: RunId, inbox_n: u64, from: u64) -> Cut {
 }
 
 pub(crate) fn started(key: &str, attempt: u32) -> StartedRow {
-    StartedRow { key: key.into(), attempt, at: at(2), abandoned: false }
+    StartedRow { key: key.into(), attempt, at: at(2), abandoned: false, details: None }
 }
 
 /// A step that begins.

@@ -3,15 +3,22 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::SystemTime,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     digest::{Incarnation, attempt_seed, draw, idempotency_key},
+    engine::Worker,
     entropy::Counter,
+    journal::{Payload, decode},
     store::WorkerId,
     time::Timestamp,
 };
@@ -37,6 +44,12 @@ struct Attempt {
     idempotency_key: OnceLock<String>,
     seed: OnceLock<u128>,
     draws: Counter,
+    clock: Clock,
+    /// What the last attempt that said anything said last.
+    last: Option<Payload>,
+    /// Bytes of what a heartbeat may carry.
+    bytes_max: usize,
+    has_beaten: AtomicBool,
     told: Mutex<Told>,
 }
 
@@ -47,6 +60,12 @@ struct Told {
     is_cancelled: bool,
     /// Made when somebody waits for it.
     token: Option<CancellationToken>,
+    /// When it last gave a heartbeat, or began.
+    beat_at: Timestamp,
+    /// How long it may be silent.
+    silence: Option<Duration>,
+    /// What it said last, and nobody has taken.
+    details: Option<Payload>,
 }
 
 impl fmt::Debug for StepCtx {
@@ -59,13 +78,26 @@ impl fmt::Debug for StepCtx {
 }
 
 impl StepCtx {
-    pub(crate) fn new(which: Which, ends: Timestamp) -> Self {
+    pub(crate) fn new(which: Which, ends: Timestamp, last: Option<Payload>, worker: &Worker) -> Self {
+        let clock = worker.clock.clone();
+        let beat_at = clock.now();
         StepCtx(Arc::new(Attempt {
             which,
             idempotency_key: OnceLock::new(),
             seed: OnceLock::new(),
             draws: Counter::default(),
-            told: Mutex::new(Told { ends, is_cancelled: false, token: None }),
+            clock,
+            last,
+            bytes_max: worker.settings.payload_bytes_max,
+            has_beaten: AtomicBool::new(false),
+            told: Mutex::new(Told {
+                ends,
+                is_cancelled: false,
+                token: None,
+                beat_at,
+                silence: None,
+                details: None,
+            }),
         }))
     }
 
@@ -163,6 +195,90 @@ impl StepCtx {
     pub fn deadline(&self) -> Option<SystemTime> {
         let ends = self.told().ends;
         (ends != Timestamp::NEVER).then(|| ends.to_system())
+    }
+
+    /// Says that the body is alive, and how far it has come. Cheap: call it as often as you like.
+    ///
+    /// # What survives a crash
+    /// The `details` of about a second ago: they are written once a second at most. When the attempt fails, the last of
+    /// them are kept with its failure. The next attempt finds them with [`StepCtx::last_details`].
+    ///
+    /// # Panics
+    /// When `details` do not encode, or are over the limit of a payload: the attempt fails.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Retry, StepCtx, Workflow, seconds, store::Memory};
+    /// # use std::time::Duration;
+    /// async fn import(ctx: Ctx, rows: u64) -> Result<u64> {
+    ///     ctx.step("import", async |s: StepCtx| {
+    ///         let from = s.last_details().unwrap_or(0);
+    ///         for row in from..rows {
+    ///             s.heartbeat(&row);
+    ///             if row == 3 && s.attempt() == 1 {
+    ///                 Err("the connection broke")?;
+    ///             }
+    ///         }
+    ///         Ok(rows - from)
+    ///     })
+    ///     .heartbeat_timeout(seconds(30))
+    ///     .retry(Retry::fixed(2, Duration::ZERO))
+    ///     .await
+    /// }
+    /// # const W: Workflow<u64, u64> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, import).start().await?;
+    /// assert_eq!(engine.run(W, "run-1", 10).await?, 7);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn heartbeat<T: Serialize + ?Sized>(&self, details: &T) {
+        let bytes = serde_json::to_vec(details)
+            .unwrap_or_else(|why| panic!("the details of a heartbeat do not encode: {why}"));
+        let (bytes_max, got) = (self.0.bytes_max, bytes.len());
+        assert!(
+            got <= bytes_max,
+            "the details of a heartbeat have at most {bytes_max} bytes; these have {got}. Say where you are, not what you have"
+        );
+        let now = self.0.clock.now();
+        let mut told = self.told();
+        told.beat_at = now.max(told.beat_at);
+        told.details = Some(Payload::json(bytes));
+        self.0.has_beaten.store(true, Ordering::Release);
+    }
+
+    /// The details of the last heartbeat that is known of an earlier attempt, as [`StepCtx::heartbeat`] says. `None` if there
+    /// was none, or if it does not decode as `T`: then begin anew.
+    pub fn last_details<T: DeserializeOwned>(&self) -> Option<T> {
+        decode(self.0.last.as_ref()?).ok()
+    }
+
+    pub(crate) fn last(&self) -> Option<&Payload> {
+        self.0.last.as_ref()
+    }
+
+    /// What it said since this was last asked.
+    pub(crate) fn take_details(&self) -> Option<Payload> {
+        if !self.0.has_beaten.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.told().details.take()
+    }
+
+    /// How long it may give no heartbeat.
+    pub(crate) fn may_be_silent(&self, silence: Duration) {
+        self.told().silence = Some(silence);
+    }
+
+    /// When it is out of time for giving no heartbeat; never, if it need not give any.
+    pub(crate) fn silent_at(&self) -> Timestamp {
+        let told = self.told();
+        told.silence.map_or(Timestamp::NEVER, |silence| told.beat_at.after(silence))
+    }
+
+    /// When its own time is over.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.told().ends
     }
 
     /// It ends no later than this.

@@ -164,8 +164,7 @@ impl Inspect for Sqlite {
             let entries = format!("SELECT {} FROM everstep_journal WHERE run = ?1 ORDER BY seq", row::ENTRY);
             let inbox =
                 "SELECT n, kind, name, body, codec, id, at FROM everstep_inbox WHERE run = ?1 ORDER BY n";
-            let started =
-                "SELECT key, attempt, at, abandoned FROM everstep_started WHERE run = ?1 ORDER BY key";
+            let started = "SELECT key, attempt, at, abandoned, details, details_codec FROM everstep_started WHERE run = ?1 ORDER BY key";
             let loaded = Loaded {
                 entries: row::all(&tx, &entries, [run.0], |row| row::entry(&tx, texts, row))?,
                 inbox: row::all(&tx, inbox, [run.0], row::received)?,

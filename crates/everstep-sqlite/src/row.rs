@@ -109,13 +109,17 @@ pub(crate) fn received(row: &Row<'_>) -> Result<Received, Fault> {
     })
 }
 
-/// A started row, from `key, attempt, at, abandoned`.
+/// A started row, from `key, attempt, at, abandoned, details, details_codec`.
 pub(crate) fn started(row: &Row<'_>) -> Result<StartedRow, Fault> {
     Ok(StartedRow {
         key: text(row, 0)?,
         attempt: row.get(1)?,
         at: Timestamp(row.get(2)?),
         abandoned: row.get(3)?,
+        details: match row.get(5)? {
+            None => None,
+            Some(codec) => Some(payload(row.get_ref(4)?, codec)?),
+        },
     })
 }
 

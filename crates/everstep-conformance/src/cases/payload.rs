@@ -133,6 +133,7 @@ pub(crate) async fn every_letter_comes_back(desk: Desk) {
         LetterKind::PromiseSettled,
         LetterKind::Cancel,
         LetterKind::Answer,
+        LetterKind::Kill,
     ];
     sent.extend((100..).zip(kinds).map(|(n, kind)| Letter { kind: kind as u16, ..letter(n) }));
     sent.push(Letter { kind: u16::MAX, at: Timestamp(i64::MIN), ..letter(u128::MAX) });
@@ -160,6 +161,9 @@ pub(crate) async fn letter_ids_differ_in_every_bit(desk: Desk) {
 
 pub(crate) async fn every_mark_comes_back(desk: Desk) {
     let mut load = desk.worker().await.start("a").await;
+    let bytes = Payload { codec: 7, bytes: vec![0, 159, 255] };
+    let mut details =
+        [Some(Payload::json("[1]")), None, Some(bytes), Some(Payload::json(""))].into_iter().cycle();
     let mut rows: Vec<_> = TEXTS
         .iter()
         .zip([i64::MIN, i64::MAX, 0].into_iter().cycle())
@@ -168,6 +172,7 @@ pub(crate) async fn every_mark_comes_back(desk: Desk) {
             attempt: if at == 0 { 0 } else { u32::MAX },
             at: Timestamp(at),
             abandoned: at == 0,
+            details: details.next().expect("a cycle"),
         })
         .collect();
     let marks = rows.iter().cloned().map(Mark::Started).collect();

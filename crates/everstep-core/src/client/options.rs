@@ -19,7 +19,7 @@ use crate::{
     body::Data,
     error::EngineError,
     failpoint::{Failpoint, pass},
-    journal::Entry,
+    journal::{Entry, Start as First, decode, encode},
     run::Run,
     status::{Status, StatusSet},
     store::{NewRun, Post, RunRow, Started},
@@ -96,6 +96,38 @@ impl<O> Start<O> {
     pub fn delay(self, wait: Duration) -> Self {
         self.with(|run| {
             run.due = run.first.at.after(wait);
+            Ok(())
+        })
+    }
+
+    /// The run ends within so long of its start, restarts and pauses included: then its running steps get their grace, what
+    /// is registered is undone as by [`Client::cancel`], and it fails with [`Code::TIMEOUT`](crate::Code). A run that is
+    /// stuck waits for a person all the same.
+    ///
+    /// # What survives a crash
+    /// The deadline, and that it has passed. A clock that is wrong makes it early or late by its error.
+    ///
+    /// ```
+    /// # use everstep_core::{Code, Ctx, Engine, EngineError, Result, Workflow, days, store::Memory};
+    /// # use std::time::Duration;
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    ///     ctx.sleep(days(1)).await;
+    ///     Ok(format!("hello {name}"))
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).deadline(Duration::from_millis(20)).await?;
+    /// assert!(run.result().await.is_err_and(|e| e.code() == Code::TIMEOUT));
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn deadline(self, within: Duration) -> Self {
+        self.with(|run| {
+            let mut start: First = decode(&run.first.body).expect("made just now");
+            start.deadline = Some(run.first.at.after(within).0);
+            run.first.body = encode(&start);
             Ok(())
         })
     }

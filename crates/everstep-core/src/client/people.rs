@@ -139,7 +139,8 @@ impl Client {
     /// wants [`Client::answer`].
     ///
     /// # Errors
-    /// Not found; neither failed nor stuck; in doubt; a failed run of which steps were undone; the store's.
+    /// Not found; neither failed nor stuck; in doubt; a failed run of which steps were undone, or whose deadline has
+    /// passed; the store's.
     ///
     /// ```
     /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
@@ -196,6 +197,16 @@ impl Client {
                 format!(
                     "`retry` is not possible: step `{}` of run `{}` was undone, and so may be others. Start a new run with the same input under another id",
                     undone.key.as_deref().unwrap_or("-"),
+                    row.id
+                ),
+            ));
+        }
+        if loaded.entries.iter().any(|e| e.known_kind() == Some(Kind::DeadlinePassed)) {
+            return Err(EngineError::new(
+                ErrorKind::NotAllowed,
+                Code::NOT_ALLOWED,
+                format!(
+                    "`retry` is not possible: the deadline of run `{}` has passed, and would end it again. Start a new run with the same input under another id",
                     row.id
                 ),
             ));

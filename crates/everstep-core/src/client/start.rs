@@ -161,6 +161,7 @@ impl Client {
                 incarnation: Incarnation(self.entropy.draw()),
                 digest,
                 input,
+                deadline: None,
                 carried: Vec::new(),
             }),
             site: Some(Site::Here(site)),

@@ -38,7 +38,7 @@ impl Drive {
         match (orphan, candidate, asks) {
             (Some(orphan), ..) => self.record_orphan(orphan),
             (_, Some(candidate), _) => self.record(*candidate),
-            _ if self.cancel() => {}
+            _ if self.cancel() || self.pass_deadline() => {}
             (_, _, Some(stuck)) => drop(self.end_stuck(stuck)),
             _ => return false,
         }
@@ -140,9 +140,15 @@ impl Drive {
             error: error.message.clone(),
             retry_in: pause,
         });
-        let body = encode(&AttemptFailed { error, retry_at: retry_at.0 });
+        let details = self.details_of(about.key.as_deref());
+        let body = encode(&AttemptFailed { error, retry_at: retry_at.0, details });
         self.append(Draft { kind: Kind::AttemptFailed, body, ..about });
         self.back_off(op, attempt, retry_at);
+    }
+
+    /// What the step's bodies said last.
+    fn details_of(&self, key: Option<&str>) -> Option<Payload> {
+        self.core.state().table.has_aside()?.details.get(key?).cloned()
     }
 
     pub(super) fn back_off(&mut self, op: usize, failed: u32, retry_at: Timestamp) {

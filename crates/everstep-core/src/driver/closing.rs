@@ -12,6 +12,7 @@ use super::{
     undos::{UNDO, undoing},
 };
 use crate::{
+    Code, ErrorKind,
     digest::Fingerprint,
     engine::Event,
     failpoint::{Failpoint, pass},
@@ -79,7 +80,11 @@ impl Drive {
             self.record_commands();
         }
         let returned = kind == Kind::Failing;
-        self.append(Draft::new(kind, body));
+        let not_before = match kind {
+            Kind::DeadlinePassed => self.core.deadline,
+            _ => Timestamp(i64::MIN),
+        };
+        self.append(Draft { not_before, ..Draft::new(kind, body) });
         let wait = if returned { Duration::ZERO } else { self.core.worker.settings.cancel_grace };
         let until = self.core.worker.clock.now().after(wait);
         let fingerprint = self.core.state().fingerprint;
@@ -91,6 +96,17 @@ impl Drive {
             drop(state);
             bodies.iter().for_each(|body| body.ctx().cancel(until));
         }
+    }
+
+    /// Ends the run if its time is over.
+    pub(super) fn pass_deadline(&mut self) -> bool {
+        if self.closing.is_some() || self.core.deadline > self.core.worker.clock.now() {
+            return false;
+        }
+        let message = "the run's deadline passed before it ended";
+        let failure = Failure::of(ErrorKind::Timeout, Code::TIMEOUT, message);
+        self.close(Kind::DeadlinePassed, encode(&failure), Fate::Failed(failure));
+        true
     }
 
     /// The same, as it is recorded: what ended within the grace follows.

@@ -108,7 +108,10 @@ impl Drive {
             (aside.claims, aside.commands) = (Some(HashMap::new()), Commands::of(replay.make_contiguous()));
         }
         if !loaded.started.is_empty() {
-            state.table.aside().rows = loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect();
+            let aside = state.table.aside();
+            let details = |row: &StartedRow| Some((row.key.clone(), row.details.clone()?));
+            aside.details = loaded.started.iter().filter_map(details).collect();
+            aside.rows = loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect();
         }
         drop(state);
         let mut drive = Drive {
@@ -318,6 +321,10 @@ impl Drive {
                 self.record(Candidate { op, what: Happened::Fired, takes: None });
             }
             (_, Stage::Idle) if at == slot.retry_at && at != slot.deadline => table.register(op),
+            (_, Stage::Running { .. }) if slot.lives_on(at) => {
+                let again = slot.body.as_ref().map(|body| body.ctx().silent_at().min(body.ctx().ends()));
+                table.set_retry_at(op, again);
+            }
             _ => {
                 slot.expired = Some(at == slot.deadline);
                 let waker = slot.waker.clone();
@@ -366,7 +373,9 @@ impl Drive {
             }
             let (key, attempt) = (slot.key.clone(), slot.attempt());
             slot.row = Some(Row { attempt, began: false });
-            self.out.parts.marks.push(Mark::Started(StartedRow { key, attempt, at: now, abandoned: false }));
+            let details = table.has_aside().and_then(|aside| aside.details.get(&key).cloned());
+            let row = StartedRow { key, attempt, at: now, abandoned: false, details };
+            self.out.parts.marks.push(Mark::Started(row));
             table.set_stage(op, Stage::Marked);
             table.aside().marking.insert(op);
         }

@@ -41,8 +41,10 @@ impl Table {
         let slot = self.slots[op].take().expect("closed once");
         self.deadlines.remove(slot.deadline, op);
         self.deadlines.remove(slot.retry_at, op);
-        if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
-            index.remove(&slot.key);
+        if let Some(aside) = self.has_aside() {
+            if let Some(index) = &mut aside.by_key {
+                index.remove(&slot.key);
+            }
         }
         self.free.push(op);
         let key = slot.key.clone();
@@ -50,6 +52,9 @@ impl Table {
             Sort::Step => self.leave(op, slot, stage, now),
             Sort::Signal => self.give_back(op, slot),
             Sort::Timer | Sort::Scope => {}
+        }
+        if let Some(aside) = self.has_aside() {
+            aside.details.remove(&key);
         }
         key
     }
@@ -113,7 +118,9 @@ impl Table {
             return None;
         }
         let at = before.map_or(now, |before| before.at);
-        Some(Mark::Started(StartedRow { key: slot.key.clone(), attempt: row.attempt, at, abandoned: true }))
+        let details = self.has_aside().and_then(|aside| aside.details.get(&slot.key).cloned());
+        let (key, attempt) = (slot.key.clone(), row.attempt);
+        Some(Mark::Started(StartedRow { key, attempt, at, abandoned: true, details }))
     }
 }
 
@@ -190,7 +197,7 @@ mod tests {
     }
 
     fn row(attempt: u32, at: i64, abandoned: bool) -> StartedRow {
-        StartedRow { key: "pay".into(), attempt, at: Timestamp(at), abandoned }
+        StartedRow { key: "pay".into(), attempt, at: Timestamp(at), abandoned, details: None }
     }
 
     /// The marks of a dropped step whose row is of attempt 2, when an earlier load left `before`.

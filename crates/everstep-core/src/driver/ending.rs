@@ -116,7 +116,9 @@ impl Drive {
         self.record_commands();
         let Some(input) = input else { return Next::Again };
         let carried = self.core.state().table.has_aside().map(|aside| aside.mail.carry()).unwrap_or_default();
-        let start = Start { incarnation: self.core.incarnation, digest: self.core.digest, input, carried };
+        let deadline = (self.core.deadline != Timestamp::NEVER).then_some(self.core.deadline.0);
+        let (incarnation, digest) = (self.core.incarnation, self.core.digest);
+        let start = Start { incarnation, digest, input, deadline, carried };
         let body = encode(&start);
         let seq = self.append(Draft::new(Kind::Restarted, body));
         let last = self.out.parts.entries.iter().rfind(|entry| entry.seq == seq).expect("just appended");
@@ -148,7 +150,9 @@ impl Drive {
                 (Some(Kind::Failing), _) => {
                     return Some(self.diverged(&entry, "the code has not failed"));
                 }
-                (Some(Kind::CancelAsked), _) => return Some(self.deliver_recorded(entry)),
+                (Some(Kind::CancelAsked | Kind::DeadlinePassed), _) => {
+                    return Some(self.deliver_recorded(entry));
+                }
                 (Some(kind), Some(_)) if kind.role() == Role::Command => {
                     if self.is_missed(kind, &entry) {
                         return Some(self.diverged(&entry, &format!("the code {ended} without doing it")));
@@ -167,11 +171,16 @@ impl Drive {
 
     /// The function failed as it is recorded, and is not called again.
     fn fail_again(&mut self, entry: &Entry) -> Next {
-        if let Some(next) = self.pass_arrival(Kind::Failing, entry) {
-            return next;
+        match self.pass_arrival(Kind::Failing, entry) {
+            Some(next) => next,
+            None => self.close_failed_again(Kind::Failing, entry),
         }
+    }
+
+    /// The run fails with the error that is recorded.
+    pub(super) fn close_failed_again(&mut self, kind: Kind, entry: &Entry) -> Next {
         match decode::<Failure>(&entry.body) {
-            Ok(failure) => self.close_again(Kind::Failing, Fate::Failed(failure)),
+            Ok(failure) => self.close_again(kind, Fate::Failed(failure)),
             Err(why) => self.stuck_for(
                 StuckReason::Undecodable,
                 None,
@@ -185,9 +194,7 @@ impl Drive {
         // What is registered is all that is to be undone, if the function has been given the whole journal.
         let knows_all = !matches!(stuck.reason, StuckReason::Diverged | StuckReason::Undecodable);
         if knows_all && self.closing.is_none() {
-            if let Some(asked) =
-                self.replay.pop_front_if(|entry| entry.known_kind() == Some(Kind::CancelAsked))
-            {
+            if let Some(asked) = self.replay.pop_front_if(|entry| ends_from_outside(entry)) {
                 return self.deliver_recorded(asked);
             }
             if self.replay.is_empty() && self.cancel() {
@@ -255,4 +262,9 @@ impl Drive {
         self.out.resend_events(|event| finished || !matches!(event, Event::Stuck { .. }));
         self.send(turn);
     }
+}
+
+/// Whether the function was dropped at this entry, whatever it was doing.
+fn ends_from_outside(entry: &Entry) -> bool {
+    matches!(entry.known_kind(), Some(Kind::CancelAsked | Kind::DeadlinePassed))
 }

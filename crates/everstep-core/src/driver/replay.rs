@@ -36,6 +36,7 @@ impl Drive {
             (Kind::CancelAsked, _) => {
                 self.close_again(kind, Fate::Cancelled(decode(&entry.body).unwrap_or_default()))
             }
+            (Kind::DeadlinePassed, _) => self.close_failed_again(kind, &entry),
             (Kind::KillAsked, _) => self.end_killed_again(&decode::<String>(&entry.body).unwrap_or_default()),
             (Kind::Failing, _) => self.diverged(&entry, "the code has not failed"),
             (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
@@ -95,6 +96,7 @@ impl Drive {
             },
             Kind::AttemptFailed => match decode::<AttemptFailed>(&entry.body) {
                 Ok(failed) => {
+                    self.hear_details(&key, failed.details);
                     self.back_off(op, entry.attempt, Timestamp(failed.retry_at));
                     return Next::Again;
                 }
@@ -107,6 +109,16 @@ impl Drive {
         };
         self.deliver(op, Arrived { seq, what });
         Next::Again
+    }
+
+    /// What an attempt said before it failed; but a row that is there tells of a later one.
+    fn hear_details(&mut self, key: &Arc<str>, details: Option<Payload>) {
+        let Some(details) = details else { return };
+        let mut state = self.core.state();
+        let aside = state.table.aside();
+        if aside.rows.get(key).is_none_or(|row| row.details.is_none()) {
+            aside.details.insert(key.clone(), details);
+        }
     }
 
     /// A signal comes into the mailbox again.

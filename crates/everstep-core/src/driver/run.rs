@@ -43,6 +43,8 @@ pub(crate) struct RunCore {
     pub(crate) incarnation: Incarnation,
     /// Of the input of the first generation.
     pub(crate) digest: Digest,
+    /// When it fails unless it has ended; never, if its start gave none.
+    pub(crate) deadline: Timestamp,
     pub(crate) worker: Arc<Worker>,
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
@@ -102,6 +104,7 @@ impl RunCore {
             claimed,
             incarnation: start.incarnation,
             digest: start.digest,
+            deadline: start.deadline.map_or(Timestamp::NEVER, Timestamp),
             worker,
             root: Arc::default(),
             state: Mutex::new(State {
@@ -287,7 +290,10 @@ impl RunCore {
             number: attempt,
             fence: self.worker.fence.worker,
         };
-        let body = Arc::new(BodyWaker::of(StepCtx::new(which, slot.deadline)));
+        let deadline = slot.deadline;
+        let last = table.has_aside().and_then(|aside| aside.details.get(&which.key).cloned());
+        let body = Arc::new(BodyWaker::of(StepCtx::new(which, deadline, last, &self.worker)));
+        let slot = table.get(op);
         slot.body = Some(body.clone());
         if let (Some(row), None) = (&mut slot.row, doubt) {
             row.began = true;

@@ -141,6 +141,12 @@ impl Slot {
         self.failed + 1
     }
 
+    /// Whether its body has given a heartbeat since it was to be looked after at `at`, and has time left.
+    pub(crate) fn lives_on(&self, at: Timestamp) -> bool {
+        let Some(body) = &self.body else { return false };
+        at != self.deadline && body.ctx().silent_at() > at && body.ctx().ends() > at
+    }
+
     /// Whether a started row must be durable before its next body, and is not.
     pub(crate) fn wants_row(&self, suspect: bool) -> bool {
         let known = self.row.is_some_and(|row| row.attempt == self.attempt());
@@ -238,6 +244,8 @@ pub(crate) struct Aside {
     pub(crate) mail: Mail,
     pub(crate) commands: Commands,
     pub(crate) undos: Undos,
+    /// What bodies said last by a heartbeat, by the key of their step.
+    pub(crate) details: HashMap<Arc<str>, Payload>,
 }
 
 impl Aside {
@@ -367,14 +375,18 @@ impl Table {
         if !stage.takes_room() {
             slot.permit = None;
         }
+        let mut said = None;
         if before.is_running() {
-            slot.body = None;
+            said = slot.body.take().and_then(|body| Some((slot.key.clone(), body.ctx().take_details()?)));
             slot.unpolled_since = None;
         }
         self.running += usize::from(stage.is_running());
         self.running -= usize::from(before.is_running());
         self.awaited += usize::from(counts && stage.is_awaited());
         self.awaited -= usize::from(counts && before.is_awaited());
+        if let Some((key, details)) = said {
+            self.aside().details.insert(key, details);
+        }
     }
 
     /// A step's work may start, a timer waits for its deadline.

@@ -12,6 +12,7 @@ use super::{
     table::{Happened, Row, Slot, Stage},
 };
 use crate::{
+    journal::Payload,
     store::{Mark, StartedRow, Transacted},
     time::Timestamp,
 };
@@ -59,7 +60,10 @@ impl Drive {
 
     /// When something is due by the clock; `first` is the first of the operations'.
     fn due(&self, first: Timestamp) -> Timestamp {
-        self.closing.as_ref().and_then(|closing| closing.grace_until()).unwrap_or(first)
+        match &self.closing {
+            None => first.min(self.core.deadline),
+            Some(closing) => closing.grace_until().unwrap_or(first),
+        }
     }
 
     /// Whether nothing can happen here that replay would not find again: all is durable, and no step waits to begin.
@@ -167,13 +171,19 @@ impl Drive {
         }
         let marks_before = self.out.parts.marks.len();
         let mut state = self.core.state();
+        let mut said = Vec::new();
         for slot in state.table.iter_mut() {
             let Stage::Running { since } = slot.stage else { continue };
-            self.out.parts.marks.extend(mark_slow(slot, since, now));
+            let details = slot.body.as_ref().and_then(|body| body.ctx().take_details());
+            said.extend(details.clone().map(|details| (slot.key.clone(), details)));
+            self.out.parts.marks.extend(mark_slow(slot, since, now, details));
             if is_forgotten(slot, now) {
                 tracing::warn!(run = %self.core.id(), step = %slot.key, line = %slot.site,
                     "a step has begun, is ready to go on, and nobody polls it: it holds what it holds until its future is polled");
             }
+        }
+        if !said.is_empty() {
+            state.table.aside().details.extend(said);
         }
         drop(state);
         self.slow_check = now.after(SLOW);
@@ -181,14 +191,15 @@ impl Drive {
     }
 }
 
-/// The row of a body that has run for long.
-fn mark_slow(slot: &mut Slot, since: Timestamp, now: Timestamp) -> Option<Mark> {
-    if slot.row.is_some() || now.since(since) < SLOW {
+/// The row of a body that has run for long, or that says how far it has come.
+fn mark_slow(slot: &mut Slot, since: Timestamp, now: Timestamp, details: Option<Payload>) -> Option<Mark> {
+    if details.is_none() && (slot.row.is_some() || now.since(since) < SLOW) {
         return None;
     }
+    let details = details.or_else(|| slot.body.as_ref()?.ctx().last().cloned());
     let attempt = slot.attempt();
     slot.row = Some(Row { attempt, began: true });
-    Some(Mark::Started(StartedRow { key: slot.key.clone(), attempt, at: since, abandoned: false }))
+    Some(Mark::Started(StartedRow { key: slot.key.clone(), attempt, at: since, abandoned: false, details }))
 }
 
 /// Whether its body has been woken for long and nobody polled it; told once.

@@ -19,6 +19,9 @@ pub struct Start {
     pub digest: Digest,
     /// The input as the caller encoded it.
     pub input: Box<RawValue>,
+    /// When it fails unless it has ended, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<i64>,
     /// Signals that the generation before had taken, and nobody got.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<Carried>,
@@ -69,6 +72,9 @@ pub struct AttemptFailed {
     pub error: Failure,
     /// When the next attempt may begin, in microseconds since 1970.
     pub retry_at: i64,
+    /// What it said last by a heartbeat, for the next attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
 }
 
 /// What a person says about a step that waits for an answer.

@@ -45,6 +45,8 @@ pub enum Kind {
     SignalRefused = 24,
     /// The run is to be cancelled: its function is dropped here.
     CancelAsked = 30,
+    /// The run's deadline passed: its function is dropped here; the body is the error that it fails with.
+    DeadlinePassed = 31,
     /// A person ended the run at once: nothing is undone.
     KillAsked = 32,
     /// The function returned an error, and there is something to undo; the body is the error. It is not called again.
@@ -90,7 +92,7 @@ pub enum Role {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 28] = [
         Kind::Started,
         Kind::Began,
         Kind::Resumed,
@@ -105,6 +107,7 @@ impl Kind {
         Kind::ChildEnded,
         Kind::SignalRefused,
         Kind::CancelAsked,
+        Kind::DeadlinePassed,
         Kind::KillAsked,
         Kind::Failing,
         Kind::Patched,
@@ -147,6 +150,7 @@ impl Kind {
             | Kind::ChildEnded
             | Kind::SignalRefused
             | Kind::CancelAsked
+            | Kind::DeadlinePassed
             | Kind::KillAsked
             | Kind::Failing => Role::Arrival,
             Kind::Patched
@@ -177,6 +181,7 @@ impl Kind {
             Kind::ChildEnded => "child ended",
             Kind::SignalRefused => "signal refused",
             Kind::CancelAsked => "cancel asked",
+            Kind::DeadlinePassed => "deadline passed",
             Kind::KillAsked => "kill asked",
             Kind::Failing => "failing",
             Kind::Patched => "patched",
@@ -321,6 +326,7 @@ mod tests {
 23 ChildEnded Arrival: child ended
 24 SignalRefused Arrival: signal refused
 30 CancelAsked Arrival: cancel asked
+31 DeadlinePassed Arrival: deadline passed
 32 KillAsked Arrival: kill asked
 33 Failing Arrival: failing
 40 Patched Command: patched

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use super::{
@@ -49,6 +50,8 @@ pub(super) struct Open<'a, T> {
     /// The time of the job ran out; the store says whether it was withdrawn or came first.
     too_late: Option<Error>,
     value: Option<T>,
+    /// The attempt that must not be silent for so long.
+    silent_for: Option<(StepCtx, Duration)>,
     /// What put the attempt in doubt that `verify` looks at, if it was no crash.
     in_doubt_by: Option<Error>,
 }
@@ -77,6 +80,7 @@ impl<'a, T> Open<'a, T> {
             withdrawn: None,
             too_late: None,
             value: None,
+            silent_for: None,
             in_doubt_by: None,
         }
     }
@@ -176,10 +180,18 @@ impl<T: Data> Open<'_, T> {
 
     fn make(&mut self, ctx: StepCtx) {
         let attempt = ctx.attempt();
+        self.silent_for = None;
         if let Some(limit) = self.options.attempt_timeout {
-            let ends = self.core.worker.clock.now().after(limit);
-            ctx.ends_by(ends);
-            self.core.attempt_ends(self.op, ends);
+            ctx.ends_by(self.core.worker.clock.now().after(limit));
+        }
+        if let Some(silence) = self.options.heartbeat_timeout {
+            ctx.may_be_silent(silence);
+        }
+        if self.options.attempt_timeout.is_some() || self.options.heartbeat_timeout.is_some() {
+            self.core.attempt_ends(self.op, ctx.ends().min(ctx.silent_at()));
+        }
+        if let Some(silence) = self.options.heartbeat_timeout {
+            self.silent_for = Some((ctx.clone(), silence));
         }
         if let Some(withdrawn) = &self.withdrawn {
             withdrawn.store(false, Ordering::Release);
@@ -290,11 +302,13 @@ impl<T: Data> Open<'_, T> {
 
     fn expired(&mut self, attempt: u32, total: bool, doubt: Option<u32>) {
         let what = if total { "the step" } else { "the attempt" };
-        let mut error = Error::engine(
-            ErrorKind::Timeout,
-            Code::TIMEOUT,
-            format!("{what} `{}` ran out of time", self.claim.key),
-        );
+        let is_silent = |(ctx, _): &(StepCtx, Duration)| ctx.silent_at() <= self.core.worker.clock.now();
+        let why = match self.silent_for.as_ref().filter(|silent| !total && is_silent(silent)) {
+            Some((_, silence)) => format!("gave no heartbeat for {silence:?}"),
+            None => "ran out of time".to_string(),
+        };
+        let message = format!("{what} `{}` {why}", self.claim.key);
+        let mut error = Error::engine(ErrorKind::Timeout, Code::TIMEOUT, message);
         if total {
             error = error.and_stop();
         }
@@ -305,7 +319,7 @@ impl<T: Data> Open<'_, T> {
         }
         let running = self.drop_body().then_some(attempt);
         match running.or(doubt) {
-            Some(doubt) => self.failed_in_doubt(attempt, doubt, error, &format!("{what} ran out of time")),
+            Some(doubt) => self.failed_in_doubt(attempt, doubt, error, &format!("{what} {why}")),
             None => self.failed(attempt, error),
         }
     }

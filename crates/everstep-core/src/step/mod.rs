@@ -53,6 +53,7 @@ struct Options<'a, T> {
     spent: Spent,
     undo: Option<Box<Offer>>,
     attempt_timeout: Option<Duration>,
+    heartbeat_timeout: Option<Duration>,
     timeout: Option<Duration>,
     input: Option<Result<Box<Payload>, Failure>>,
     verify: Option<Verify<'a, T>>,
@@ -132,6 +133,7 @@ impl<'a, T: Data> Step<'a, T> {
             spent: Spent::Fail,
             undo: None,
             attempt_timeout: None,
+            heartbeat_timeout: None,
             timeout: None,
             input: None,
             verify: None,
@@ -206,6 +208,12 @@ impl<'a, T: Data> Step<'a, T> {
     /// ```
     pub fn attempt_timeout(self, limit: Duration) -> Self {
         self.with(|o| o.attempt_timeout = Some(limit))
+    }
+
+    /// Bounds the silence of an attempt: one that gives no [heartbeat](StepCtx::heartbeat) for so long is dropped where it
+    /// stands, as by [`Step::attempt_timeout`]. The example is that of `heartbeat`.
+    pub fn heartbeat_timeout(self, silence: Duration) -> Self {
+        self.with(|o| o.heartbeat_timeout = Some(silence))
     }
 
     /// Bounds all attempts and their pauses together, from the call on, across crashes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{LoadId, RunId, Say, StoreError};
 use crate::{
-    journal::Entry,
+    journal::{Entry, Payload},
     status::{Change, Status},
     stuck::Stuck,
     time::Timestamp,
@@ -21,6 +21,8 @@ pub struct StartedRow {
     pub at: Timestamp,
     /// Whether it was dropped by the function before it ended.
     pub abandoned: bool,
+    /// What it, or an attempt before it, said last by a heartbeat.
+    pub details: Option<Payload>,
 }
 
 /// What a turn does to started rows.

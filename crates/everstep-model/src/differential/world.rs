@@ -437,7 +437,7 @@ fn mark(mark: &Marking) -> Mark {
     let key = sample::key(mark.key);
     match mark.started {
         Some((attempt, abandoned)) => {
-            Mark::Started(StartedRow { key, attempt, at: sample::at(When::At(2)), abandoned })
+            Mark::Started(StartedRow { key, attempt, at: sample::at(When::At(2)), abandoned, details: None })
         }
         None => Mark::Cleared(key),
     }

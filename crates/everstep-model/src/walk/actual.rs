@@ -201,7 +201,7 @@ pub(super) fn entry(record: Record) -> Entry {
 fn mark(started: bool) -> Mark {
     let key: Arc<str> = MARKED.into();
     match started {
-        true => Mark::Started(StartedRow { key, attempt: 1, at: at(2), abandoned: false }),
+        true => Mark::Started(StartedRow { key, attempt: 1, at: at(2), abandoned: false, details: None }),
         false => Mark::Cleared(key),
     }
 }

@@ -1,5 +1,9 @@
 -- What runs wait for and are told.
 
+-- What an attempt, or one before it, said last by a heartbeat.
+ALTER TABLE everstep_started ADD COLUMN details ANY;
+ALTER TABLE everstep_started ADD COLUMN details_codec INTEGER;
+
 -- `json_valid` first: a body in another encoding, or a damaged one, must not make the whole timeline fail.
 DROP VIEW everstep_timeline;
 CREATE VIEW everstep_timeline AS
@@ -13,7 +17,7 @@ SELECT r.text_id AS run,
          WHEN 10 THEN 'done' WHEN 11 THEN 'failed' WHEN 12 THEN 'attempt failed' WHEN 13 THEN 'answered'
          WHEN 20 THEN 'fired' WHEN 21 THEN 'signal taken' WHEN 22 THEN 'promise settled' WHEN 23 THEN 'child ended'
          WHEN 24 THEN 'signal refused'
-         WHEN 30 THEN 'cancel asked' WHEN 32 THEN 'kill asked' WHEN 33 THEN 'failing'
+         WHEN 30 THEN 'cancel asked' WHEN 31 THEN 'deadline passed' WHEN 32 THEN 'kill asked' WHEN 33 THEN 'failing'
          WHEN 40 THEN 'patched' WHEN 41 THEN 'published' WHEN 42 THEN 'emitted' WHEN 43 THEN 'attribute set'
          WHEN 44 THEN 'child started' WHEN 45 THEN 'promise made' WHEN 46 THEN 'undo begun'
          WHEN 60 THEN 'run completed' WHEN 61 THEN 'run failed' WHEN 62 THEN 'run cancelled' WHEN 63 THEN 'restarted'
@@ -21,7 +25,7 @@ SELECT r.text_id AS run,
        j.input AS input,
        CASE WHEN j.kind IN (10, 60) THEN j.body END AS output,
        CASE WHEN NOT json_valid(j.body) THEN NULL
-            WHEN j.kind IN (11, 24, 33, 61) THEN json_extract(j.body, '$.message')
+            WHEN j.kind IN (11, 24, 31, 33, 61) THEN json_extract(j.body, '$.message')
             WHEN j.kind = 12 THEN json_extract(j.body, '$.error.message') END AS error,
        s.text AS line
 FROM everstep_journal j

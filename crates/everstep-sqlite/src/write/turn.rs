@@ -15,7 +15,7 @@ use crate::{
     fault::Fault,
     hot::Hot,
     op::{After, Op, Weight},
-    row::{signed, unsigned},
+    row::{signed, unsigned, value},
 };
 
 /// Frees a run whose load ends, if it is still the worker's and has the messages that the driver knows of.
@@ -210,11 +210,21 @@ fn set_mark(conn: &Connection, run: RunId, mark: &Mark) -> rusqlite::Result<()> 
     match mark {
         Mark::Started(row) => conn
             .prepare_cached(
-                "INSERT INTO everstep_started (run, key, attempt, at, abandoned) VALUES (?1, ?2, ?3, ?4, ?5)
+                "INSERT INTO everstep_started (run, key, attempt, at, abandoned, details, details_codec)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (run, key) DO UPDATE
-                 SET attempt = excluded.attempt, at = excluded.at, abandoned = excluded.abandoned",
+                 SET attempt = excluded.attempt, at = excluded.at, abandoned = excluded.abandoned,
+                     details = excluded.details, details_codec = excluded.details_codec",
             )?
-            .execute(params![run.0, &*row.key, row.attempt, row.at.0, row.abandoned]),
+            .execute(params![
+                run.0,
+                &*row.key,
+                row.attempt,
+                row.at.0,
+                row.abandoned,
+                row.details.as_ref().map(value),
+                row.details.as_ref().map(|details| details.codec),
+            ]),
         Mark::Cleared(key) => conn
             .prepare_cached("DELETE FROM everstep_started WHERE run = ?1 AND key = ?2")?
             .execute(params![run.0, &**key]),

@@ -66,7 +66,13 @@ async fn what_was_written_survives_and_comes_back_equal() {
     let run = {
         let worker = Worker::of(&desk.open()).await;
         let mut run = worker.start("a").await;
-        let mark = Mark::Started(StartedRow { key: "k".into(), attempt: 2, at: at(1), abandoned: true });
+        let mark = Mark::Started(StartedRow {
+            key: "k".into(),
+            attempt: 2,
+            at: at(1),
+            abandoned: true,
+            details: None,
+        });
         let entries = written[1..].to_vec();
         let turn = Turn {
             run: run.run,
