@@ -79,6 +79,34 @@ fn transfer() {
     check("transfer", "w-1: 30 cents left\nw-2: not enough money\nbob has 70\n");
 }
 
+#[test]
+fn saga() {
+    check(
+        "saga",
+        "\
+-- crash
+book the hotel to Rome
+book the flight to Rome
+cancel the flight to Rome
+(killed before that is recorded)
+-- run
+cancel the flight to Rome
+cancel the hotel to Rome
+the trip failed: no car is left
+  - started
+  hotel done
+  flight done
+  car failed
+  - failing
+  flight undo begun
+  undo/flight done
+  hotel undo begun
+  undo/hotel done
+  - run failed
+",
+    );
+}
+
 /// Runs onboarding commands one after the other on one database, each in a process of its own.
 fn onboarding(commands: &[&[&str]]) -> (String, String) {
     let folder = tempfile::tempdir().expect("room");
