@@ -49,9 +49,7 @@ mod watch;
 
 pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
 pub use body::{Body, Data, Doubt, Outcome, Repeat, Verdict};
-pub use client::{
-    Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start,
-};
+pub use client::{Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start};
 pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::{Recorder, said_by};

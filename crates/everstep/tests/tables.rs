@@ -38,6 +38,7 @@ fn the_page_of_settings_shows_the_defaults() {
     let Settings {
         lease,
         grace,
+        cancel_grace,
         resident_runs_max,
         park_after,
         running_steps_max,
@@ -57,6 +58,11 @@ fn the_page_of_settings_shows_the_defaults() {
             "a silent worker may be taken over after this; it renews every quarter of it",
         ),
         ("grace", format!("{grace:?}"), "how long `shutdown` waits for running steps"),
+        (
+            "cancel_grace",
+            format!("{cancel_grace:?}"),
+            "how long running steps may take to end when their run is cancelled",
+        ),
         (
             "resident_runs_max",
             grouped(resident_runs_max as u64),

@@ -76,9 +76,9 @@ pub(crate) enum Told {
     /// Make a body. The attempt that is in doubt.
     Start {
         doubt: Option<u32>,
-        waker: Arc<BodyWaker>,
+        waker: Arc<BodyWaker<StepCtx>>,
     },
-    Poll(Arc<BodyWaker>),
+    Poll(Arc<BodyWaker<StepCtx>>),
     /// Its time ran out: drop the body, if there is one. An attempt may be in doubt besides.
     Expire {
         attempt: u32,

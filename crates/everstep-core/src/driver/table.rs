@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     journal::{Failure, Kind, Payload},
+    step_ctx::StepCtx,
     store::{Answer, Mark, StartedRow, Transacted},
     stuck::Stuck,
     time::Timestamp,
@@ -106,7 +107,7 @@ pub(crate) struct Slot {
     pub(crate) site: &'static Location<'static>,
     pub(crate) stage: Stage,
     pub(crate) waker: Option<Waker>,
-    pub(crate) body: Option<Arc<BodyWaker>>,
+    pub(crate) body: Option<Arc<BodyWaker<StepCtx>>>,
     /// Attempts that failed.
     pub(crate) failed: u32,
     /// When it fires; of a step, when it is out of time as a whole.

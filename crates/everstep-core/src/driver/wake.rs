@@ -6,12 +6,9 @@ use std::{
 };
 
 use super::stack::{self, Frame};
-use crate::{
-    step_ctx::StepCtx,
-    sync::{
-        AtomicWaker,
-        atomic::{AtomicBool, Ordering},
-    },
+use crate::sync::{
+    AtomicWaker,
+    atomic::{AtomicBool, Ordering},
 };
 
 /// The waker of a run's function, and of the task that drives it.
@@ -65,20 +62,20 @@ impl Wake for Root {
     }
 }
 
-/// The waker of one attempt's body: passes its wakes on to whoever awaits the step.
-pub(crate) struct BodyWaker {
-    ctx: StepCtx,
+/// The waker of one attempt's body, and what that was given (`C`): passes its wakes on to whoever awaits the step.
+pub(crate) struct BodyWaker<C> {
+    ctx: C,
     step: AtomicWaker,
     woken: AtomicBool,
 }
 
-impl BodyWaker {
-    pub(crate) fn of(ctx: StepCtx) -> BodyWaker {
+impl<C> BodyWaker<C> {
+    pub(crate) fn of(ctx: C) -> BodyWaker<C> {
         BodyWaker { ctx, step: AtomicWaker::default(), woken: AtomicBool::new(false) }
     }
 
     /// What the body was given.
-    pub(crate) fn ctx(&self) -> &StepCtx {
+    pub(crate) fn ctx(&self) -> &C {
         &self.ctx
     }
 
@@ -94,7 +91,7 @@ impl BodyWaker {
     }
 }
 
-impl Wake for BodyWaker {
+impl<C: Send + Sync + 'static> Wake for BodyWaker<C> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -207,7 +207,7 @@ impl<T: Data> Open<'_, T> {
         }
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, waker: &Arc<BodyWaker>) -> Poll<Result<T>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, waker: &Arc<BodyWaker<StepCtx>>) -> Poll<Result<T>> {
         let Some(body) = &mut self.body else { return Poll::Pending };
         waker.polled_for(cx.waker());
         let as_waker = Waker::from(waker.clone());
