@@ -18,7 +18,7 @@ macro_rules! codes { ($($number:literal $name:ident $meaning:literal;)+) => {
 } }
 codes! {
     1 RAISED "Your code raised this error.";
-    2 TIMEOUT "A step ran out of its time.";
+    2 TIMEOUT "A step or a run ran out of its time.";
     3 PANIC "A step body panicked.";
     4 IN_DOUBT "An attempt was started and its end is unknown; the step's doubt policy says to fail.";
     5 NOT_RECORDABLE "A step's result does not come back from its own JSON (NaN, skipped fields).";

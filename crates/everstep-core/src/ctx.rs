@@ -413,7 +413,7 @@ impl Ctx {
     /// ```
     /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
     /// async fn order(ctx: Ctx, _: u64) -> Result<()> {
-    ///     ctx.step("reserve", async || Ok(7u64)).undo(async |_| panic!("the goods are on their way")).await?;
+    ///     ctx.step("reserve", async || Ok(7u64)).undo(async |_| -> Result<()> { panic!("the goods are on their way") }).await?;
     ///     ctx.step("ship", async || Ok(())).await?;
     ///     ctx.forget_undos();
     ///     Err("the letter of thanks has no stamp")?
