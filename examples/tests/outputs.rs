@@ -65,6 +65,11 @@ fn race() {
 }
 
 #[test]
+fn promise() {
+    check("promise", "desk for 4200 cents\nEV0103\nno lamp: the card was declined\nEV0103\n");
+}
+
+#[test]
 fn typed_errors() {
     check("typed_errors", "7: paid 7\n150: 50 missing\n666: failed with EV0001 the card is stolen\n");
 }

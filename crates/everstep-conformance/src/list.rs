@@ -133,6 +133,22 @@ say {
     what_was_said_is_read_in_every_opening_and_for_good "Also after the end, and without a worker.";
 }
 
+promise {
+    a_promise_is_settled_by_its_hash "The letter gets the promise's key and goes to its run.";
+    a_hash_that_nobody_made_is_no_promise "Nor is one that differs in a bit.";
+    a_promise_is_settled_once "The same letter again is known, any other comes too late, over all openings.";
+    a_promise_that_has_expired_is_not_settled "From its microsecond on, by the time of the letter.";
+    all_tokens_of_a_key_are_settled_together "Also one that is made afterwards.";
+    each_promise_of_each_run_is_settled_for_itself "Keys are a run's own.";
+    a_hash_that_is_known_changes_nothing "Whose it is stays, and until when.";
+    a_turn_that_was_not_written_makes_no_promise "Whether it was refused or the run had moved.";
+    a_promise_of_a_run_that_is_over_is_not_settled "Its sender hears how it ended.";
+    a_letter_to_a_promise_wakes_its_run "Like any letter.";
+    a_restart_ends_what_was_promised "Neither its tokens nor what they have settled concern the next generation.";
+    a_cut_leaves_tokens_good "Whoever has one may settle what is made anew under its key.";
+    a_cut_may_open_a_promise_again "By every token that its key ever had.";
+}
+
 letter {
     a_letter_is_kept_as_it_is "It waits in the inbox until a turn takes it.";
     a_letter_to_a_run_that_has_not_begun_is_kept_until_it_is_due "A signal does not begin a run before its time.";

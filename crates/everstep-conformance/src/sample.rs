@@ -109,7 +109,16 @@ pub(crate) fn revive(to: &str, id: u128) -> Post {
 
 /// Takes entries from `from` on back, whatever the run's status.
 pub(crate) fn cut(run: RunId, inbox_n: u64, from: u64) -> Cut {
-    Cut { run, only: StatusSet::ANY, inbox_n, from, letters: vec![], why: "retry".into(), at: at(6) }
+    Cut {
+        run,
+        only: StatusSet::ANY,
+        inbox_n,
+        from,
+        letters: vec![],
+        reopens: vec![],
+        why: "retry".into(),
+        at: at(6),
+    }
 }
 
 pub(crate) fn started(key: &str, attempt: u32) -> StartedRow {

@@ -4,7 +4,11 @@ use std::future::Future;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{error::Result, step_ctx::StepCtx};
+use crate::{
+    error::Result,
+    journal::{Payload, decode},
+    step_ctx::StepCtx,
+};
 
 /// What crosses the journal: serde both ways, owned.
 #[diagnostic::on_unimplemented(
@@ -113,4 +117,9 @@ pub enum Verdict<T> {
     Done(T),
     /// It did not happen: make it again.
     NotDone,
+}
+
+/// Whether a payload is a `T`.
+pub(crate) fn decodes_as<T: Data>(payload: &Payload) -> Result<(), String> {
+    decode::<T>(payload).map(drop)
 }

@@ -25,6 +25,7 @@ codes! {
     6 UNDECODABLE "A recorded value does not decode as the type that is asked for.";
     7 CANCELLED "The run was cancelled.";
     8 ANSWERED "A person answered that the step failed.";
+    9 REJECTED "A promise was rejected.";
     10 IN_BODY "A durable call inside a step body.";
     11 OTHER_TASK "A durable call from another task or thread than the workflow's own.";
     12 AFTER_END "A durable call after the workflow had ended.";
@@ -45,6 +46,8 @@ codes! {
     103 NOT_ALLOWED "The run's status does not allow this.";
     104 BAD_FILTER "A filter that cannot be read.";
     105 BAD_CURSOR "A cursor that no list has given.";
+    106 SETTLED "The promise was settled before, in another way.";
+    107 EXPIRED "The promise's time ran out before it was settled.";
     110 STUCK "The run is stuck and needs a person.";
     120 STORE "The store failed.";
     121 STORE_CLOSED "This opening of the store is over; open it anew.";

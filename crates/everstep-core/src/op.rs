@@ -19,6 +19,7 @@ use crate::{
     journal::decode,
     scope::Claim,
     stuck::StuckReason,
+    time::Timestamp,
 };
 
 /// Any durable operation but a step, inside a workflow and outside. `Output` is exactly `T`: `()` for a sleep, a
@@ -63,6 +64,13 @@ pub(crate) struct Wait {
 impl Wait {
     pub(crate) fn new(core: Arc<RunCore>, claim: Claim, op: usize, wants: Wants) -> Wait {
         Wait { core, claim, op, wants: Some(wants), over: false }
+    }
+
+    /// It is out of time then.
+    pub(crate) fn ends(&mut self, at: Option<Timestamp>) {
+        if let Some(wants) = &mut self.wants {
+            wants.deadline = at;
+        }
     }
 
     pub(crate) fn key(&self) -> &Arc<str> {

@@ -9,7 +9,7 @@ use crate::{
     AttributeValue, Ctx,
     attribute::check_attribute,
     body::Data,
-    driver::commands::{Made, Tells},
+    driver::commands::{Call, Tells},
     error::{Code, Error, Result},
     journal::{Kind, Payload, encode},
     name::{check_name, limit_error, typed_name},
@@ -183,6 +183,6 @@ impl Ctx {
             Err(error) => panic!("{error}"),
         };
         let key = self.scope.count_command(kind, name);
-        self.core.command(Made { kind, key, site, body, tells });
+        self.core.command(Call { kind, key, site }, || (body, tells));
     }
 }

@@ -5,10 +5,9 @@ use std::panic::Location;
 
 use crate::{
     Ctx, Op,
-    body::Data,
+    body::{Data, decodes_as},
     driver::{run::Wants, table::Sort},
     error::Result,
-    journal::{Payload, decode},
     name::typed_name,
     op::Wait,
 };
@@ -73,8 +72,4 @@ impl Ctx {
         });
         Op::new(async move { wait?.value("signal").await })
     }
-}
-
-fn decodes_as<T: Data>(payload: &Payload) -> Result<(), String> {
-    decode::<T>(payload).map(drop)
 }

@@ -396,16 +396,16 @@ impl Store for FaultyStore {
         self.heard(answer)
     }
     fn post(&self, post: Post) -> Answer<Posted> {
-        let run = self.0.world.run_of_id(&post.to);
+        let run = post.to.run().map(|id| self.0.world.run_of_id(id));
         let kind = LetterKind::from_code(post.letter.kind);
         self.call(
             "post",
             move |store, _| store.post(post.clone()),
-            move |opening, posted| match (posted, kind) {
-                (Ok(Posted::Added), Some(LetterKind::Cancel)) => {
+            move |opening, posted| match (posted, kind, run) {
+                (Ok(Posted::Added), Some(LetterKind::Cancel), Some(run)) => {
                     opening.world.saw(What::CancelPosted { run })
                 }
-                (Ok(Posted::Added), Some(LetterKind::Answer)) => {
+                (Ok(Posted::Added), Some(LetterKind::Answer), Some(run)) => {
                     opening.world.saw(What::AnswerPosted { run })
                 }
                 _ => {}

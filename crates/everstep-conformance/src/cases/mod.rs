@@ -6,6 +6,7 @@ pub(crate) mod cut;
 pub(crate) mod end;
 pub(crate) mod letter;
 pub(crate) mod payload;
+pub(crate) mod promise;
 pub(crate) mod read;
 pub(crate) mod say;
 pub(crate) mod start;

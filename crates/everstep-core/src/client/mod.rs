@@ -4,6 +4,7 @@
 mod list;
 mod options;
 mod people;
+mod promise;
 mod said;
 mod signal;
 mod start;

@@ -268,7 +268,7 @@ impl Client {
             if row.status.is_over() {
                 return Err(not_allowed(&row.id, "signal", row.status));
             }
-            let post = Post { to: row.id.clone(), letter, only: StatusSet::OPEN, revive: false };
+            let post = Post { to: row.id.clone().into(), letter, only: StatusSet::OPEN, revive: false };
             let posted = self.send(post.clone()).await?;
             self.accept_signal(&post, posted)?;
         }

@@ -8,10 +8,10 @@ use super::{Client, not_found};
 use crate::{
     error::{Code, EngineError, ErrorKind},
     failpoint::{Failpoint, fails, pass},
-    journal::{Answer, Failure, Kind, Payload, decode, encode},
+    journal::{Answer, Entry, Failure, Kind, Payload, decode, encode},
     name::check_run_id,
     status::{Status, StatusSet},
-    store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow, StoreError},
+    store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow, StoreError, taken_by},
     stuck::StuckReason,
 };
 
@@ -53,7 +53,7 @@ impl Client {
         match self.post(id, letter, StatusSet::OPEN, true).await? {
             Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
             Posted::Refused(status) => Err(not_allowed(id, "cancel", status)),
-            Posted::NoSuchRun => Err(not_found(id)),
+            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
         }
     }
 
@@ -89,7 +89,7 @@ impl Client {
         match self.post(id, letter, StatusSet::OPEN, true).await? {
             Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
             Posted::Refused(status) => Err(not_allowed(id, "kill", status)),
-            Posted::NoSuchRun => Err(not_found(id)),
+            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
         }
     }
 
@@ -135,7 +135,8 @@ impl Client {
     /// Lets a failed or stuck run go on from where it stood, under the current code; one whose undo failed goes on undoing.
     ///
     /// A failed run goes on before the failure that ended it, whose step is made again with its retries anew; what is
-    /// taken back goes to the archive. A stuck run is loaded again; one that waits for an answer about a step in doubt
+    /// taken back goes to the archive. If a promise that was rejected ended it, that promise may be settled anew, by the
+    /// token that was handed out. What was taken from outside behind that place is kept, and taken again. A stuck run is loaded again; one that waits for an answer about a step in doubt
     /// wants [`Client::answer`].
     ///
     /// # Errors
@@ -213,19 +214,33 @@ impl Client {
         }
         let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
         let cause = failure.cause.and_then(|seq| loaded.entries.get(usize::try_from(seq).ok()?));
-        let letters = cause
-            .and_then(|entry| entry.key.as_deref())
-            .map(|key| self.letter(LetterKind::Answer, key, encode(&Answer::Retry)));
+        let from = cause.map_or(last.seq, |entry| entry.seq);
+        let gone = loaded.entries.iter().filter(|entry| entry.seq > from);
+        let kept = gone.filter_map(taken_by).map(|(kind, name, body)| self.letter(kind, &name, body));
+        let (retried, reopens) = self.made_again(cause);
         let cut = Cut {
             run: row.run,
             only: StatusSet::of(&[Status::Failed]),
             inbox_n: row.inbox_n,
-            from: cause.map_or(last.seq, |entry| entry.seq),
-            letters: letters.into_iter().collect(),
+            from,
+            letters: retried.into_iter().chain(kept).collect(),
+            reopens,
             why: "retry".to_string(),
             at: self.clock.now(),
         };
         self.cut(row, cut).await
+    }
+
+    /// What is to be done anew of the entry whose failure ended a run: its step is made again, its promise may be kept
+    /// again.
+    fn made_again(&self, cause: Option<&Entry>) -> (Option<Letter>, Vec<Arc<str>>) {
+        let Some((entry, key)) = cause.and_then(|entry| Some((entry, entry.key.as_ref()?))) else {
+            return (None, Vec::new());
+        };
+        match entry.known_kind() {
+            Some(Kind::PromiseSettled) => (None, vec![key.clone()]),
+            _ => (Some(self.letter(LetterKind::Answer, key, encode(&Answer::Retry))), Vec::new()),
+        }
     }
 
     async fn retry_stuck(&self, row: &RunRow) -> Result<(), EngineError> {
@@ -249,6 +264,7 @@ impl Client {
                     inbox_n: row.inbox_n,
                     from: u64::MAX,
                     letters: Vec::new(),
+                    reopens: Vec::new(),
                     why: "retry".to_string(),
                     at: self.clock.now(),
                 };
@@ -297,7 +313,7 @@ impl Client {
         match self.post(id, letter, StatusSet::of(&[Status::Stuck]), true).await? {
             Posted::Added | Posted::Known => Ok(()),
             Posted::Refused(status) => Err(not_allowed(id, "answer", status)),
-            Posted::NoSuchRun => Err(not_found(id)),
+            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     journal::Payload,
     name::{check_name, check_run_id},
     status::StatusSet,
-    store::{Letter, LetterId, LetterKind, Post, Posted},
+    store::{Letter, LetterId, LetterKind, Post, Posted, To},
 };
 
 /// A signal to be sent; awaiting it returns once the signal is durable.
@@ -135,10 +135,11 @@ impl Client {
     /// What the sender of a signal hears.
     #[doc(hidden)]
     pub fn accept_signal(&self, post: &Post, posted: Posted) -> Result<(), EngineError> {
+        let To::Run(id) = &post.to else { unreachable!("a signal is for a run") };
         match posted {
             Posted::Added | Posted::Known => Ok(()),
-            Posted::Refused(status) => Err(not_allowed(&post.to, "signal", status)),
-            Posted::NoSuchRun => Err(not_found(&post.to)),
+            Posted::Refused(status) => Err(not_allowed(id, "signal", status)),
+            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
         }
     }
 }

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     Code, ErrorKind,
     engine::Event,
-    journal::{Answer as Said, AttemptFailed, Failure, Kind, Payload, decode, encode},
-    store::{LetterKind, Received},
+    journal::{Answer as Said, AttemptFailed, Failure, Kind, Payload, Reply, decode, encode},
+    store::{Letter, LetterKind, Received},
     time::Timestamp,
 };
 
@@ -179,8 +179,13 @@ impl Drive {
     /// Takes the first letter that is of use now.
     fn take_letter(&mut self) -> bool {
         let useful = self.inbox.letters().find_map(|letter| Some((letter.n, self.use_of(letter)?)));
+        let keyed = self.first_keyed();
         let letter = useful.as_ref().map_or(u64::MAX, |(n, _)| *n);
-        if self.take_signal(letter) {
+        if self.take_signal(letter.min(keyed.as_ref().map_or(u64::MAX, |(n, _)| *n))) {
+            return true;
+        }
+        if let Some((_, key)) = keyed.filter(|(n, _)| *n < letter) {
+            self.take_keyed(&key);
             return true;
         }
         match useful {
@@ -219,11 +224,77 @@ impl Drive {
         true
     }
 
-    /// Hands signals that were taken to the waits that are there for them now.
+    /// The first letter about a key that somebody waits for.
+    fn first_keyed(&mut self) -> Option<(u64, Arc<str>)> {
+        let mut state = self.core.state();
+        let links = &mut state.table.has_aside()?.links;
+        let begun = std::mem::take(&mut links.begun);
+        self.inbox.first_keyed(begun, |key| links.waits(key).is_some())
+    }
+
+    /// Records what became of a key, as the last letter about it says.
+    fn take_keyed(&mut self, key: &Arc<str>) {
+        let letters = self.inbox.take_keyed(key);
+        letters.iter().for_each(|received| self.take(Some(received.n)));
+        let waiter = self.core.state().table.aside().links.waits(key).expect("just seen");
+        let Some(Received { letter, .. }) = letters.into_iter().last() else { return };
+        let (reply, sent) = self.judged(&letter, waiter);
+        self.record_reply(waiter.op, &reply, sent, Timestamp(i64::MIN));
+    }
+
+    /// What a letter about a key says, once it is known to decode as what is waited for; and the letter's body, if not.
+    fn judged(&self, letter: &Letter, waiter: Waiter) -> (Reply, Option<Payload>) {
+        let refused = |why: &str| {
+            let message =
+                format!("what became of `{}` does not decode as what is waited for: {why}", letter.name);
+            let failure = Failure::of(ErrorKind::Raised, Code::UNDECODABLE, message);
+            (Reply::Failure(failure), Some(letter.body.clone()))
+        };
+        match decode::<Reply>(&letter.body) {
+            Ok(Reply::Value(value)) => match (waiter.decodes)(&Payload::json(value.get())) {
+                Ok(()) => (Reply::Value(value), None),
+                Err(why) => refused(&why),
+            },
+            Ok(failure) => (failure, None),
+            Err(why) => refused(&why),
+        }
+    }
+
+    /// An open promise's time is over.
+    pub(super) fn expire(&mut self, op: usize) {
+        let (key, deadline) = {
+            let mut state = self.core.state();
+            let slot = state.table.get(op);
+            (slot.key.clone(), slot.deadline)
+        };
+        let message = format!("promise `{key}` was not settled in its time");
+        let failure = Failure::of(ErrorKind::Timeout, Code::EXPIRED, message);
+        self.record_reply(op, &Reply::Failure(failure), None, deadline);
+    }
+
+    /// Makes an entry of what became of the key of an open wait; `sent` is what was sent in place of it.
+    fn record_reply(&mut self, op: usize, reply: &Reply, sent: Option<Payload>, not_before: Timestamp) {
+        let mut state = self.core.state();
+        let slot = state.table.get(op);
+        let key = slot.key.clone();
+        let about = Draft::new(Kind::PromiseSettled, encode(reply)).of(key.clone(), slot.site);
+        drop(state);
+        let run = self.core.id().clone();
+        self.tell_durable(|| Event::PromiseSettled { run, key: key.clone() });
+        let seq = self.append(Draft { input: sent, not_before, ..about });
+        self.core.state().table.aside().links.put(&key, seq, reply.clone());
+    }
+
+    /// Hands signals that were taken to the waits that are there for them now, and what became of keys.
     pub(super) fn hand_out(&mut self) -> bool {
         let mut handed = false;
         loop {
-            let next = self.core.state().table.has_aside().and_then(|aside| aside.mail.hand_out());
+            let next = self
+                .core
+                .state()
+                .table
+                .has_aside()
+                .and_then(|aside| aside.mail.hand_out().or_else(|| aside.links.hand_out()));
             let Some((op, seq, taken)) = next else { return handed };
             self.deliver(op, Arrived { seq, what: taken.map(Some) });
             handed = true;

@@ -21,6 +21,7 @@ use crate::{
     journal::{Entry, Kind, Payload, Role},
     scope::name_in,
     store::Say,
+    time::Timestamp,
 };
 
 /// Begins the attribute by which runs are found that went the new way; the user's names begin with no `$`.
@@ -45,13 +46,18 @@ struct Recorded {
     called: bool,
 }
 
-/// A call that is no entry yet.
-pub(crate) struct Made {
+/// A call of the function, as it is found in the journal.
+pub(crate) struct Call {
     pub(crate) kind: Kind,
     pub(crate) key: Arc<str>,
     pub(crate) site: &'static Location<'static>,
-    pub(crate) body: Payload,
-    pub(crate) tells: Tells,
+}
+
+/// A call that is no entry yet.
+struct Made {
+    call: Call,
+    body: Payload,
+    tells: Tells,
 }
 
 /// Whom a command tells what, beside the journal.
@@ -66,6 +72,8 @@ pub(crate) enum Tells {
     Attribute(Option<AttributeValue>),
     /// The engine's audience.
     Undo,
+    /// Whoever has the token of the promise of this key.
+    Promised { hash: [u8; 32], expires: Option<Timestamp> },
 }
 
 impl Commands {
@@ -134,7 +142,7 @@ impl Commands {
 
 impl Made {
     fn is(&self, kind: Kind, key: &str) -> bool {
-        self.kind == kind && *self.key == *key
+        self.call.kind == kind && *self.call.key == *key
     }
 }
 
@@ -146,16 +154,28 @@ enum Patched {
 
 impl RunCore {
     /// A call of the function that is in the journal, or will be; the recorded body if it is.
-    pub(crate) fn command(&self, made: Made) -> Option<Payload> {
+    pub(crate) fn command(&self, call: Call, make: impl FnOnce() -> (Payload, Tells)) -> Option<Payload> {
         let state = &mut *self.state();
-        state.fingerprint.add_call(made.kind.code() as u8, &made.key, made.site.line(), made.site.column());
-        state.last_call = Some(made.site);
+        let Call { kind, key, site } = &call;
+        state.fingerprint.add_call(kind.code() as u8, key, site.line(), site.column());
+        state.last_call = Some(site);
         let commands = &mut state.table.aside().commands;
-        if let Some(recorded) = commands.call(made.kind, &made.key) {
+        if let Some(recorded) = commands.call(*kind, key) {
             return Some(recorded.clone());
         }
-        commands.made.push(made);
+        let (body, tells) = make();
+        commands.made.push(Made { call, body, tells });
         None
+    }
+
+    /// A promise that was made just now is to be settled by then.
+    pub(crate) fn promise_expires(&self, key: &str, at: Option<Timestamp>) {
+        let mut state = self.state();
+        let made =
+            state.table.aside().commands.made.iter_mut().rev().find(|made| made.is(Kind::PromiseMade, key));
+        if let Some(Made { tells: Tells::Promised { expires, .. }, .. }) = made {
+            *expires = at;
+        }
     }
 
     /// See [`Ctx::patched`](crate::Ctx::patched).
@@ -168,8 +188,8 @@ impl RunCore {
             Patched::Recorded => true,
             Patched::No => false,
             Patched::New => {
-                let body = Payload::json("true");
-                commands.made.push(Made { kind: Kind::Patched, key, site, body, tells: Tells::Patched });
+                let (call, body) = (Call { kind: Kind::Patched, key, site }, Payload::json("true"));
+                commands.made.push(Made { call, body, tells: Tells::Patched });
                 true
             }
         }
@@ -189,7 +209,7 @@ impl Drive {
     }
 
     fn record_command(&mut self, made: Made) {
-        let Made { kind, key, site, body, tells } = made;
+        let Made { call: Call { kind, key, site }, body, tells } = made;
         let n = self.core.state().table.aside().commands.count(kind, &key);
         let seq = self.append(Draft::new(kind, body.clone()).of(key.clone(), site));
         let (name, at): (Arc<str>, _) = (name_in(&key).into(), self.core.state().now);
@@ -201,6 +221,7 @@ impl Drive {
             Tells::Published => Some(Say::Published { name, body, seq, at }),
             Tells::Emitted => Some(Say::Emitted { name, n, body, at }),
             Tells::Attribute(value) => Some(Say::Attribute { name, value }),
+            Tells::Promised { hash, expires } => Some(Say::Promised { hash, key, expires }),
             Tells::Undo => {
                 let run = self.core.id().clone();
                 self.tell_durable(|| Event::UndoBegun { run, key });

@@ -310,7 +310,10 @@ impl Drive {
         let mut state = self.core.state();
         let table = &mut state.table;
         let Some((at, op)) = table.deadlines.first() else { return false };
-        if at > self.core.worker.clock.now() || self.is_ahead_of_the_disk() {
+        let is_promise = table.get(op).sort == Sort::Promise;
+        // What settles it may have come in time.
+        let waits = self.is_ahead_of_the_disk() || (is_promise && self.may_hear());
+        if at > self.core.worker.clock.now() || waits {
             return false;
         }
         table.deadlines.remove(at, op);
@@ -319,6 +322,10 @@ impl Drive {
             (Sort::Timer, _) => {
                 drop(state);
                 self.record(Candidate { op, what: Happened::Fired, takes: None });
+            }
+            (Sort::Promise, _) => {
+                drop(state);
+                self.expire(op);
             }
             (_, Stage::Idle) if at == slot.retry_at && at != slot.deadline => table.register(op),
             (_, Stage::Running { .. }) if slot.lives_on(at) => {

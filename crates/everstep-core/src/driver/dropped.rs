@@ -51,6 +51,11 @@ impl Table {
         match slot.sort {
             Sort::Step => self.leave(op, slot, stage, now),
             Sort::Signal => self.give_back(op, slot),
+            Sort::Promise => {
+                // One wait, and it is over.
+                self.aside().links.leave(&key, op);
+                self.aside().links.forget(&key);
+            }
             Sort::Timer | Sort::Scope => {}
         }
         if let Some(aside) = self.has_aside() {

@@ -11,10 +11,16 @@ use crate::store::{LetterKind, Received};
 /// The unread letters of a run.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// All but signals, by number.
+    /// All that are neither signals nor keyed, by number.
     letters: BTreeMap<u64, Received>,
     /// Signals by name, in the order in which they came: many may wait that nobody asks for.
     signals: HashMap<Arc<str>, VecDeque<Received>>,
+    /// What became of promises, by key. What came last is how it is.
+    keyed: HashMap<Arc<str>, Vec<Received>>,
+    /// Numbers and keys of those that somebody waits for, or did.
+    wanted: BTreeMap<u64, Arc<str>>,
+    /// Keys of those that have come since somebody looked.
+    came: Vec<Arc<str>>,
     /// All letters up to this number are known: what the end of a load compares.
     known: u64,
     /// Letters with higher numbers that this load took: those of the run's own transactions.
@@ -34,7 +40,7 @@ impl Inbox {
         self.known
     }
 
-    /// All but signals, by number.
+    /// All that are neither signals nor keyed, by number.
     pub(super) fn letters(&self) -> impl Iterator<Item = &Received> {
         self.letters.values()
     }
@@ -68,6 +74,34 @@ impl Inbox {
         first
     }
 
+    /// The first letter that tells what became of a key for which `waits` says that somebody waits; `begun` are the keys
+    /// for which that is new. Looks only at what is new: a thousand letters may wait for nobody.
+    pub(super) fn first_keyed(
+        &mut self,
+        begun: Vec<Arc<str>>,
+        waits: impl Fn(&str) -> bool,
+    ) -> Option<(u64, Arc<str>)> {
+        for key in begun.into_iter().chain(std::mem::take(&mut self.came)) {
+            if let Some(first) = self.keyed.get(&key).and_then(|letters| letters.first())
+                && waits(&key)
+            {
+                self.wanted.insert(first.n, key);
+            }
+        }
+        while let Some((n, key)) = self.wanted.first_key_value() {
+            if waits(key) && self.keyed.contains_key(key) {
+                return Some((*n, key.clone()));
+            }
+            self.wanted.pop_first();
+        }
+        None
+    }
+
+    /// What became of this key goes into the journal: all its letters, in their order.
+    pub(super) fn take_keyed(&mut self, key: &str) -> Vec<Received> {
+        self.keyed.remove(key).unwrap_or_default()
+    }
+
     /// What a read found that began when fewer letters were known, or as many.
     pub(super) fn hear(&mut self, read: Vec<Received>) {
         let last = read.last().map(|last| last.n);
@@ -85,6 +119,11 @@ impl Inbox {
         match LetterKind::from_code(received.letter.kind) {
             Some(LetterKind::Signal) => {
                 self.signals.entry(received.letter.name.clone()).or_default().push_back(received);
+            }
+            Some(LetterKind::PromiseSettled) => {
+                let key = &received.letter.name;
+                self.came.push(key.clone());
+                self.keyed.entry(key.clone()).or_default().push(received);
             }
             _ => drop(self.letters.insert(received.n, received)),
         }
@@ -182,5 +221,20 @@ mod tests {
         let mut taken = || inbox.take_signal("a").map(|received| received.n);
         assert_eq!([taken(), taken(), taken()], [Some(1), Some(4), None]);
         assert_eq!(inbox.signal("b").map(|received| received.n), Some(2));
+    }
+
+    #[test]
+    fn keyed_letters_are_found_when_somebody_waits_for_them() {
+        let settled = |n, key| received(n, LetterKind::PromiseSettled, key);
+        let mut inbox = Inbox::new(vec![settled(1, "a"), settled(2, "b"), settled(3, "a")], 3);
+        let mut first = |begun: &[&str], waits: &'static str| {
+            let begun = begun.iter().map(|key| Arc::from(*key)).collect();
+            let found = inbox.first_keyed(begun, |key| key == waits)?;
+            Some((found.0, inbox.take_keyed(&found.1).iter().map(|received| received.n).collect::<Vec<_>>()))
+        };
+        assert_eq!(first(&[], "c"), None);
+        assert_eq!(first(&["b"], "b"), Some((2, vec![2])));
+        assert_eq!(first(&["a"], "a"), Some((1, vec![1, 3])), "all of them at once");
+        assert_eq!(first(&["a"], "a"), None);
     }
 }

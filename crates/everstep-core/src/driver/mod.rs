@@ -3,8 +3,9 @@
 //! `stack` who runs on this thread · `wake` wakers · `table` the open operations · `dropped` those that are over ·
 //! `due` deadlines · `run` the run as all see it · `drive` the rounds · `replay` recorded entries · `candidates` what becomes an entry ·
 //! `commands` what the function does by a call ·
-//! `inbox` letters · `mail` signals and who waits for them · `outbox` what is sent and told · `room` a place to run · `waiting` what wakes it · `ending` how a
-//! load ends · `closing` a run that fails or is cancelled · `undos` what is undone then.
+//! `inbox` letters · `mail` signals and who waits for them · `links` what is waited for by key · `outbox` what is sent and told ·
+//! `room` a place to run · `waiting` what wakes it · `ending` how a load ends · `closing` a run that fails or is cancelled ·
+//! `undos` what is undone then.
 
 mod candidates;
 mod closing;
@@ -14,6 +15,7 @@ mod dropped;
 mod due;
 mod ending;
 mod inbox;
+pub(crate) mod links;
 pub(crate) mod mail;
 mod news;
 mod outbox;

@@ -74,6 +74,10 @@ impl News {
         self.nudged.fetch_or(so, Ordering::AcqRel);
     }
 
+    pub(crate) fn is_nudged(&self) -> bool {
+        self.nudged.load(Ordering::Acquire)
+    }
+
     pub(crate) fn take_nudge(&self) -> bool {
         self.nudged.load(Ordering::Relaxed) && self.nudged.swap(false, Ordering::AcqRel)
     }

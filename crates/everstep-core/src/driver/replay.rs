@@ -11,7 +11,7 @@ use super::{
 use crate::{
     engine::Event,
     failpoint::{Guard, broken},
-    journal::{AttemptFailed, Entry, Failure, Kind, Payload, Role, decode},
+    journal::{AttemptFailed, Entry, Failure, Kind, Payload, Reply, Role, decode},
     scope::name_in,
     stuck::StuckReason,
     time::Timestamp,
@@ -76,6 +76,9 @@ impl Drive {
         if sort == Sort::Signal {
             return self.take_recorded(kind, key, entry);
         }
+        if sort == Sort::Promise {
+            return self.put_recorded(key, &entry);
+        }
         if let Some(aside) = self.core.state().table.has_aside() {
             aside.undos.register(&entry);
         }
@@ -131,6 +134,15 @@ impl Drive {
             },
         };
         self.core.state().table.aside().mail.put(name_in(&key), entry.seq, taken);
+        Next::Again
+    }
+
+    /// What became of a key is known again.
+    fn put_recorded(&mut self, key: Arc<str>, entry: &Entry) -> Next {
+        match decode::<Reply>(&entry.body) {
+            Ok(reply) => self.core.state().table.aside().links.put(&key, entry.seq, reply),
+            Err(why) => return self.undecodable(entry.seq, key, &why),
+        }
         Next::Again
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct Wants {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) input: Option<Box<Payload>>,
     pub(crate) signal: Option<(Place, Decodes)>,
+    /// What becomes of its key.
+    pub(crate) link: Option<Decodes>,
 }
 
 impl RunCore {
@@ -249,6 +251,10 @@ impl RunCore {
                 if let Some((place, decodes)) = wants.signal {
                     let key = table.get(op).key.clone();
                     table.aside().mail.wait(name_in(&key), place, Waiter { op, decodes });
+                }
+                if let Some(decodes) = wants.link {
+                    let key = table.get(op).key.clone();
+                    table.aside().links.wait(&key, Waiter { op, decodes });
                 }
                 table.register(op);
                 Told::Wait

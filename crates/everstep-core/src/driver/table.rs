@@ -14,6 +14,7 @@ use super::{
     commands::Commands,
     dropped::{Dropped, Orphan},
     due::Due,
+    links::Links,
     mail::Mail,
     undos::{Offer, Undos},
     wake::BodyWaker,
@@ -33,6 +34,7 @@ pub(crate) enum Sort {
     Timer = 2,
     Scope = 3,
     Signal = 4,
+    Promise = 5,
 }
 
 impl Sort {
@@ -42,6 +44,7 @@ impl Sort {
             Sort::Timer => "timer",
             Sort::Scope => "scope",
             Sort::Signal => "signal",
+            Sort::Promise => "promise",
         }
     }
 
@@ -51,6 +54,7 @@ impl Sort {
             Kind::StepDone | Kind::StepFailed | Kind::AttemptFailed | Kind::Answered => self == Sort::Step,
             Kind::TimerFired => self == Sort::Timer,
             Kind::SignalTaken | Kind::SignalRefused => self == Sort::Signal,
+            Kind::PromiseSettled => self == Sort::Promise,
             _ => false,
         }
     }
@@ -243,6 +247,8 @@ pub(crate) struct Aside {
     pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
     /// Signals that were taken, and the waits for them.
     pub(crate) mail: Mail,
+    /// What became of promises, and the waits for it.
+    pub(crate) links: Links,
     pub(crate) commands: Commands,
     pub(crate) undos: Undos,
     /// What bodies said last by a heartbeat, by the key of their step.
@@ -434,6 +440,7 @@ mod tests {
             assert_eq!(Sort::Timer.takes(kind), kind == Kind::TimerFired, "{kind:?}");
             let signal = matches!(kind, Kind::SignalTaken | Kind::SignalRefused);
             assert_eq!(Sort::Signal.takes(kind), signal, "{kind:?}");
+            assert_eq!(Sort::Promise.takes(kind), kind == Kind::PromiseSettled, "{kind:?}");
             assert!(!Sort::Scope.takes(kind), "{kind:?}");
         }
     }

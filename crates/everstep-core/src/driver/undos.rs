@@ -4,7 +4,7 @@
 use std::{collections::HashMap, panic::Location, sync::Arc};
 
 use super::{
-    commands::{Made, Tells},
+    commands::{Call, Tells},
     run::RunCore,
     table::Sort,
 };
@@ -115,8 +115,8 @@ pub(super) fn undoing(core: Arc<RunCore>, undos: Undos) -> BoxFuture<'static, Re
             run_one(&core, &key, cleanup, Payload::default()).await;
         }
         for Registered { key, output, offer, .. } in registered.into_iter().rev() {
-            let (body, site) = (Payload::json("null"), offer.site);
-            core.command(Made { kind: Kind::UndoBegun, key: key.clone(), site, body, tells: Tells::Undo });
+            let call = Call { kind: Kind::UndoBegun, key: key.clone(), site: offer.site };
+            core.command(call, || (Payload::json("null"), Tells::Undo));
             run_one(&core, &key, offer, output).await;
         }
         Ok(Payload::default())

@@ -53,7 +53,7 @@ impl Drive {
         if parks_at <= self.core.worker.clock.now() {
             return self.park(due);
         }
-        let due = if self.is_ahead_of_the_disk() { Timestamp::NEVER } else { due };
+        let due = if self.is_ahead_of_the_disk() || self.may_hear() { Timestamp::NEVER } else { due };
         let slow = if busy { self.slow_check } else { Timestamp::NEVER };
         self.set_timer(due.min(slow).min(self.look_again()).min(parks_at), cx)
     }
@@ -91,6 +91,11 @@ impl Drive {
     /// Whether so much is on its way that timers wait; the next receipt wakes the run.
     pub(super) fn is_ahead_of_the_disk(&self) -> bool {
         self.unsettled() > TURNS_UNSETTLED_MAX
+    }
+
+    /// Whether a letter may have come that was not read yet.
+    pub(super) fn may_hear(&self) -> bool {
+        self.reading.is_some() || self.unread || self.core.news.is_nudged()
     }
 
     /// When to try again what cannot be done at the moment, though nothing tells when it can.

@@ -86,6 +86,13 @@ pub enum Event {
         /// The key of the wait that it is for.
         key: Arc<str>,
     },
+    /// A promise's value, rejection or expiry was taken into the journal.
+    PromiseSettled {
+        /// The run's id.
+        run: Arc<str>,
+        /// The promise's key.
+        key: Arc<str>,
+    },
     /// The function was woken by something that replay will not have.
     NotDurable {
         /// The run's id.

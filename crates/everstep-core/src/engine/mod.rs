@@ -342,7 +342,7 @@ impl<S> Builder<S> {
         let began = clock.instant();
         let fence = self.store.enroll(info).await?;
         let events = broadcast::Sender::new(EVENTS_KEPT);
-        let world = (clock.clone(), process);
+        let world = (clock.clone(), entropy.clone(), process);
         let worker =
             Arc::new(Worker::new(self.store.clone(), fence, self.settings, world, build, runners, events));
         worker.renewed_at(began);

@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Panic,
     /// An attempt was started and its end is unknown.
     InDoubt,
+    /// A promise was rejected.
+    Rejected,
     /// A value does not decode.
     Decode,
     /// The run was cancelled.

@@ -95,6 +95,25 @@ pub enum Answer {
     },
 }
 
+/// What came of something that a run waits for by its key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// A value, as its sender encoded it.
+    Value(Box<RawValue>),
+    /// An error.
+    Failure(Failure),
+}
+
+/// A promise as its entry keeps it: whoever reads the entry cannot make its token of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The SHA-256 of the token, in hexadecimal digits.
+    pub hash: String,
+    /// The token, under a pad that follows from the run's incarnation and the key.
+    pub sealed: Digest,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -5,7 +5,7 @@ mod body;
 
 use std::{fmt, panic::Location, sync::Arc};
 
-pub use body::{Answer, AttemptFailed, Carried, Failure, Outcome, Start, decode, encode};
+pub use body::{Answer, AttemptFailed, Carried, Failure, Made, Outcome, Reply, Start, decode, encode};
 
 use serde::{Deserialize, Serialize};
 

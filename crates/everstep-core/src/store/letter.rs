@@ -36,6 +36,9 @@ pub enum LetterKind {
 }
 
 impl LetterKind {
+    /// What tells about a key of one generation: a restart forgets it, or the next generation would take it for its own.
+    pub const OF_A_KEY: [LetterKind; 2] = [LetterKind::ChildEnded, LetterKind::PromiseSettled];
+
     /// The kind of a stored number; `None` if this binary does not know it.
     pub fn from_code(code: u16) -> Option<LetterKind> {
         use LetterKind as K;
@@ -97,11 +100,49 @@ pub struct Received {
     pub letter: Letter,
 }
 
-/// A letter and the run it is for.
+/// Whom a letter is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// The run with this id, as its caller chose it.
+    Run(Arc<str>),
+    /// The promise whose token has this SHA-256; the letter gets its key as name, and goes to its run. Its first letter
+    /// settles it.
+    Promise([u8; 32]),
+}
+
+impl To {
+    /// The run's id, if it is named.
+    pub fn run(&self) -> Option<&Arc<str>> {
+        match self {
+            To::Run(id) => Some(id),
+            To::Promise(_) => None,
+        }
+    }
+}
+
+impl From<Arc<str>> for To {
+    fn from(id: Arc<str>) -> To {
+        To::Run(id)
+    }
+}
+
+impl From<&str> for To {
+    fn from(id: &str) -> To {
+        To::Run(id.into())
+    }
+}
+
+impl From<String> for To {
+    fn from(id: String) -> To {
+        To::Run(id.into())
+    }
+}
+
+/// A letter and whom it is for.
 #[derive(Clone, Debug)]
 pub struct Post {
-    /// The run's id, as its caller chose it.
-    pub to: Arc<str>,
+    /// The run or the promise.
+    pub to: To,
     /// The letter.
     pub letter: Letter,
     /// It is taken only in these statuses.
@@ -120,8 +161,12 @@ pub enum Posted {
     /// A letter of this id reached the run before, perhaps long ago: also if it was taken, and if the run's status
     /// would not take it any more.
     Known,
-    /// No run has that id.
+    /// No run has that id, and no promise that hash.
     NoSuchRun,
     /// The run's status does not take it.
     Refused(Status),
+    /// The promise was settled before, by another letter.
+    Settled,
+    /// The promise's time was over when the letter was sent.
+    Expired,
 }

@@ -1,4 +1,5 @@
-//! What runs tell their readers: published values, items of streams, attributes. Beside the journal, for readers.
+//! What runs tell others: their readers (published values, items of streams, attributes), and whoever has the token of a
+//! promise. Beside the journal.
 //!
 //! **What was said stays said.** A [`Cut`](super::Cut) takes entries back and nothing of this: somebody may have read it.
 //! A published value or an attribute stands until the run says another; an item of a stream keeps its number for good,
@@ -42,6 +43,16 @@ pub enum Say {
         /// The value.
         value: Option<AttributeValue>,
     },
+    /// Whoever has the token with this hash may settle the promise of this key, once: see [`To::Promise`](super::To). A hash
+    /// that is known changes nothing; a key may have several, and they are settled together.
+    Promised {
+        /// The SHA-256 of its token.
+        hash: [u8; 32],
+        /// Its key.
+        key: Arc<str>,
+        /// From then on it cannot be settled.
+        expires: Option<Timestamp>,
+    },
 }
 
 impl Say {
@@ -54,7 +65,10 @@ impl Say {
             Say::Attribute { name, value: Some(value) } => value
                 .check()
                 .map_err(|error| StoreError::Refused(format!("attribute `{name}`: {error}").into())),
-            Say::Attribute { value: None, .. } | Say::Published { .. } | Say::Emitted { .. } => Ok(()),
+            Say::Attribute { value: None, .. }
+            | Say::Published { .. }
+            | Say::Emitted { .. }
+            | Say::Promised { .. } => Ok(()),
         }
     }
 
@@ -62,7 +76,7 @@ impl Say {
     pub fn bytes(&self) -> usize {
         match self {
             Say::Published { body, .. } | Say::Emitted { body, .. } => body.bytes.len(),
-            Say::Attribute { .. } => 0,
+            Say::Attribute { .. } | Say::Promised { .. } => 0,
         }
     }
 }

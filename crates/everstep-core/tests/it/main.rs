@@ -17,6 +17,7 @@ mod limits;
 mod maps;
 mod orders;
 mod panics;
+mod promises;
 mod replay;
 mod restarts;
 mod said;

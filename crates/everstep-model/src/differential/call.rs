@@ -68,7 +68,7 @@ impl Verb {
             Verb::Commit(_, _, turn) => Some(turn.run),
             Verb::Transact(_, _, job) => Some(job.run),
             Verb::Cut(cut) => Some(cut.run),
-            Verb::Post(post) => number(&post.to),
+            Verb::Post(post) => post.to.run().and_then(|id| number(id)),
             _ => None,
         }
     }

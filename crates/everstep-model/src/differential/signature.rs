@@ -58,7 +58,7 @@ fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
         Verb::Transact(..) => "transact".into(),
         Verb::Post(post) => {
             let how = if post.revive && looks { "post that revives" } else { "post" };
-            format!("{how} to a {}", of_a(&|_, id| *id == *post.to))
+            format!("{how} to a {}", of_a(&|_, id| post.to.run().is_some_and(|to| *id == **to)))
         }
         Verb::Cut(cut) => format!("cut of a {}", of_a(&|run, _| run == cut.run)),
         Verb::Run(_) => "run".into(),
@@ -129,6 +129,8 @@ fn answers(reply: &Reply) -> Vec<String> {
             Posted::Known => "known",
             Posted::NoSuchRun => "no such run",
             Posted::Refused(_) => "not in this status",
+            Posted::Settled => "settled before",
+            Posted::Expired => "expired",
         }),
         Reply::Row(row) => one(if row.is_some() { "a row" } else { "no such run" }),
         Reply::Rows(rows) => one(some(rows.len())),

@@ -123,7 +123,7 @@ impl World {
             Operation::Start { runs, .. } => Verb::Start(None, runs.iter().map(begin).collect()),
             Operation::NextDue { workflows, .. } => Verb::NextDue(sample::workflows(workflows)),
             Operation::Post { to, id, kind, flavour, only, revive, .. } => Verb::Post(Post {
-                to: sample::id(*to),
+                to: sample::id(*to).into(),
                 letter: sample::letter(*id, *kind, *flavour),
                 only: sample::statuses(*only),
                 revive: *revive,
@@ -134,6 +134,7 @@ impl World {
                 inbox_n: against(self.inbox_n(RunId(*run)), *inbox),
                 from: *from,
                 letters: letters.iter().map(|(id, kind)| sample::letter(*id, *kind, 0)).collect(),
+                reopens: vec![],
                 why: "it's a \"retry\"".into(),
                 at: sample::at(When::At(6)),
             }),

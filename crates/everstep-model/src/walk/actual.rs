@@ -74,7 +74,8 @@ impl Actual {
             body: Payload::json("1"),
             at: at(3),
         };
-        let posted = self.client.post(Post { to: self.id.clone(), letter, only: StatusSet::OPEN, revive });
+        let posted =
+            self.client.post(Post { to: self.id.clone().into(), letter, only: StatusSet::OPEN, revive });
         Ok(match posted.await? {
             RealPosted::Added => Posted::Added,
             RealPosted::Known => Posted::Known,

@@ -4,6 +4,21 @@
 ALTER TABLE everstep_started ADD COLUMN details ANY;
 ALTER TABLE everstep_started ADD COLUMN details_codec INTEGER;
 
+-- Who may settle which promise: whoever has the token with this SHA-256. A key has several rows when its promise was made
+-- again after a cut; they are settled together.
+CREATE TABLE everstep_promise (
+  hash       BLOB    NOT NULL,
+  run        INTEGER NOT NULL,
+  key        TEXT    NOT NULL,
+  generation INTEGER NOT NULL,
+  expires_at INTEGER,                            -- from then on it cannot be settled
+  settled    INTEGER NOT NULL DEFAULT 0,
+  CONSTRAINT promise_key PRIMARY KEY (hash),
+  CONSTRAINT promise_hash CHECK (length(hash) = 32),
+  CONSTRAINT promise_settled CHECK (settled IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX everstep_promise_run ON everstep_promise (run, key);
+
 -- `json_valid` first: a body in another encoding, or a damaged one, must not make the whole timeline fail.
 DROP VIEW everstep_timeline;
 CREATE VIEW everstep_timeline AS
@@ -23,9 +38,11 @@ SELECT r.text_id AS run,
          WHEN 60 THEN 'run completed' WHEN 61 THEN 'run failed' WHEN 62 THEN 'run cancelled' WHEN 63 THEN 'restarted'
          ELSE 'kind ' || j.kind END AS what,
        j.input AS input,
-       CASE WHEN j.kind IN (10, 60) THEN j.body END AS output,
+       CASE WHEN j.kind IN (10, 60) THEN j.body
+            WHEN j.kind = 22 AND json_valid(j.body) THEN json_extract(j.body, '$.value') END AS output,
        CASE WHEN NOT json_valid(j.body) THEN NULL
             WHEN j.kind IN (11, 24, 31, 33, 61) THEN json_extract(j.body, '$.message')
+            WHEN j.kind = 22 THEN json_extract(j.body, '$.failure.message')
             WHEN j.kind = 12 THEN json_extract(j.body, '$.error.message') END AS error,
        s.text AS line
 FROM everstep_journal j

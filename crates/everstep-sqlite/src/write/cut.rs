@@ -6,7 +6,7 @@ use everstep_core::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{claim::illegal, post, turn::clear_stuck};
+use super::{claim::illegal, post, promise, turn::clear_stuck};
 use crate::{
     batch::Batch,
     fault::Fault,
@@ -44,6 +44,9 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
             n += 1;
             post::add(batch.conn, cut.run, n, letter)?;
         }
+    }
+    for key in &cut.reopens {
+        promise::set_settled(batch.conn, cut.run, key, false)?;
     }
     // Its deaths are forgotten: a person has looked at it, and its last entry is another one now.
     batch

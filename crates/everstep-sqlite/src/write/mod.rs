@@ -5,6 +5,7 @@ pub(crate) mod claim;
 pub(crate) mod cut;
 pub(crate) mod entry;
 pub(crate) mod post;
+pub(crate) mod promise;
 pub(crate) mod renew;
 pub(crate) mod say;
 pub(crate) mod start;

@@ -2,11 +2,15 @@
 
 use everstep_core::{
     Change, Status,
-    store::{Letter, Post, Posted, RunId},
+    store::{Letter, Post, Posted, RunId, To},
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::{claim::illegal, turn::clear_stuck};
+use super::{
+    claim::illegal,
+    promise::{self, Promised},
+    turn::clear_stuck,
+};
 use crate::{batch::Batch, fault::Fault, row};
 
 /// A run as a letter finds it.
@@ -17,12 +21,13 @@ struct Addressee {
     owner: i64,
     inbox_n: i64,
     has_begun: bool,
+    generation: u32,
 }
 
 /// Puts a letter into a run's inbox and wakes the run.
 pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
     post.letter.check()?;
-    let Some(to) = find(batch.conn, &post.to)? else { return Ok(Posted::NoSuchRun) };
+    let Some((to, promise)) = addressee(batch.conn, &post.to)? else { return Ok(Posted::NoSuchRun) };
     // Known before refused: a letter sent again is the same letter, whatever has become of the run.
     if is_known(batch.conn, to.run, &post.letter)? {
         return Ok(Posted::Known);
@@ -30,15 +35,48 @@ pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> 
     if !post.only.contains(to.status) {
         return Ok(Posted::Refused(to.status));
     }
+    let Some(promise) = promise else {
+        deliver(batch, &to, &post.letter, post.revive)?;
+        return Ok(Posted::Added);
+    };
+    match promise.expires {
+        _ if promise.settled => return Ok(Posted::Settled),
+        Some(expires) if expires <= post.letter.at => return Ok(Posted::Expired),
+        _ => {}
+    }
+    promise::set_settled(batch.conn, to.run, &promise.key, true)?;
+    let letter = Letter { name: promise.key.into(), ..post.letter.clone() };
+    deliver(batch, &to, &letter, post.revive)?;
+    Ok(Posted::Added)
+}
+
+/// Whom a letter reaches, and the promise that it is about.
+fn addressee(conn: &Connection, to: &To) -> Result<Option<(Addressee, Option<Promised>)>, Fault> {
+    match to {
+        To::Run(id) => {
+            let found = find(conn, "text_id = ?1", &**id)?;
+            Ok(found.map(|to| (to, None)))
+        }
+        To::Promise(hash) => {
+            let Some(promise) = promise::find(conn, hash)? else { return Ok(None) };
+            let found = find(conn, "id = ?1", promise.run.0)?;
+            let found = found.filter(|to| to.generation == promise.generation);
+            Ok(found.map(|to| (to, Some(promise))))
+        }
+    }
+}
+
+/// Puts a letter that nothing speaks against into a run's inbox, and wakes the run.
+fn deliver(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter, revive: bool) -> Result<(), Fault> {
     // Of an owned run the owner decides; of a free one a person's letter may set it going again.
-    let revived = post.revive && to.owner == 0 && matches!(to.status, Status::Stuck | Status::Paused);
+    let revived = revive && to.owner == 0 && matches!(to.status, Status::Stuck | Status::Paused);
     let status = match revived {
         true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
         false => to.status,
     };
-    add(batch.conn, to.run, to.inbox_n + 1, &post.letter)?;
+    add(batch.conn, to.run, to.inbox_n + 1, letter)?;
     // Of an owned run 0 says: look into your inbox.
-    let wakes = to.owner != 0 || post.letter.wakes(status, to.has_begun);
+    let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
     batch
         .conn
         .prepare_cached(
@@ -53,12 +91,14 @@ pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> 
     batch.count(to.workflow, Some(to.status), status);
     batch.rings.inbox |= to.owner != 0;
     batch.rings.claimable |= to.owner == 0 && wakes;
-    Ok(Posted::Added)
+    Ok(())
 }
 
-fn find(conn: &Connection, id: &str) -> Result<Option<Addressee>, Fault> {
-    let sql = "SELECT id, workflow, status, owner, inbox_n, began_at IS NOT NULL FROM everstep_run WHERE text_id = ?1";
-    row::one(conn, sql, [id], |row| {
+/// `of` says of which run, by `?1`.
+fn find(conn: &Connection, of: &str, id: impl ToSql) -> Result<Option<Addressee>, Fault> {
+    let columns = "id, workflow, status, owner, inbox_n, began_at IS NOT NULL, generation";
+    let sql = format!("SELECT {columns} FROM everstep_run WHERE {of}");
+    row::one(conn, &sql, [id], |row| {
         Ok(Addressee {
             run: RunId(row.get(0)?),
             workflow: row.get(1)?,
@@ -66,6 +106,7 @@ fn find(conn: &Connection, id: &str) -> Result<Option<Addressee>, Fault> {
             owner: row.get(3)?,
             inbox_n: row.get(4)?,
             has_begun: row.get(5)?,
+            generation: row.get(6)?,
         })
     })
 }

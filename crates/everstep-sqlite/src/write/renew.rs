@@ -3,7 +3,7 @@
 use everstep_core::{
     Change, Status,
     journal::Entry,
-    store::{NewRun, RunId, RunRow},
+    store::{LetterKind, NewRun, RunId, RunRow},
 };
 use rusqlite::{Connection, params};
 
@@ -18,6 +18,12 @@ use crate::{
 /// The old journal goes to the archive, and `first` is the new one's.
 pub(crate) fn restart(batch: &mut Batch<'_>, run: RunId, first: &Entry) -> Result<(), Fault> {
     clear(batch.conn, run, first, "restart")?;
+    for kind in LetterKind::OF_A_KEY {
+        batch
+            .conn
+            .prepare_cached("DELETE FROM everstep_inbox WHERE run = ?1 AND kind = ?2")?
+            .execute(params![run.0, kind as u16])?;
+    }
     batch
         .conn
         .prepare_cached(
@@ -43,7 +49,13 @@ pub(crate) fn give_place(
 ) -> Result<Status, Fault> {
     let status = old.status.after(Change::Reused).map_err(|e| illegal(old.run, e))?;
     clear(conn, old.run, &new.first, "reuse")?;
-    for table in ["everstep_inbox", "everstep_inbox_seen", "everstep_attribute", "everstep_run_extra"] {
+    for table in [
+        "everstep_inbox",
+        "everstep_inbox_seen",
+        "everstep_promise",
+        "everstep_attribute",
+        "everstep_run_extra",
+    ] {
         conn.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([old.run.0])?;
     }
     conn.prepare_cached(

@@ -1,4 +1,4 @@
-//! What runs tell their readers.
+//! What runs tell others than their journal.
 
 use everstep_core::{
     AttributeValue,
@@ -7,6 +7,7 @@ use everstep_core::{
 use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, params};
 
+use super::promise;
 use crate::{
     attribute,
     batch::Batch,
@@ -72,6 +73,7 @@ pub(crate) fn add(
                 let name = batch.names.intern(batch.conn, NameKind::Attribute, name)?;
                 set_attribute(batch.conn, run, name, value)?
             }
+            Say::Promised { hash, key, expires } => promise::add(batch.conn, run, hash, key, *expires)?,
             Say::Attribute { name, value: None } => {
                 let Some(name) = batch.names.find(batch.conn, NameKind::Attribute, name)? else { continue };
                 batch

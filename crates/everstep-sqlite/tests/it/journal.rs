@@ -175,8 +175,16 @@ async fn a_stuck_run_is_found_and_cut_back() {
     let only = StatusSet::of(&[Status::Stuck]);
     let filter = Filter { conditions: vec![Condition::Status(only)] };
     assert_eq!(worker.store.find(filter, None, 10).await.expect("finds").len(), 1);
-    let cut =
-        Cut { run: run.run, only, inbox_n: 0, from: 2, letters: vec![], why: "retry".into(), at: at(6) };
+    let cut = Cut {
+        run: run.run,
+        only,
+        inbox_n: 0,
+        from: 2,
+        letters: vec![],
+        reopens: vec![],
+        why: "retry".into(),
+        at: at(6),
+    };
     assert!(worker.store.cut(cut.clone()).await.expect("cuts"));
     assert!(!worker.store.cut(cut).await.expect("looks"), "it has moved");
     assert_eq!(worker.store.stuck(run.run).await.expect("reads"), None);

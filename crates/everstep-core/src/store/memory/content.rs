@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{Held, OpeningId, Rings, Rows, refused, run::Run, transact::Waiting, worker::Worker};
+use super::{
+    Held, OpeningId, Rings, Rows, promise::Promised, refused, run::Run, transact::Waiting, worker::Worker,
+};
 use crate::{
     failpoint::{Guard, broken},
     store::{Bell, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
@@ -17,6 +19,8 @@ pub(super) struct Content {
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) ids: HashMap<Arc<str>, RunId>,
+    /// By the hash of its token.
+    pub(super) promises: BTreeMap<[u8; 32], Promised>,
     /// Free runs by workflow and time: what claims and deadlines are looked up in.
     pub(super) due: BTreeMap<Arc<str>, BTreeSet<(Timestamp, RunId)>>,
     pub(super) loads: Loads<Held>,
@@ -106,6 +110,7 @@ impl Content {
             last_run: self.last_run,
             last_worker: self.last_worker,
             ids: self.ids.clone(),
+            promises: self.promises.clone(),
             rows: self.rows.clone(),
             ..Content::default()
         };

@@ -32,6 +32,7 @@ impl Content {
         for letter in cut.letters {
             run.receive(letter);
         }
+        cut.reopens.iter().for_each(|key| self.set_settled(cut.run, key, false));
         self.set_due(cut.run, Some(Timestamp(0)));
         self.rings.claimable = true;
         self.rings.changed = true;

@@ -10,6 +10,7 @@ mod run;
 mod claim;
 mod cut;
 mod post;
+mod promise;
 mod say;
 mod start;
 mod transact;
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize};
 pub use transact::{MemoryBody, MemoryJob, Rows};
 
 use self::{content::Content, turn::Held};
-use super::{Answer, Bell, Ended, RunId, StoreError, WorkerId};
+use super::{Answer, Bell, Ended, Letter, LetterId, RunId, StoreError, WorkerId, taken_by};
 use crate::{
     journal::{Entry, Outcome},
     status::Status,
@@ -129,7 +130,8 @@ impl Memory {
     }
 
     /// Cuts a run's journal to its first `entries` entries and makes the run claimable, as if its worker had died then.
-    /// Its inbox and started rows stay as they are, and what it has published; items of streams go with their entries.
+    /// Its inbox and started rows stay as they are, and what it has published; items of streams go with their entries, and
+    /// what these took of promises comes back into the inbox.
     pub fn truncate(&self, id: &str, entries: usize) {
         let content = &mut *self.content();
         let Some(run) = content.ids.get(id).copied() else { return };
@@ -137,6 +139,10 @@ impl Memory {
         let Some(entry) = content.runs.get_mut(&run) else { return };
         let gone = entry.entries.split_off(entries.min(entry.entries.len()));
         entry.said.forget(&gone);
+        for (kind, name, body) in gone.iter().filter_map(taken_by) {
+            let (id, at) = (LetterId(u128::from(entry.row.inbox_n)), Timestamp(0));
+            entry.add(Letter { id, kind: kind as u16, name, body, at });
+        }
         entry.stuck = None;
         entry.row.status = Status::Pending;
         entry.row.finished_at = None;

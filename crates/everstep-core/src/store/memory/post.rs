@@ -8,9 +8,10 @@ use crate::{
 };
 
 impl Content {
-    pub(super) fn post(&mut self, post: Post) -> Result<Posted, StoreError> {
+    pub(super) fn post(&mut self, mut post: Post) -> Result<Posted, StoreError> {
         post.letter.check()?;
-        let Some(id) = self.ids.get(&post.to).copied() else { return Ok(Posted::NoSuchRun) };
+        let Some((id, key)) = self.addressee(&post.to) else { return Ok(Posted::NoSuchRun) };
+        let unsettling = self.unsettling(&post.to, post.letter.at);
         let run = self.run(id)?;
         // Known before refused: a letter sent again is the same letter, whatever has become of the run.
         if run.known.contains(&post.letter.id) {
@@ -18,6 +19,12 @@ impl Content {
         }
         if !post.only.contains(run.row.status) {
             return Ok(Posted::Refused(run.row.status));
+        }
+        if let Some(unsettling) = unsettling {
+            return Ok(unsettling);
+        }
+        if let Some(key) = &key {
+            post.letter.name = key.clone();
         }
         // Of an owned run the owner decides; of a free one a person's letter may set it going again.
         let can_be_revived = matches!(run.row.status, Status::Stuck | Status::Paused);
@@ -28,6 +35,9 @@ impl Content {
         }
         let wakes = post.letter.wakes(run.row.status, run.row.began_at.is_some());
         run.receive(post.letter);
+        if let Some(key) = key {
+            self.set_settled(id, &key, true);
+        }
         self.rings.changed = true;
         self.wake(id, wakes)?;
         Ok(Posted::Added)

@@ -9,7 +9,7 @@ use super::{refused, say::Said};
 use crate::{
     journal::Entry,
     status::{Change, Status},
-    store::{Letter, LetterId, NewRun, Received, RunId, RunRow, StartedRow, StoreError},
+    store::{Letter, LetterId, LetterKind, NewRun, Received, RunId, RunRow, StartedRow, StoreError},
     stuck::Stuck,
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Run {
     pub(super) known: HashSet<LetterId>,
     pub(super) started: BTreeMap<Arc<str>, StartedRow>,
     pub(super) said: Said,
+    /// The hashes of its promises, by key.
+    pub(super) promises: BTreeMap<Arc<str>, Vec<[u8; 32]>>,
     pub(super) archive: Vec<(String, Vec<Entry>)>,
     pub(super) stuck: Option<Stuck>,
     pub(super) nudged: bool,
@@ -53,6 +55,7 @@ impl Run {
             known: HashSet::new(),
             started: BTreeMap::new(),
             said: Said::default(),
+            promises: BTreeMap::new(),
             archive: Vec::new(),
             stuck: None,
             nudged: false,
@@ -67,6 +70,8 @@ impl Run {
         self.archive.push((why.to_string(), std::mem::take(&mut self.entries)));
         self.entries.push(first.clone());
         self.started.clear();
+        self.promises.clear();
+        self.inbox.retain(|_, letter| !LetterKind::OF_A_KEY.iter().any(|kind| *kind as u16 == letter.kind));
         self.row.generation += 1;
         (self.row.takeovers, self.seq_at_crash) = (0, 0);
     }

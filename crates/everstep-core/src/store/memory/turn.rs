@@ -4,7 +4,7 @@ use super::{OpeningId, content::Content, refused, run::Run};
 use crate::{
     journal::{Entry, Outcome},
     status::Status,
-    store::{End, Fence, Mark, RunId, Settled, StoreError, Turn, WorkerId},
+    store::{End, Fence, Mark, RunId, Say, Settled, StoreError, Turn, WorkerId},
 };
 
 /// What is remembered of an open load: who has it.
@@ -43,11 +43,22 @@ impl Content {
         run.said.add(&turn.says, items);
         self.rings.said.extend((!turn.says.is_empty()).then_some(turn.run));
         self.rings.changed = true;
+        self.tell(turn.run, &turn.says);
         if let (Some(end), Some(status)) = (&turn.end, status) {
             self.loads.close(turn.load);
             self.end(turn.run, end, status, turn.entries.last())?;
         }
         Ok(Settled::Durable { next: admitted.next })
+    }
+
+    /// Tells what concerns others than the run's readers.
+    fn tell(&mut self, run: RunId, says: &[Say]) {
+        for say in says.iter().cloned() {
+            match say {
+                Say::Promised { hash, key, expires } => self.add_promise(run, hash, key, expires),
+                Say::Published { .. } | Say::Emitted { .. } | Say::Attribute { .. } => {}
+            }
+        }
     }
 
     fn end(&mut self, id: RunId, end: &End, status: Status, last: Option<&Entry>) -> Result<(), StoreError> {
