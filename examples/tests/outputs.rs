@@ -65,6 +65,15 @@ fn race() {
 }
 
 #[test]
+fn children() {
+    check(
+        "children",
+        "sum 4950, late cancelled: true\nrun `closed` was cancelled: the run that started it is over\n\
+         left over: false\n7 children, from `p/sum` on\n",
+    );
+}
+
+#[test]
 fn promise() {
     check("promise", "desk for 4200 cents\nEV0103\nno lamp: the card was declined\nEV0103\n");
 }

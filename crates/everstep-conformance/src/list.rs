@@ -149,6 +149,22 @@ promise {
     a_cut_may_open_a_promise_again "By every token that its key ever had.";
 }
 
+child {
+    a_child_is_pending_with_its_first_entry "It exists with the turn that says so, and any worker may take it.";
+    a_child_comes_with_its_turn_or_not_at_all "Neither a refused turn nor one that has moved starts anything.";
+    a_run_that_is_nobodys_child_is_no_child "Such a turn is refused.";
+    the_same_start_again_is_the_same_child "Nothing is heard of it before it is over.";
+    a_child_that_is_over_is_heard_of_at_once "By whoever starts it again: its outcome, whatever it is.";
+    an_id_that_is_in_use_is_a_conflict "Of another run's child, nobody's, another workflow, key or input; the turn is durable all the same.";
+    a_parent_hears_of_its_child_whatever_its_status "Also when it is over: a person may set it going again.";
+    a_parent_that_waits_is_woken "Like by any letter.";
+    another_generation_hears_nothing "Nor does a run that never was.";
+    a_letter_to_a_parent_is_one "Its name decides.";
+    a_cancel_reaches_the_children_that_close "Not those that were left, not others', and none that is over.";
+    a_cancel_of_one_child_reaches_that_one "Whether it closes with its parent or not.";
+    what_a_turn_starts_and_cancels_is_cancelled "In the order in which it is said.";
+}
+
 letter {
     a_letter_is_kept_as_it_is "It waits in the inbox until a turn takes it.";
     a_letter_to_a_run_that_has_not_begun_is_kept_until_it_is_due "A signal does not begin a run before its time.";

@@ -6,6 +6,7 @@
 
 mod body;
 mod branches;
+mod child;
 mod ctx;
 mod macros;
 mod map;
@@ -51,6 +52,7 @@ mod watch;
 
 pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
 pub use body::{Body, Data, Doubt, Outcome, Repeat, Verdict};
+pub use child::{Child, StartChild};
 pub use client::{Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start};
 pub use ctx::Ctx;
 #[doc(hidden)]

@@ -54,7 +54,9 @@ impl<T> std::fmt::Debug for Op<'_, T> {
 /// An open operation that is no step: it does nothing of its own, and is ready when the driver grants what arrived.
 pub(crate) struct Wait {
     core: Arc<RunCore>,
-    claim: Claim,
+    key: Arc<str>,
+    /// None of a wait for what was claimed before.
+    claim: Option<Claim>,
     op: usize,
     /// Told at the first poll.
     wants: Option<Wants>,
@@ -63,7 +65,12 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) fn new(core: Arc<RunCore>, claim: Claim, op: usize, wants: Wants) -> Wait {
-        Wait { core, claim, op, wants: Some(wants), over: false }
+        Wait { core, key: claim.key.clone(), claim: Some(claim), op, wants: Some(wants), over: false }
+    }
+
+    /// For a key that is claimed already.
+    pub(crate) fn again(core: Arc<RunCore>, key: Arc<str>, op: usize, wants: Wants) -> Wait {
+        Wait { core, key, claim: None, op, wants: Some(wants), over: false }
     }
 
     /// It is out of time then.
@@ -74,7 +81,7 @@ impl Wait {
     }
 
     pub(crate) fn key(&self) -> &Arc<str> {
-        &self.claim.key
+        &self.key
     }
 
     /// The value that arrived. One that does not decode is the run's own record: a person has to look.
@@ -98,7 +105,9 @@ impl Wait {
     fn close(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
             self.core.close(self.op);
-            self.claim.over();
+            if let Some(claim) = &mut self.claim {
+                claim.over();
+            }
         }
     }
 }
@@ -107,7 +116,9 @@ impl Future for Wait {
     type Output = Arrived;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arrived> {
         assert_here(&self.core);
-        self.claim.polled();
+        if let Some(claim) = &mut self.claim {
+            claim.polled();
+        }
         let this = &mut *self;
         match this.core.poll(this.op, cx.waker(), || this.wants.take().unwrap_or_default()) {
             Told::Take(arrived) => {

@@ -184,13 +184,7 @@ impl Inspect for Sqlite {
     }
 
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {
-        self.read(move |conn, texts| {
-            let sql = format!(
-                "SELECT {} FROM everstep_journal WHERE run = ?1 ORDER BY seq DESC LIMIT 1",
-                row::ENTRY
-            );
-            row::one(conn, &sql, [run.0], |row| row::entry(conn, texts, row))
-        })
+        self.read(move |conn, texts| row::last_entry(conn, texts, run))
     }
 
     fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {

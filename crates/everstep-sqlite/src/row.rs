@@ -88,6 +88,11 @@ pub(crate) fn entry_at(
 }
 
 /// The number of a run's last entry.
+pub(crate) fn last_entry(conn: &Connection, texts: &Texts, run: RunId) -> Result<Option<Entry>, Fault> {
+    let sql = format!("SELECT {ENTRY} FROM everstep_journal WHERE run = ?1 ORDER BY seq DESC LIMIT 1");
+    one(conn, &sql, [run.0], |row| entry(conn, texts, row))
+}
+
 pub(crate) fn last_seq(conn: &Connection, run: i64) -> rusqlite::Result<Option<i64>> {
     conn.prepare_cached("SELECT max(seq) FROM everstep_journal WHERE run = ?1")?
         .query_row([run], |row| row.get(0))

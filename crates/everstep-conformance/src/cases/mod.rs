@@ -1,6 +1,7 @@
 //! The cases, one noun a file; their list is in `list`.
 
 pub(crate) mod bell;
+pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod cut;
 pub(crate) mod end;

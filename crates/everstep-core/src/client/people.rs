@@ -8,7 +8,7 @@ use super::{Client, not_found};
 use crate::{
     error::{Code, EngineError, ErrorKind},
     failpoint::{Failpoint, fails, pass},
-    journal::{Answer, Entry, Failure, Kind, Payload, decode, encode},
+    journal::{Answer, Entry, Failure, Kind, Payload, Reply, decode, encode},
     name::check_run_id,
     status::{Status, StatusSet},
     store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow, StoreError, taken_by},
@@ -136,7 +136,8 @@ impl Client {
     ///
     /// A failed run goes on before the failure that ended it, whose step is made again with its retries anew; what is
     /// taken back goes to the archive. If a promise that was rejected ended it, that promise may be settled anew, by the
-    /// token that was handed out. What was taken from outside behind that place is kept, and taken again. A stuck run is loaded again; one that waits for an answer about a step in doubt
+    /// token that was handed out. If a child's failure ended it, retry that child first: it ends with the child's
+    /// outcome. What was taken from outside behind that place is kept, and taken again. A stuck run is loaded again; one that waits for an answer about a step in doubt
     /// wants [`Client::answer`].
     ///
     /// # Errors
@@ -214,9 +215,15 @@ impl Client {
         }
         let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
         let cause = failure.cause.and_then(|seq| loaded.entries.get(usize::try_from(seq).ok()?));
-        let from = cause.map_or(last.seq, |entry| entry.seq);
-        let gone = loaded.entries.iter().filter(|entry| entry.seq > from);
-        let kept = gone.filter_map(taken_by).map(|(kind, name, body)| self.letter(kind, &name, body));
+        let from = cause.map_or(last.seq, |entry| place_of(entry, &loaded.entries));
+        let gone = loaded.entries.iter().filter(|entry| entry.seq >= from && !is_made_again(entry, cause));
+        // A child that has ended again since is heard of already.
+        let is_new = |kind: LetterKind, name: &str| {
+            let is_of = |letter: &Letter| letter.kind == kind as u16 && *letter.name == *name;
+            kind != LetterKind::ChildEnded || !loaded.inbox.iter().any(|received| is_of(&received.letter))
+        };
+        let kept = gone.filter_map(taken_by).filter(|(kind, name, _)| is_new(*kind, name));
+        let kept = kept.map(|(kind, name, body)| self.letter(kind, &name, body));
         let (retried, reopens) = self.made_again(cause);
         let cut = Cut {
             run: row.run,
@@ -239,6 +246,8 @@ impl Client {
         };
         match entry.known_kind() {
             Some(Kind::PromiseSettled) => (None, vec![key.clone()]),
+            // It has its outcome, until a person retries it.
+            Some(Kind::ChildEnded) => (None, Vec::new()),
             _ => (Some(self.letter(LetterKind::Answer, key, encode(&Answer::Retry))), Vec::new()),
         }
     }
@@ -349,4 +358,24 @@ pub(super) fn not_allowed(id: &str, verb: &str, status: Status) -> EngineError {
         Code::NOT_ALLOWED,
         format!("`{verb}` is not possible: run `{id}` is {status}"),
     )
+}
+
+/// From where a run is made again that this entry has ended: a child whose id was in use is started again.
+fn place_of(cause: &Entry, entries: &[Entry]) -> u64 {
+    let starts = |entry: &&Entry| entry.known_kind() == Some(Kind::ChildStarted) && entry.key == cause.key;
+    match is_conflict(cause) {
+        true => entries.iter().rfind(starts).map_or(cause.seq, |start| start.seq),
+        false => cause.seq,
+    }
+}
+
+/// Whether what an entry has taken is to come anew.
+fn is_made_again(entry: &Entry, cause: Option<&Entry>) -> bool {
+    let ended_it = cause.is_some_and(|cause| cause.seq == entry.seq);
+    ended_it && (entry.known_kind() != Some(Kind::ChildEnded) || is_conflict(entry))
+}
+
+fn is_conflict(entry: &Entry) -> bool {
+    entry.known_kind() == Some(Kind::ChildEnded)
+        && matches!(decode(&entry.body), Ok(Reply::Failure(failure)) if failure.kind == ErrorKind::Conflict)
 }

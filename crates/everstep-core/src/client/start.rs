@@ -163,6 +163,7 @@ impl Client {
                 input,
                 deadline: None,
                 carried: Vec::new(),
+                parent: None,
             }),
             site: Some(Site::Here(site)),
             build: self.worker.as_ref().map_or_else(|| "client".into(), |worker| worker.build.clone()),

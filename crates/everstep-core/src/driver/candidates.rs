@@ -9,7 +9,7 @@ use super::{
     dropped::Orphan,
     mail::Waiter,
     outbox::Draft,
-    table::{Arrived, Candidate, Happened, Stage},
+    table::{Arrived, Candidate, Happened, Sort, Stage},
 };
 use crate::{
     Code, ErrorKind,
@@ -277,10 +277,14 @@ impl Drive {
         let mut state = self.core.state();
         let slot = state.table.get(op);
         let key = slot.key.clone();
-        let about = Draft::new(Kind::PromiseSettled, encode(reply)).of(key.clone(), slot.site);
+        let (run, told) = (self.core.id().clone(), key.clone());
+        let (kind, event) = match slot.sort {
+            Sort::Child => (Kind::ChildEnded, Event::ChildEnded { run, key: told }),
+            _ => (Kind::PromiseSettled, Event::PromiseSettled { run, key: told }),
+        };
+        let about = Draft::new(kind, encode(reply)).of(key.clone(), slot.site);
         drop(state);
-        let run = self.core.id().clone();
-        self.tell_durable(|| Event::PromiseSettled { run, key: key.clone() });
+        self.tell_durable(|| event);
         let seq = self.append(Draft { input: sent, not_before, ..about });
         self.core.state().table.aside().links.put(&key, seq, reply.clone());
     }

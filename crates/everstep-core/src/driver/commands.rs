@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    children::{cancel_letter, has_children},
     drive::{Drive, Next},
     outbox::Draft,
     run::RunCore,
@@ -18,9 +19,9 @@ use crate::{
     engine::Event,
     error::Error,
     failpoint::{Failpoint, pass},
-    journal::{Entry, Kind, Payload, Role},
+    journal::{Entry, Kind, Payload, Role, encode},
     scope::name_in,
-    store::Say,
+    store::{LetterId, NewRun, Say},
     time::Timestamp,
 };
 
@@ -39,6 +40,10 @@ pub(crate) struct Commands {
     emitted: HashMap<Arc<str>, u64>,
     /// Patches that were asked for while arrivals were to come, and were not recorded.
     unpatched: HashSet<Arc<str>>,
+    /// Whether there are children.
+    children: bool,
+    /// Children that were asked to cancel.
+    cancelled: HashSet<Arc<str>>,
 }
 
 struct Recorded {
@@ -74,12 +79,16 @@ pub(crate) enum Tells {
     Undo,
     /// Whoever has the token of the promise of this key.
     Promised { hash: [u8; 32], expires: Option<Timestamp> },
+    /// The child.
+    Child(Box<NewRun>),
+    /// The child of this key.
+    CancelChild(String),
 }
 
 impl Commands {
     /// What the journal holds.
     pub(crate) fn of(entries: &[Entry]) -> Commands {
-        let mut commands = Commands::default();
+        let mut commands = Commands { children: has_children(entries), ..Commands::default() };
         for entry in entries {
             let Some(kind) = entry.known_kind() else { continue };
             match (kind.role(), &entry.key) {
@@ -98,6 +107,11 @@ impl Commands {
     /// For the function that undoes: it makes other calls than the one before it.
     pub(super) fn without_made(self) -> Commands {
         Commands { made: Vec::new(), ..self }
+    }
+
+    /// Whether this run has started children.
+    pub(super) fn has_children(&self) -> bool {
+        self.children
     }
 
     /// How many items the stream had before this one, if it is one.
@@ -178,6 +192,15 @@ impl RunCore {
         }
     }
 
+    /// See [`Child::cancel`](crate::Child::cancel).
+    pub(crate) fn cancel_child(&self, key: &Arc<str>, why: &str, site: &'static Location<'static>) {
+        let is_new = self.state().table.aside().commands.cancelled.insert(key.clone());
+        if is_new {
+            let call = Call { kind: Kind::ChildCancelAsked, key: key.clone(), site };
+            self.command(call, || (encode(&why), Tells::CancelChild(why.to_string())));
+        }
+    }
+
     /// See [`Ctx::patched`](crate::Ctx::patched).
     pub(crate) fn patched(&self, id: &str, site: &'static Location<'static>) -> bool {
         let state = &mut *self.state();
@@ -222,6 +245,14 @@ impl Drive {
             Tells::Emitted => Some(Say::Emitted { name, n, body, at }),
             Tells::Attribute(value) => Some(Say::Attribute { name, value }),
             Tells::Promised { hash, expires } => Some(Say::Promised { hash, key, expires }),
+            Tells::Child(run) => {
+                self.core.state().table.aside().commands.children = true;
+                Some(Say::Child { run, answer: LetterId(self.core.worker.entropy.draw()) })
+            }
+            Tells::CancelChild(why) => {
+                let letter = cancel_letter(&why, at, &self.core.worker.entropy);
+                Some(Say::Cancel { child: Some(key), letter })
+            }
             Tells::Undo => {
                 let run = self.core.id().clone();
                 self.tell_durable(|| Event::UndoBegun { run, key });
@@ -247,7 +278,10 @@ impl Drive {
         let Some(key) = &entry.key else { return false };
         let is_called =
             self.core.state().table.has_aside().is_none_or(|aside| aside.commands.was_called(kind, key));
-        let only_tells = matches!(kind, Kind::Patched | Kind::Published | Kind::Emitted | Kind::AttributeSet);
+        let only_tells = matches!(
+            kind,
+            Kind::Patched | Kind::Published | Kind::Emitted | Kind::AttributeSet | Kind::ChildCancelAsked
+        );
         !is_called && (entry.build == self.core.worker.build || !only_tells)
     }
 }

@@ -56,6 +56,7 @@ impl Table {
                 self.aside().links.leave(&key, op);
                 self.aside().links.forget(&key);
             }
+            Sort::Child => self.aside().links.leave(&key, op),
             Sort::Timer | Sort::Scope => {}
         }
         if let Some(aside) = self.has_aside() {

@@ -47,6 +47,9 @@ impl Drive {
 
     /// The function is dropped before the turn is sent: what its guards do, they do while the run is still ours.
     pub(super) fn end(&mut self, end: End) -> Next {
+        if let End::Finished { .. } | End::Restarted { .. } = &end {
+            self.say_farewell(matches!(end, End::Finished { .. }));
+        }
         let mut parts = std::mem::take(&mut self.out.parts);
         let mut state = self.core.state();
         if let Some(aside) = state.table.has_aside() {
@@ -117,8 +120,9 @@ impl Drive {
         let Some(input) = input else { return Next::Again };
         let carried = self.core.state().table.has_aside().map(|aside| aside.mail.carry()).unwrap_or_default();
         let deadline = (self.core.deadline != Timestamp::NEVER).then_some(self.core.deadline.0);
-        let (incarnation, digest) = (self.core.incarnation, self.core.digest);
-        let start = Start { incarnation, digest, input, deadline, carried };
+        let (incarnation, digest, parent) =
+            (self.core.incarnation, self.core.digest, self.core.parent.clone());
+        let start = Start { incarnation, digest, input, deadline, carried, parent };
         let body = encode(&start);
         let seq = self.append(Draft::new(Kind::Restarted, body));
         let last = self.out.parts.entries.iter().rfind(|entry| entry.seq == seq).expect("just appended");

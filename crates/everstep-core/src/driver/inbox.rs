@@ -15,7 +15,7 @@ pub(super) struct Inbox {
     letters: BTreeMap<u64, Received>,
     /// Signals by name, in the order in which they came: many may wait that nobody asks for.
     signals: HashMap<Arc<str>, VecDeque<Received>>,
-    /// What became of promises, by key. What came last is how it is.
+    /// What became of promises and children, by key. What came last is how it is.
     keyed: HashMap<Arc<str>, Vec<Received>>,
     /// Numbers and keys of those that somebody waits for, or did.
     wanted: BTreeMap<u64, Arc<str>>,
@@ -120,7 +120,7 @@ impl Inbox {
             Some(LetterKind::Signal) => {
                 self.signals.entry(received.letter.name.clone()).or_default().push_back(received);
             }
-            Some(LetterKind::PromiseSettled) => {
+            Some(LetterKind::PromiseSettled | LetterKind::ChildEnded) => {
                 let key = &received.letter.name;
                 self.came.push(key.clone());
                 self.keyed.entry(key.clone()).or_default().push(received);

@@ -76,7 +76,7 @@ impl Drive {
         if sort == Sort::Signal {
             return self.take_recorded(kind, key, entry);
         }
-        if sort == Sort::Promise {
+        if matches!(sort, Sort::Promise | Sort::Child) {
             return self.put_recorded(key, &entry);
         }
         if let Some(aside) = self.core.state().table.has_aside() {

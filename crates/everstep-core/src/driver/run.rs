@@ -25,7 +25,7 @@ use crate::{
     engine::{Event, Worker},
     error::{Code, Error},
     failpoint::{Failpoint, pass},
-    journal::{Kind, Payload, Start},
+    journal::{Kind, Payload, Start, StartedBy},
     name::limit_error,
     scope::name_in,
     step_ctx::{StepCtx, Which},
@@ -45,6 +45,8 @@ pub(crate) struct RunCore {
     pub(crate) digest: Digest,
     /// When it fails unless it has ended; never, if its start gave none.
     pub(crate) deadline: Timestamp,
+    /// Whose child it is.
+    pub(crate) parent: Option<StartedBy>,
     pub(crate) worker: Arc<Worker>,
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
@@ -107,6 +109,7 @@ impl RunCore {
             incarnation: start.incarnation,
             digest: start.digest,
             deadline: start.deadline.map_or(Timestamp::NEVER, Timestamp),
+            parent: start.parent.clone(),
             worker,
             root: Arc::default(),
             state: Mutex::new(State {
@@ -225,6 +228,24 @@ impl RunCore {
             claims.insert(key.clone(), (sort, Some(op), site));
         }
         op
+    }
+
+    /// Claims `key` for a child: no operation, but what its waits are about.
+    pub(crate) fn claim_child(&self, key: &Arc<str>, site: &'static Location<'static>) {
+        let state = &mut *self.state();
+        state.fingerprint.add_call(Sort::Child as u8, key, site.line(), site.column());
+        state.last_call = Some(site);
+        if let Some(claims) = state.table.claims() {
+            claims.insert(key.clone(), (Sort::Child, None, site));
+        }
+    }
+
+    /// Nobody can wait for this child any more.
+    pub(crate) fn forget_child(&self, key: &str) {
+        let state = &mut *self.state();
+        if let Some(aside) = state.table.has_aside() {
+            aside.links.forget(key);
+        }
     }
 
     /// A poll of an operation. `wants` is asked at the first one.

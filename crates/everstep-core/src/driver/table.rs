@@ -35,6 +35,7 @@ pub(crate) enum Sort {
     Scope = 3,
     Signal = 4,
     Promise = 5,
+    Child = 6,
 }
 
 impl Sort {
@@ -45,6 +46,7 @@ impl Sort {
             Sort::Scope => "scope",
             Sort::Signal => "signal",
             Sort::Promise => "promise",
+            Sort::Child => "child",
         }
     }
 
@@ -55,6 +57,7 @@ impl Sort {
             Kind::TimerFired => self == Sort::Timer,
             Kind::SignalTaken | Kind::SignalRefused => self == Sort::Signal,
             Kind::PromiseSettled => self == Sort::Promise,
+            Kind::ChildEnded => self == Sort::Child,
             _ => false,
         }
     }
@@ -247,7 +250,7 @@ pub(crate) struct Aside {
     pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
     /// Signals that were taken, and the waits for them.
     pub(crate) mail: Mail,
-    /// What became of promises, and the waits for it.
+    /// What became of promises and children, and the waits for it.
     pub(crate) links: Links,
     pub(crate) commands: Commands,
     pub(crate) undos: Undos,
@@ -441,6 +444,7 @@ mod tests {
             let signal = matches!(kind, Kind::SignalTaken | Kind::SignalRefused);
             assert_eq!(Sort::Signal.takes(kind), signal, "{kind:?}");
             assert_eq!(Sort::Promise.takes(kind), kind == Kind::PromiseSettled, "{kind:?}");
+            assert_eq!(Sort::Child.takes(kind), kind == Kind::ChildEnded, "{kind:?}");
             assert!(!Sort::Scope.takes(kind), "{kind:?}");
         }
     }

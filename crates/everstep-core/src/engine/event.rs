@@ -93,6 +93,13 @@ pub enum Event {
         /// The promise's key.
         key: Arc<str>,
     },
+    /// A child's outcome was taken into the journal of its parent.
+    ChildEnded {
+        /// The parent's id.
+        run: Arc<str>,
+        /// The child's key.
+        key: Arc<str>,
+    },
     /// The function was woken by something that replay will not have.
     NotDurable {
         /// The run's id.

@@ -4,10 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{event::Event, worker::Worker};
 use crate::{
-    driver::{LEAVE, find_cancel, find_kill, killed},
-    journal::{Entry, Kind, encode},
+    driver::{
+        LEAVE,
+        children::{Family, has_children},
+        find_cancel, find_kill, killed,
+    },
+    journal::{Entry, Kind, Start, decode, encode},
     status::Status,
-    store::{Claimed, End, LetterKind, Loaded, Receipt, Received, Settled, StoreError, Turn},
+    store::{Claimed, End, LetterKind, Loaded, Receipt, Received, Say, Settled, StoreError, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -49,7 +53,7 @@ impl Worker {
     pub(super) fn leave_to_another(self: &Arc<Self>, claimed: &Claimed, kind: u16) {
         tracing::warn!(run = %claimed.row.id, kind, "this binary does not know the kind of entry 0: the run is left to one that does");
         let wake_at = self.clock.now().after(LEAVE);
-        self.settle(claimed, Vec::new(), Vec::new(), (End::GivenBack { wake_at }, None));
+        self.settle(claimed, Default::default(), (End::GivenBack { wake_at }, None));
     }
 
     /// A claimed run that needs a person before it can be driven; unless one has asked to cancel: that was acknowledged,
@@ -65,7 +69,7 @@ impl Worker {
         let event =
             Event::Stuck { run: claimed.row.id.clone(), reason: stuck.reason, detail: stuck.detail.clone() };
         let end = End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() };
-        self.settle(claimed, Vec::new(), Vec::new(), (end, Some(event)));
+        self.settle(claimed, Default::default(), (end, Some(event)));
     }
 
     /// A claimed run that could not be read: damage is for a person, anything else may pass.
@@ -79,7 +83,7 @@ impl Worker {
             }
             _ => {
                 let end = End::GivenBack { wake_at: self.clock.now().after(LOOK_AGAIN) };
-                self.settle(claimed, Vec::new(), Vec::new(), (end, None));
+                self.settle(claimed, Default::default(), (end, None));
             }
         }
     }
@@ -92,7 +96,7 @@ impl Worker {
                 // Woken for nothing that this binary knows: left as it was. Not for ever, or a message that comes at
                 // this very moment would never be seen.
                 let end = End::GivenBack { wake_at: self.clock.now().after(LEAVE_STUCK) };
-                self.settle(claimed, Vec::new(), Vec::new(), (end, None));
+                self.settle(claimed, Default::default(), (end, None));
             }
         }
     }
@@ -127,9 +131,14 @@ impl Worker {
             at,
         };
         let entries = vec![entry(0, kind, &why), entry(1, Kind::Cancelled, &end)];
+        // Of a start that cannot be read nobody knows whose child it is.
+        let start: Option<Start> = loaded.entries.first().and_then(|first| decode(&first.body).ok());
+        let parent = start.as_ref().and_then(|start| start.parent.as_ref());
+        let family = Family { parent, has_children: has_children(&loaded.entries) };
+        let says = family.farewell(&claimed.row.id, &entries[1], &self.entropy);
         let end = End::Finished { status: Status::Cancelled, inbox_n: inbox_n(claimed, loaded), at };
         let event = Event::Cancelled { run: claimed.row.id.clone() };
-        self.settle(claimed, entries, vec![asked.n], (end, Some(event)));
+        self.settle(claimed, (entries, vec![asked.n], says), (end, Some(event)));
     }
 
     /// Ends a load that has no driver; the event is told when that is durable. A message that comes at the same time
@@ -137,12 +146,11 @@ impl Worker {
     fn settle(
         self: &Arc<Self>,
         claimed: &Claimed,
-        entries: Vec<Entry>,
-        takes: Vec<u64>,
+        (entries, takes, says): (Vec<Entry>, Vec<u64>, Vec<Say>),
         (end, event): (End, Option<Event>),
     ) {
         let (run, load) = (claimed.row.run, claimed.load);
-        let turn = Turn { run, load, entries, marks: Vec::new(), takes, says: Vec::new(), end: Some(end) };
+        let turn = Turn { run, load, entries, marks: Vec::new(), takes, says, end: Some(end) };
         let receipt = Arc::new(SettleReceipt { worker: self.clone(), claimed: claimed.clone(), event });
         self.store.commit(self.fence, turn, &(receipt as Arc<dyn Receipt>));
     }
@@ -175,7 +183,7 @@ impl Receipt for SettleReceipt {
                 let (worker, claimed) = (self.worker.clone(), self.claimed.clone());
                 self.worker.spawn(async move {
                     let end = End::GivenBack { wake_at: Timestamp(0) };
-                    worker.settle(&claimed, Vec::new(), Vec::new(), (end, None));
+                    worker.settle(&claimed, Default::default(), (end, None));
                 });
             }
             Settled::Refused(error) => self.worker.take_again(&self.claimed, error),

@@ -25,6 +25,31 @@ pub struct Start {
     /// Signals that the generation before had taken, and nobody got.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<Carried>,
+    /// The run whose child it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<StartedBy>,
+}
+
+/// Which run has started another one as its child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedBy {
+    /// Its number inside the store.
+    pub run: i64,
+    /// Its random identity.
+    pub incarnation: Incarnation,
+    /// Its generation.
+    pub generation: u32,
+    /// The key under which it started the child.
+    pub key: String,
+}
+
+/// The start of a child, as its parent keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildStarted {
+    /// The child's run id.
+    pub id: String,
+    /// Its workflow.
+    pub workflow: String,
 }
 
 /// A signal on its way from one generation to the next.
@@ -103,6 +128,28 @@ pub enum Reply {
     Value(Box<RawValue>),
     /// An error.
     Failure(Failure),
+}
+
+impl Reply {
+    /// What a parent hears of its child `id`.
+    pub(crate) fn of(outcome: &Outcome, id: &str) -> Reply {
+        match outcome {
+            Outcome::Completed(value) => match decode(value) {
+                Ok(value) => Reply::Value(value),
+                Err(why) => {
+                    let message = format!("the result of run `{id}` cannot be read: {why}");
+                    Reply::Failure(Failure::of(ErrorKind::Decode, Code::UNDECODABLE, message))
+                }
+            },
+            // The entry that ended it is one of the child's own journal.
+            Outcome::Failed(failure) => Reply::Failure(Failure { cause: None, ..failure.clone() }),
+            Outcome::Cancelled(why) => {
+                let because = if why.is_empty() { String::new() } else { format!(": {why}") };
+                let message = format!("run `{id}` was cancelled{because}");
+                Reply::Failure(Failure::of(ErrorKind::Cancelled, Code::CANCELLED, message))
+            }
+        }
+    }
 }
 
 /// A promise as its entry keeps it: whoever reads the entry cannot make its token of it.

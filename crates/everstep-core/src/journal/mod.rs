@@ -5,7 +5,10 @@ mod body;
 
 use std::{fmt, panic::Location, sync::Arc};
 
-pub use body::{Answer, AttemptFailed, Carried, Failure, Made, Outcome, Reply, Start, decode, encode};
+pub use body::{
+    Answer, AttemptFailed, Carried, ChildStarted, Failure, Made, Outcome, Reply, Start, StartedBy, decode,
+    encode,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +69,8 @@ pub enum Kind {
     PromiseMade = 45,
     /// The undo of a step began; the key is the step's.
     UndoBegun = 46,
+    /// A child was asked to cancel.
+    ChildCancelAsked = 48,
 
     /// The function returned `Ok`.
     Completed = 60,
@@ -92,7 +97,7 @@ pub enum Role {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Started,
         Kind::Began,
         Kind::Resumed,
@@ -117,6 +122,7 @@ impl Kind {
         Kind::ChildStarted,
         Kind::PromiseMade,
         Kind::UndoBegun,
+        Kind::ChildCancelAsked,
         Kind::Completed,
         Kind::Failed,
         Kind::Cancelled,
@@ -159,7 +165,8 @@ impl Kind {
             | Kind::AttributeSet
             | Kind::ChildStarted
             | Kind::PromiseMade
-            | Kind::UndoBegun => Role::Command,
+            | Kind::UndoBegun
+            | Kind::ChildCancelAsked => Role::Command,
             Kind::Completed | Kind::Failed | Kind::Cancelled | Kind::Restarted => Role::Outcome,
         }
     }
@@ -191,6 +198,7 @@ impl Kind {
             Kind::ChildStarted => "child started",
             Kind::PromiseMade => "promise made",
             Kind::UndoBegun => "undo begun",
+            Kind::ChildCancelAsked => "child cancel asked",
             Kind::Completed => "run completed",
             Kind::Failed => "run failed",
             Kind::Cancelled => "run cancelled",
@@ -336,6 +344,7 @@ mod tests {
 44 ChildStarted Command: child started
 45 PromiseMade Command: promise made
 46 UndoBegun Command: undo begun
+48 ChildCancelAsked Command: child cancel asked
 60 Completed Outcome: run completed
 61 Failed Outcome: run failed
 62 Cancelled Outcome: run cancelled

@@ -41,6 +41,7 @@ pub(crate) fn taken_by(entry: &Entry) -> Option<(LetterKind, Arc<str>, Payload)>
     let sent = || entry.input.as_ref().unwrap_or(&entry.body).clone();
     match entry.known_kind()? {
         Kind::PromiseSettled if !is_expiry(entry) => Some((LetterKind::PromiseSettled, key, sent())),
+        Kind::ChildEnded => Some((LetterKind::ChildEnded, key, sent())),
         _ => None,
     }
 }

@@ -21,6 +21,7 @@ mod run;
 mod say;
 mod turn;
 
+mod child;
 mod cut;
 mod durability;
 mod letter;
@@ -37,6 +38,8 @@ use std::{any::Any, future::Future, pin::Pin, sync::Arc};
 
 pub(crate) use bell::Heard;
 pub use bell::{Bell, Ended, Listener, Reading};
+pub(crate) use child::reply_letter;
+pub use child::{Parent, Used};
 pub use cut::Cut;
 pub(crate) use cut::taken_by;
 pub use durability::Durability;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Letter, LoadId, Received, StartedRow, StoreError, WorkerId};
+use super::{Letter, LoadId, Parent, Received, StartedRow, StoreError, WorkerId};
 use crate::{
     attribute::AttributeValue,
     journal::Entry,
@@ -48,7 +48,7 @@ pub struct RunRow {
 }
 
 /// A run to be started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRun {
     /// The caller's id.
     pub id: Arc<str>,
@@ -68,6 +68,8 @@ pub struct NewRun {
     pub attributes: Vec<(Arc<str>, AttributeValue)>,
     /// A run of this id that is over, in one of these statuses, gives its place to this one: see [`Started::New`].
     pub reuse: StatusSet,
+    /// Whose child it is.
+    pub parent: Option<Parent>,
 }
 
 impl NewRun {
@@ -83,6 +85,7 @@ impl NewRun {
             letters: Vec::new(),
             attributes: Vec::new(),
             reuse: StatusSet::default(),
+            parent: None,
         }
     }
 

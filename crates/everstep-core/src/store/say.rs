@@ -1,5 +1,5 @@
-//! What runs tell others: their readers (published values, items of streams, attributes), and whoever has the token of a
-//! promise. Beside the journal.
+//! What runs tell others: their readers (published values, items of streams, attributes), whoever has the token of a
+//! promise, their children and their parent. Beside the journal.
 //!
 //! **What was said stays said.** A [`Cut`](super::Cut) takes entries back and nothing of this: somebody may have read it.
 //! A published value or an attribute stands until the run says another; an item of a stream keeps its number for good,
@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::StoreError;
+use super::{Letter, LetterId, NewRun, RunId, StoreError};
 use crate::{attribute::AttributeValue, journal::Payload, time::Timestamp};
 
 /// One thing that a turn tells the readers of its run.
@@ -53,13 +53,39 @@ pub enum Say {
         /// From then on it cannot be settled.
         expires: Option<Timestamp>,
     },
+    /// Starts a child of this run: see [`NewRun::used`] for an id that is in use. It is pending, whatever
+    /// [`NewRun::claim`] says.
+    Child {
+        /// The child; its parent is this run.
+        run: Box<NewRun>,
+        /// The name of the letter by which this run may hear of it at once.
+        answer: LetterId,
+    },
+    /// A letter to the run that started this one, whatever its status; to nobody if that run is gone or has begun another
+    /// generation.
+    Tell {
+        /// That run.
+        run: RunId,
+        /// Its generation when it started this one.
+        generation: u32,
+        /// The letter.
+        letter: Letter,
+    },
+    /// The letter goes to children of this run that are not over.
+    Cancel {
+        /// To the one of this key; `None`: to all that are to be closed with this run.
+        child: Option<Arc<str>>,
+        /// The letter.
+        letter: Letter,
+    },
 }
 
 impl Say {
     /// Whether every store can keep it.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it is an attribute that is none: see [`AttributeValue::check`].
+    /// [`StoreError::Refused`] if it is an attribute that is none (see [`AttributeValue::check`]), a run that is no child or
+    /// cannot begin ([`NewRun::check`]), a letter that nobody may send ([`Letter::check`]).
     pub fn check(&self) -> Result<(), StoreError> {
         match self {
             Say::Attribute { name, value: Some(value) } => value
@@ -69,6 +95,11 @@ impl Say {
             | Say::Published { .. }
             | Say::Emitted { .. }
             | Say::Promised { .. } => Ok(()),
+            Say::Child { run, .. } if run.parent.is_none() => {
+                Err(StoreError::Refused(format!("run `{}` is nobody's child", run.id).into()))
+            }
+            Say::Child { run, .. } => run.check(),
+            Say::Tell { letter, .. } | Say::Cancel { letter, .. } => letter.check(),
         }
     }
 
@@ -76,6 +107,8 @@ impl Say {
     pub fn bytes(&self) -> usize {
         match self {
             Say::Published { body, .. } | Say::Emitted { body, .. } => body.bytes.len(),
+            Say::Child { run, .. } => run.first.body.bytes.len(),
+            Say::Tell { letter, .. } | Say::Cancel { letter, .. } => letter.body.bytes.len(),
             Say::Attribute { .. } | Say::Promised { .. } => 0,
         }
     }

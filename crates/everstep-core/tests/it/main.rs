@@ -2,6 +2,7 @@
 
 mod blocks;
 mod cancel;
+mod children;
 mod commands;
 mod common;
 mod conformance;

@@ -14,14 +14,14 @@ use super::{
 use crate::{batch::Batch, fault::Fault, row};
 
 /// A run as a letter finds it.
-struct Addressee {
+pub(crate) struct Addressee {
     run: RunId,
     workflow: i64,
     status: Status,
     owner: i64,
     inbox_n: i64,
     has_begun: bool,
-    generation: u32,
+    pub(crate) generation: u32,
 }
 
 /// Puts a letter into a run's inbox and wakes the run.
@@ -92,6 +92,19 @@ fn deliver(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter, revive: bool)
     batch.rings.inbox |= to.owner != 0;
     batch.rings.claimable |= to.owner == 0 && wakes;
     Ok(())
+}
+
+/// A run by its number.
+pub(crate) fn find_run(conn: &Connection, run: RunId) -> Result<Option<Addressee>, Fault> {
+    find(conn, "id = ?1", run.0)
+}
+
+/// Puts a letter into an inbox, unless it is known there, and wakes the run.
+pub(crate) fn deliver_new(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter) -> Result<(), Fault> {
+    match is_known(batch.conn, to.run, letter)? {
+        true => Ok(()),
+        false => deliver(batch, to, letter, false),
+    }
 }
 
 /// `of` says of which run, by `?1`.

@@ -68,11 +68,28 @@ pub(crate) fn give_place(
     Ok(status)
 }
 
+fn insert_extra(conn: &Connection, run: RunId, new: &NewRun) -> rusqlite::Result<()> {
+    let parent = new.parent.as_ref();
+    conn.prepare_cached(
+        "INSERT INTO everstep_run_extra (run, trace, parent, parent_key, policy, parent_generation, digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        run.0,
+        new.trace.as_deref(),
+        parent.map(|parent| parent.run.0),
+        parent.map(|parent| &*parent.key),
+        parent.map(|parent| parent.closes),
+        parent.map(|parent| parent.generation),
+        parent.map(|parent| parent.digest.0.to_be_bytes()),
+    ])
+    .map(drop)
+}
+
 /// What a run has from the beginning, beside its first entry; how many messages it has received by now.
 pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<u64, Fault> {
-    if let Some(trace) = &new.trace {
-        conn.prepare_cached("INSERT INTO everstep_run_extra (run, trace) VALUES (?1, ?2)")?
-            .execute(params![run.0, &**trace])?;
+    if new.trace.is_some() || new.parent.is_some() {
+        insert_extra(conn, run, new)?;
     }
     for (name, value) in &new.attributes {
         let name = names::intern(conn, NameKind::Attribute, name)?;

@@ -7,7 +7,7 @@ use everstep_core::{
 use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, params};
 
-use super::promise;
+use super::{child, promise};
 use crate::{
     attribute,
     batch::Batch,
@@ -46,12 +46,7 @@ fn was_cut(conn: &Connection, run: RunId) -> rusqlite::Result<bool> {
 }
 
 /// Writes what was said; `numbers` are those of the items.
-pub(crate) fn add(
-    batch: &mut Batch<'_>,
-    run: RunId,
-    says: &[Say],
-    numbers: Vec<u64>,
-) -> rusqlite::Result<()> {
+pub(crate) fn add(batch: &mut Batch<'_>, run: RunId, says: &[Say], numbers: Vec<u64>) -> Result<(), Fault> {
     let mut numbers = numbers.into_iter();
     for say in says {
         match say {
@@ -74,6 +69,9 @@ pub(crate) fn add(
                 set_attribute(batch.conn, run, name, value)?
             }
             Say::Promised { hash, key, expires } => promise::add(batch.conn, run, hash, key, *expires)?,
+            Say::Child { run, answer } => child::start(batch, run, *answer).map(|()| 0)?,
+            Say::Tell { run, generation, letter } => child::tell(batch, *run, *generation, letter).map(|()| 0)?,
+            Say::Cancel { child, letter } => child::cancel(batch, run, child.as_deref(), letter).map(|()| 0)?,
             Say::Attribute { name, value: None } => {
                 let Some(name) = batch.names.find(batch.conn, NameKind::Attribute, name)? else { continue };
                 batch

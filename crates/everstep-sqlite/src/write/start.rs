@@ -57,7 +57,7 @@ pub(crate) fn start(batch: &mut Batch<'_>, runs: &[NewRun], fence: Option<Fence>
     Ok(starts)
 }
 
-fn start_one(
+pub(crate) fn start_one(
     batch: &mut Batch<'_>,
     run: &NewRun,
     fence: Option<Fence>,

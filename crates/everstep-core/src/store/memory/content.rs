@@ -19,6 +19,8 @@ pub(super) struct Content {
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) ids: HashMap<Arc<str>, RunId>,
+    /// By the run that started them: some may belong to nobody any more.
+    pub(super) children: BTreeMap<RunId, Vec<RunId>>,
     /// By the hash of its token.
     pub(super) promises: BTreeMap<[u8; 32], Promised>,
     /// Free runs by workflow and time: what claims and deadlines are looked up in.
@@ -111,6 +113,7 @@ impl Content {
             last_worker: self.last_worker,
             ids: self.ids.clone(),
             promises: self.promises.clone(),
+            children: self.children.clone(),
             rows: self.rows.clone(),
             ..Content::default()
         };

@@ -3,7 +3,7 @@
 use super::content::Content;
 use crate::{
     status::{Change, Status},
-    store::{Post, Posted, RunId, StoreError},
+    store::{Letter, Post, Posted, RunId, StoreError},
     time::Timestamp,
 };
 
@@ -33,14 +33,48 @@ impl Content {
             run.row.takeovers = 0;
             run.stuck = None;
         }
-        let wakes = post.letter.wakes(run.row.status, run.row.began_at.is_some());
-        run.receive(post.letter);
         if let Some(key) = key {
             self.set_settled(id, &key, true);
         }
-        self.rings.changed = true;
-        self.wake(id, wakes)?;
+        self.deliver(id, post.letter)?;
         Ok(Posted::Added)
+    }
+
+    /// A letter to a run of this generation, whatever its status.
+    pub(super) fn tell_run(&mut self, id: RunId, generation: u32, letter: Letter) -> Result<(), StoreError> {
+        match self.runs.get(&id).is_some_and(|run| run.row.generation == generation) {
+            true => self.deliver(id, letter),
+            false => Ok(()),
+        }
+    }
+
+    /// The letter to the children of `parent` that are open: to the one of this key, or to all that close with it.
+    pub(super) fn cancel_children(
+        &mut self,
+        parent: RunId,
+        key: Option<&str>,
+        letter: &Letter,
+    ) -> Result<(), StoreError> {
+        for child in self.children.get(&parent).cloned().unwrap_or_default() {
+            let run = self.run(child)?;
+            let of_it = run.parent.as_ref().filter(|own| own.run == parent);
+            let meant = of_it.is_some_and(|own| key.map_or(own.closes, |key| *own.key == *key));
+            if meant && !run.row.status.is_over() {
+                self.deliver(child, letter.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a letter into an inbox, unless it is known there, and wakes the run.
+    fn deliver(&mut self, id: RunId, letter: Letter) -> Result<(), StoreError> {
+        let run = self.run(id)?;
+        let wakes = letter.wakes(run.row.status, run.row.began_at.is_some());
+        if run.receive(letter).is_some() {
+            self.rings.changed = true;
+            self.wake(id, wakes)?;
+        }
+        Ok(())
     }
 
     fn wake(&mut self, id: RunId, wakes: bool) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use super::{refused, say::Said};
 use crate::{
     journal::Entry,
     status::{Change, Status},
-    store::{Letter, LetterId, LetterKind, NewRun, Received, RunId, RunRow, StartedRow, StoreError},
+    store::{Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow, StoreError},
     stuck::Stuck,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Run {
     pub(super) said: Said,
     /// The hashes of its promises, by key.
     pub(super) promises: BTreeMap<Arc<str>, Vec<[u8; 32]>>,
+    /// Whose child it is.
+    pub(super) parent: Option<Parent>,
     pub(super) archive: Vec<(String, Vec<Entry>)>,
     pub(super) stuck: Option<Stuck>,
     pub(super) nudged: bool,
@@ -56,6 +58,7 @@ impl Run {
             started: BTreeMap::new(),
             said: Said::default(),
             promises: BTreeMap::new(),
+            parent: new.parent.clone(),
             archive: Vec::new(),
             stuck: None,
             nudged: false,
@@ -83,6 +86,7 @@ impl Run {
         self.inbox.clear();
         self.known.clear();
         self.said.attributes.clear();
+        self.parent = new.parent.clone();
         self.row.workflow = new.workflow.clone();
         self.row.created_at = new.first.at;
         (self.row.began_at, self.row.finished_at) = (None, None);

@@ -57,7 +57,7 @@ impl Said {
                 Say::Attribute { name, value: Some(value) } => drop(self.attributes.insert(name, value)),
                 Say::Attribute { name, value: None } => drop(self.attributes.remove(&name)),
                 // These are for others than its readers.
-                Say::Promised { .. } => {}
+                Say::Promised { .. } | Say::Child { .. } | Say::Tell { .. } | Say::Cancel { .. } => {}
             }
         }
     }

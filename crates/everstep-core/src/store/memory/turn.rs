@@ -43,7 +43,7 @@ impl Content {
         run.said.add(&turn.says, items);
         self.rings.said.extend((!turn.says.is_empty()).then_some(turn.run));
         self.rings.changed = true;
-        self.tell(turn.run, &turn.says);
+        self.tell(turn.run, &turn.says)?;
         if let (Some(end), Some(status)) = (&turn.end, status) {
             self.loads.close(turn.load);
             self.end(turn.run, end, status, turn.entries.last())?;
@@ -52,13 +52,17 @@ impl Content {
     }
 
     /// Tells what concerns others than the run's readers.
-    fn tell(&mut self, run: RunId, says: &[Say]) {
+    fn tell(&mut self, id: RunId, says: &[Say]) -> Result<(), StoreError> {
         for say in says.iter().cloned() {
             match say {
-                Say::Promised { hash, key, expires } => self.add_promise(run, hash, key, expires),
+                Say::Promised { hash, key, expires } => self.add_promise(id, hash, key, expires),
+                Say::Child { run, answer } => self.start_child(&run, answer)?,
+                Say::Tell { run, generation, letter } => self.tell_run(run, generation, letter)?,
+                Say::Cancel { child, letter } => self.cancel_children(id, child.as_deref(), &letter)?,
                 Say::Published { .. } | Say::Emitted { .. } | Say::Attribute { .. } => {}
             }
         }
+        Ok(())
     }
 
     fn end(&mut self, id: RunId, end: &End, status: Status, last: Option<&Entry>) -> Result<(), StoreError> {
