@@ -133,6 +133,13 @@ say {
     what_was_said_is_read_in_every_opening_and_for_good "Also after the end, and without a worker.";
 }
 
+reply {
+    an_answer_is_found_by_its_request "Whole, by run and name; before it is given there is none.";
+    the_first_answer_counts "What was answered stays answered, also after a cut.";
+    an_answer_comes_with_its_turn_or_not_at_all "Neither a refused turn nor one that has moved answers.";
+    every_answer_comes_back "Every codec, every byte, every bit of a name.";
+}
+
 promise {
     a_promise_is_settled_by_its_hash "The letter gets the promise's key and goes to its run.";
     a_hash_that_nobody_made_is_no_promise "Nor is one that differs in a bit.";

@@ -48,6 +48,7 @@ codes! {
     105 BAD_CURSOR "A cursor that no list has given.";
     106 SETTLED "The promise was settled before, in another way.";
     107 EXPIRED "The promise's time ran out before it was settled.";
+    108 NO_ANSWER "The run ended or began anew without an answer to this request.";
     110 STUCK "The run is stuck and needs a person.";
     120 STORE "The store failed.";
     121 STORE_CLOSED "This opening of the store is over; open it anew.";

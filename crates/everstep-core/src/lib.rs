@@ -14,6 +14,7 @@ mod op;
 mod patch;
 mod promise;
 mod publish;
+mod request;
 mod restart;
 mod retry;
 mod retry_block;
@@ -53,7 +54,9 @@ mod watch;
 pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
 pub use body::{Body, Data, Doubt, Outcome, Repeat, Verdict};
 pub use child::{Child, StartChild};
-pub use client::{Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendSignal, Start};
+pub use client::{
+    Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendRequest, SendSignal, Start,
+};
 pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::{Recorder, said_by};
@@ -65,6 +68,7 @@ pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
 pub use op::Op;
 pub use promise::Promise;
 pub use publish::{Published, Stream};
+pub use request::Request;
 pub use retry::Retry;
 pub use run::{Run, RunInfo};
 pub use settings::{

@@ -8,12 +8,12 @@ use std::{
 
 use everstep::{
     AttributeValue, Status, Stuck, Timestamp,
-    journal::Entry,
+    journal::{Entry, Payload},
     sqlite::Sqlite,
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Mark, NewRun,
-        Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started, Store, StreamRow,
-        Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded, Mark,
+        NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started, Store,
+        StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 
@@ -253,6 +253,9 @@ impl Inspect for Witness {
         self.inner.stream(run, name, from, limit)
     }
 
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
+        self.inner.reply(run, id)
+    }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
     }

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use everstep_core::{
     AttributeValue, Status, Stuck, Timestamp,
-    journal::Entry,
+    journal::{Entry, Payload},
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterKind,
-        Loaded, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started,
-        Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterId,
+        LetterKind, Loaded, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled,
+        Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -230,6 +230,9 @@ impl Inspect for FaultyStore {
     }
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
         self.read(move |store| store.stream(run, name.clone(), from, limit))
+    }
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
+        self.read(move |store| store.reply(run, id))
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.read(move |store| store.attributes(run))

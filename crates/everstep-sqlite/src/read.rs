@@ -9,10 +9,10 @@ use std::{
 
 use everstep_core::{
     AttributeValue, Status, Stuck, StuckReason, Timestamp,
-    journal::Entry,
+    journal::{Entry, Payload},
     store::{
-        Answer, Filter, Inspect, Loaded, PublishedRow, Received, RunId, RunRow, StoreError, StreamRow,
-        WorkerId, WorkerSeen,
+        Answer, Filter, Inspect, LetterId, Loaded, PublishedRow, Received, RunId, RunRow, StoreError,
+        StreamRow, WorkerId, WorkerSeen,
     },
 };
 use rusqlite::{Connection, OpenFlags, params};
@@ -229,6 +229,13 @@ impl Inspect for Sqlite {
                        ORDER BY n LIMIT ?4";
             let params = params![run.0, &*name, row::signed(from), row::signed(limit as u64)];
             row::all(conn, sql, params, row::item)
+        })
+    }
+
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT body FROM everstep_reply WHERE run = ?1 AND id = ?2";
+            row::one(conn, sql, params![run.0, id.0.to_be_bytes()], |row| Ok(row::unpacked(row.get_ref(0)?)?))
         })
     }
 

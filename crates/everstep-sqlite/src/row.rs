@@ -182,7 +182,7 @@ pub(crate) fn packed(payload: &Payload) -> ToSqlOutput<'_> {
     }
 }
 
-fn unpacked(value: ValueRef<'_>) -> Result<Payload, StoreError> {
+pub(crate) fn unpacked(value: ValueRef<'_>) -> Result<Payload, StoreError> {
     match value {
         ValueRef::Text(bytes) => Ok(Payload { codec: 0, bytes: bytes.to_vec() }),
         ValueRef::Blob([codec, bytes @ ..]) => Ok(Payload { codec: *codec, bytes: bytes.to_vec() }),

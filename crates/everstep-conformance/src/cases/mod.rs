@@ -9,6 +9,7 @@ pub(crate) mod letter;
 pub(crate) mod payload;
 pub(crate) mod promise;
 pub(crate) mod read;
+pub(crate) mod reply;
 pub(crate) mod say;
 pub(crate) mod start;
 pub(crate) mod status;

@@ -5,6 +5,7 @@ mod list;
 mod options;
 mod people;
 mod promise;
+mod request;
 mod said;
 mod signal;
 mod start;
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 
 pub use list::{COUNT_MAX, LIST_LIMIT, List};
 pub use options::{OnOpen, Reuse, Start};
+pub use request::SendRequest;
 pub use said::{Item, Items};
 pub use signal::SendSignal;
 pub use start::Batch;

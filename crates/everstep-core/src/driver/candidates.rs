@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::{
     closing::Fate,
     drive::Drive,
@@ -12,9 +14,9 @@ use super::{
     table::{Arrived, Candidate, Happened, Sort, Stage},
 };
 use crate::{
-    Code, ErrorKind,
+    Code, Digest, ErrorKind,
     engine::Event,
-    journal::{Answer as Said, AttemptFailed, Failure, Kind, Payload, Reply, decode, encode},
+    journal::{Answer as Said, Asked, AttemptFailed, Failure, Kind, Payload, Reply, decode, encode},
     store::{Letter, LetterKind, Received},
     time::Timestamp,
 };
@@ -181,7 +183,13 @@ impl Drive {
         let useful = self.inbox.letters().find_map(|letter| Some((letter.n, self.use_of(letter)?)));
         let keyed = self.first_keyed();
         let letter = useful.as_ref().map_or(u64::MAX, |(n, _)| *n);
-        if self.take_signal(letter.min(keyed.as_ref().map_or(u64::MAX, |(n, _)| *n))) {
+        let before = letter.min(keyed.as_ref().map_or(u64::MAX, |(n, _)| *n));
+        let request = self.first_request();
+        if self.take_signal(before.min(request.as_ref().map_or(u64::MAX, |(n, ..)| *n))) {
+            return true;
+        }
+        if let Some((_, name, waiter)) = request.filter(|(n, ..)| *n < before) {
+            self.take_request(&name, waiter);
             return true;
         }
         if let Some((_, key)) = keyed.filter(|(n, _)| *n < letter) {
@@ -200,14 +208,15 @@ impl Drive {
     fn take_signal(&mut self, before: u64) -> bool {
         let mut state = self.core.state();
         let Some(aside) = state.table.has_aside() else { return false };
-        let first =
-            |(name, waiter): (&Arc<str>, Waiter)| Some((self.inbox.signal(name)?.n, name.clone(), waiter));
+        let first = |(name, waiter): (&Arc<str>, Waiter)| {
+            Some((self.inbox.signals.first(name)?.n, name.clone(), waiter))
+        };
         let wanted = aside.mail.wanted().filter_map(first).min_by_key(|(n, ..)| *n);
         let Some((_, name, waiter)) = wanted.filter(|(n, ..)| *n < before) else { return false };
         let slot = state.table.get(waiter.op);
         let about = Draft::new(Kind::SignalTaken, Payload::default()).of(slot.key.clone(), slot.site);
         drop(state);
-        let Received { n, letter } = self.inbox.take_signal(&name).expect("just seen");
+        let Received { n, letter } = self.inbox.signals.take(&name).expect("just seen");
         self.take(Some(n));
         let (draft, taken) = match (waiter.decodes)(&letter.body) {
             Ok(()) => (Draft { body: letter.body.clone(), ..about }, Ok(letter.body)),
@@ -222,6 +231,33 @@ impl Drive {
         let seq = self.append(draft);
         self.core.state().table.aside().mail.put(&name, seq, taken);
         true
+    }
+
+    /// The first request that a wait wants.
+    fn first_request(&self) -> Option<(u64, Arc<str>, Waiter)> {
+        let mut state = self.core.state();
+        let wanted = state.table.has_aside()?.requests.wanted();
+        let first = |(name, waiter): (&Arc<str>, Waiter)| {
+            Some((self.inbox.requests.first(name)?.n, name.clone(), waiter))
+        };
+        wanted.filter_map(first).min_by_key(|(n, ..)| *n)
+    }
+
+    /// Takes the first request of this name for the wait.
+    fn take_request(&mut self, name: &Arc<str>, waiter: Waiter) {
+        let Received { n, letter } = self.inbox.requests.take(name).expect("just seen");
+        self.take(Some(n));
+        let asked = judged_request(&letter, waiter);
+        let mut state = self.core.state();
+        state.table.aside().asked.insert(asked.id.0);
+        let slot = state.table.get(waiter.op);
+        let body = encode(&asked);
+        let draft = Draft::new(Kind::RequestTaken, body.clone()).of(slot.key.clone(), slot.site);
+        drop(state);
+        let (run, key) = (self.core.id().clone(), draft.key.clone());
+        self.tell_durable(|| Event::RequestTaken { run, key: key.expect("a wait has a key") });
+        let seq = self.append(draft);
+        self.core.state().table.aside().requests.put(name, seq, Ok(body));
     }
 
     /// The first letter about a key that somebody waits for.
@@ -293,12 +329,10 @@ impl Drive {
     pub(super) fn hand_out(&mut self) -> bool {
         let mut handed = false;
         loop {
-            let next = self
-                .core
-                .state()
-                .table
-                .has_aside()
-                .and_then(|aside| aside.mail.hand_out().or_else(|| aside.links.hand_out()));
+            let next = self.core.state().table.has_aside().and_then(|aside| {
+                let signal = aside.mail.hand_out();
+                signal.or_else(|| aside.requests.hand_out()).or_else(|| aside.links.hand_out())
+            });
             let Some((op, seq, taken)) = next else { return handed };
             self.deliver(op, Arrived { seq, what: taken.map(Some) });
             handed = true;
@@ -343,6 +377,26 @@ impl Drive {
         self.take(Some(n));
         self.close(Kind::CancelAsked, encode(&why), Fate::Cancelled(why));
         true
+    }
+}
+
+/// A request, and whether it decodes as what its wait asks for.
+fn judged_request(letter: &Letter, waiter: Waiter) -> Asked {
+    let refused = |why: &str| {
+        let message =
+            format!("request `{}` does not decode as what the workflow answers: {why}", letter.name);
+        Some(Failure::of(ErrorKind::Raised, Code::UNDECODABLE, message))
+    };
+    match decode::<Asked>(&letter.body) {
+        Ok(asked) => {
+            let question = Payload::json(asked.question.get());
+            let refused = (waiter.decodes)(&question).err().and_then(|why| refused(&why));
+            Asked { refused, ..asked }
+        }
+        Err(why) => {
+            let question = RawValue::from_string("null".to_string()).expect("it is JSON");
+            Asked { id: Digest(letter.id.0), question, refused: refused(&why) }
+        }
     }
 }
 

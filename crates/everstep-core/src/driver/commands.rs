@@ -83,6 +83,8 @@ pub(crate) enum Tells {
     Child(Box<NewRun>),
     /// The child of this key.
     CancelChild(String),
+    /// Who asked.
+    Answered(LetterId),
 }
 
 impl Commands {
@@ -249,6 +251,7 @@ impl Drive {
                 self.core.state().table.aside().commands.children = true;
                 Some(Say::Child { run, answer: LetterId(self.core.worker.entropy.draw()) })
             }
+            Tells::Answered(id) => Some(Say::Answered { id, body, at }),
             Tells::CancelChild(why) => {
                 let letter = cancel_letter(&why, at, &self.core.worker.entropy);
                 Some(Say::Cancel { child: Some(key), letter })

@@ -50,7 +50,7 @@ impl Table {
         let key = slot.key.clone();
         match slot.sort {
             Sort::Step => self.leave(op, slot, stage, now),
-            Sort::Signal => self.give_back(op, slot),
+            Sort::Signal | Sort::Request => self.give_back(op, slot),
             Sort::Promise => {
                 // One wait, and it is over.
                 self.aside().links.leave(&key, op);
@@ -68,7 +68,9 @@ impl Table {
     /// A wait takes nothing with it that it has not returned.
     fn give_back(&mut self, op: usize, slot: Slot) {
         let name = name_in(&slot.key);
-        let mail = &mut self.aside().mail;
+        let is_request = slot.sort == Sort::Request;
+        let aside = self.aside();
+        let mail = if is_request { &mut aside.requests } else { &mut aside.mail };
         mail.leave(name, op);
         if let Some(Arrived { seq, what }) = slot.arrived.map(|arrived| *arrived) {
             mail.put(name, seq, what.map(|payload| payload.expect("a signal has a payload")));

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     engine::Event,
-    error::Error,
+    error::{Code, Error, ErrorKind},
     failpoint::{Failpoint, pass},
-    journal::{Entry, Failure, Kind, Payload, Role, Start, decode, encode},
+    journal::{Entry, Failure, Kind, Payload, Reply, Role, Start, decode, encode},
     status::Status,
-    store::{End, Mark, Turn},
+    store::{End, LetterId, Mark, Say, Turn},
     stuck::{Stuck, StuckReason},
     time::Timestamp,
 };
@@ -49,6 +49,7 @@ impl Drive {
     pub(super) fn end(&mut self, end: End) -> Next {
         if let End::Finished { .. } | End::Restarted { .. } = &end {
             self.say_farewell(matches!(end, End::Finished { .. }));
+            self.answer_the_rest();
         }
         let mut parts = std::mem::take(&mut self.out.parts);
         let mut state = self.core.state();
@@ -66,6 +67,16 @@ impl Drive {
         self.phase = Phase::Ending(Box::new(turn.clone()));
         self.send(turn);
         Next::Again
+    }
+
+    /// Requests that were taken and not answered get an error: nobody else will answer them.
+    fn answer_the_rest(&mut self) {
+        let asked = self.core.state().table.has_aside().map(|aside| std::mem::take(&mut aside.asked));
+        let message = format!("run `{}` has ended or begun anew without answering", self.core.id());
+        let reply = Reply::Failure(Failure::of(ErrorKind::NotAllowed, Code::NO_ANSWER, message));
+        let at = self.core.state().now;
+        let answered = |id| Say::Answered { id: LetterId(id), body: encode(&reply), at };
+        self.out.parts.says.extend(asked.into_iter().flatten().map(answered));
     }
 
     /// The function returned.

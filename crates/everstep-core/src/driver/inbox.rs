@@ -11,10 +11,12 @@ use crate::store::{LetterKind, Received};
 /// The unread letters of a run.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// All that are neither signals nor keyed, by number.
+    /// All that are neither queued nor keyed, by number.
     letters: BTreeMap<u64, Received>,
     /// Signals by name, in the order in which they came: many may wait that nobody asks for.
-    signals: HashMap<Arc<str>, VecDeque<Received>>,
+    pub(super) signals: Queues,
+    /// Requests alike.
+    pub(super) requests: Queues,
     /// What became of promises and children, by key. What came last is how it is.
     keyed: HashMap<Arc<str>, Vec<Received>>,
     /// Numbers and keys of those that somebody waits for, or did.
@@ -25,6 +27,31 @@ pub(super) struct Inbox {
     known: u64,
     /// Letters with higher numbers that this load took: those of the run's own transactions.
     ahead: BTreeSet<u64>,
+}
+
+/// Letters of one kind, by name.
+#[derive(Default)]
+pub(super) struct Queues(HashMap<Arc<str>, VecDeque<Received>>);
+
+impl Queues {
+    /// The first of this name.
+    pub(super) fn first(&self, name: &str) -> Option<&Received> {
+        self.0.get(name)?.front()
+    }
+
+    /// The first of this name goes into the journal.
+    pub(super) fn take(&mut self, name: &str) -> Option<Received> {
+        let waiting = self.0.get_mut(name)?;
+        let first = waiting.pop_front();
+        if waiting.is_empty() {
+            self.0.remove(name);
+        }
+        first
+    }
+
+    fn add(&mut self, received: Received) {
+        self.0.entry(received.letter.name.clone()).or_default().push_back(received);
+    }
 }
 
 impl Inbox {
@@ -40,14 +67,9 @@ impl Inbox {
         self.known
     }
 
-    /// All that are neither signals nor keyed, by number.
+    /// All that are neither queued nor keyed, by number.
     pub(super) fn letters(&self) -> impl Iterator<Item = &Received> {
         self.letters.values()
-    }
-
-    /// The first signal of this name.
-    pub(super) fn signal(&self, name: &str) -> Option<&Received> {
-        self.signals.get(name)?.front()
     }
 
     /// Whether it holds letters that wait for an operation of some key.
@@ -62,16 +84,6 @@ impl Inbox {
             self.ahead.insert(n);
             self.catch_up();
         }
-    }
-
-    /// The first signal of this name goes into the journal.
-    pub(super) fn take_signal(&mut self, name: &str) -> Option<Received> {
-        let waiting = self.signals.get_mut(name)?;
-        let first = waiting.pop_front();
-        if waiting.is_empty() {
-            self.signals.remove(name);
-        }
-        first
     }
 
     /// The first letter that tells what became of a key for which `waits` says that somebody waits; `begun` are the keys
@@ -117,9 +129,8 @@ impl Inbox {
 
     fn add(&mut self, received: Received) {
         match LetterKind::from_code(received.letter.kind) {
-            Some(LetterKind::Signal) => {
-                self.signals.entry(received.letter.name.clone()).or_default().push_back(received);
-            }
+            Some(LetterKind::Signal) => self.signals.add(received),
+            Some(LetterKind::Request) => self.requests.add(received),
             Some(LetterKind::PromiseSettled | LetterKind::ChildEnded) => {
                 let key = &received.letter.name;
                 self.came.push(key.clone());
@@ -218,9 +229,9 @@ mod tests {
         let signal = |n, name| received(n, LetterKind::Signal, name);
         let mut inbox = Inbox::new(vec![signal(1, "a"), signal(2, "b"), letter(3), signal(4, "a")], 4);
         assert_eq!(numbers(&inbox), [3]);
-        let mut taken = || inbox.take_signal("a").map(|received| received.n);
+        let mut taken = || inbox.signals.take("a").map(|received| received.n);
         assert_eq!([taken(), taken(), taken()], [Some(1), Some(4), None]);
-        assert_eq!(inbox.signal("b").map(|received| received.n), Some(2));
+        assert_eq!(inbox.signals.first("b").map(|received| received.n), Some(2));
     }
 
     #[test]

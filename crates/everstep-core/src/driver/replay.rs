@@ -11,7 +11,7 @@ use super::{
 use crate::{
     engine::Event,
     failpoint::{Guard, broken},
-    journal::{AttemptFailed, Entry, Failure, Kind, Payload, Reply, Role, decode},
+    journal::{Asked, AttemptFailed, Entry, Failure, Kind, Payload, Reply, Role, decode},
     scope::name_in,
     stuck::StuckReason,
     time::Timestamp,
@@ -76,6 +76,9 @@ impl Drive {
         if sort == Sort::Signal {
             return self.take_recorded(kind, key, entry);
         }
+        if sort == Sort::Request {
+            return self.ask_recorded(&key, entry);
+        }
         if matches!(sort, Sort::Promise | Sort::Child) {
             return self.put_recorded(key, &entry);
         }
@@ -134,6 +137,19 @@ impl Drive {
             },
         };
         self.core.state().table.aside().mail.put(name_in(&key), entry.seq, taken);
+        Next::Again
+    }
+
+    /// A request comes into the mailbox again.
+    fn ask_recorded(&mut self, key: &Arc<str>, entry: Entry) -> Next {
+        let asked: Asked = match decode(&entry.body) {
+            Ok(asked) => asked,
+            Err(why) => return self.undecodable(entry.seq, key.clone(), &why),
+        };
+        let mut state = self.core.state();
+        let aside = state.table.aside();
+        aside.asked.insert(asked.id.0);
+        aside.requests.put(name_in(key), entry.seq, Ok(entry.body));
         Next::Again
     }
 

@@ -98,6 +98,8 @@ pub(crate) struct Wants {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) input: Option<Box<Payload>>,
     pub(crate) signal: Option<(Place, Decodes)>,
+    /// As for signals.
+    pub(crate) request: Option<(Place, Decodes)>,
     /// What becomes of its key.
     pub(crate) link: Option<Decodes>,
 }
@@ -240,6 +242,14 @@ impl RunCore {
         }
     }
 
+    /// A request that entry `seq` took was not answered: the next wait of its name gets it.
+    pub(crate) fn give_back_request(&self, key: &str, seq: u64, asked: Payload) {
+        let state = &mut *self.state();
+        if !state.ended {
+            state.table.aside().requests.put(name_in(key), seq, Ok(asked));
+        }
+    }
+
     /// Nobody can wait for this child any more.
     pub(crate) fn forget_child(&self, key: &str) {
         let state = &mut *self.state();
@@ -272,6 +282,10 @@ impl RunCore {
                 if let Some((place, decodes)) = wants.signal {
                     let key = table.get(op).key.clone();
                     table.aside().mail.wait(name_in(&key), place, Waiter { op, decodes });
+                }
+                if let Some((place, decodes)) = wants.request {
+                    let key = table.get(op).key.clone();
+                    table.aside().requests.wait(name_in(&key), place, Waiter { op, decodes });
                 }
                 if let Some(decodes) = wants.link {
                     let key = table.get(op).key.clone();

@@ -36,6 +36,7 @@ pub(crate) enum Sort {
     Signal = 4,
     Promise = 5,
     Child = 6,
+    Request = 7,
 }
 
 impl Sort {
@@ -47,6 +48,7 @@ impl Sort {
             Sort::Signal => "signal",
             Sort::Promise => "promise",
             Sort::Child => "child",
+            Sort::Request => "request",
         }
     }
 
@@ -58,6 +60,7 @@ impl Sort {
             Kind::SignalTaken | Kind::SignalRefused => self == Sort::Signal,
             Kind::PromiseSettled => self == Sort::Promise,
             Kind::ChildEnded => self == Sort::Child,
+            Kind::RequestTaken => self == Sort::Request,
             _ => false,
         }
     }
@@ -250,6 +253,10 @@ pub(crate) struct Aside {
     pub(crate) jobs: Vec<(Arc<str>, Answer<Transacted>)>,
     /// Signals that were taken, and the waits for them.
     pub(crate) mail: Mail,
+    /// Requests that were taken, and the waits for them.
+    pub(crate) requests: Mail,
+    /// Requests that were taken and not answered.
+    pub(crate) asked: BTreeSet<u128>,
     /// What became of promises and children, and the waits for it.
     pub(crate) links: Links,
     pub(crate) commands: Commands,
@@ -445,6 +452,7 @@ mod tests {
             assert_eq!(Sort::Signal.takes(kind), signal, "{kind:?}");
             assert_eq!(Sort::Promise.takes(kind), kind == Kind::PromiseSettled, "{kind:?}");
             assert_eq!(Sort::Child.takes(kind), kind == Kind::ChildEnded, "{kind:?}");
+            assert_eq!(Sort::Request.takes(kind), kind == Kind::RequestTaken, "{kind:?}");
             assert!(!Sort::Scope.takes(kind), "{kind:?}");
         }
     }

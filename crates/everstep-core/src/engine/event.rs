@@ -86,6 +86,13 @@ pub enum Event {
         /// The key of the wait that it is for.
         key: Arc<str>,
     },
+    /// A request was taken into the journal.
+    RequestTaken {
+        /// The run's id.
+        run: Arc<str>,
+        /// The key of the wait that it is for.
+        key: Arc<str>,
+    },
     /// A promise's value, rejection or expiry was taken into the journal.
     PromiseSettled {
         /// The run's id.

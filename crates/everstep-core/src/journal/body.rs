@@ -152,6 +152,18 @@ impl Reply {
     }
 }
 
+/// A request, on its way and taken.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// Its asker's name for it, by which the answer is found.
+    pub id: Digest,
+    /// The question, as its asker encoded it.
+    pub question: Box<RawValue>,
+    /// Why it is none that its wait could take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Failure>,
+}
+
 /// A promise as its entry keeps it: whoever reads the entry cannot make its token of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {

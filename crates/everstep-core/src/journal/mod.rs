@@ -6,8 +6,8 @@ mod body;
 use std::{fmt, panic::Location, sync::Arc};
 
 pub use body::{
-    Answer, AttemptFailed, Carried, ChildStarted, Failure, Made, Outcome, Reply, Start, StartedBy, decode,
-    encode,
+    Answer, Asked, AttemptFailed, Carried, ChildStarted, Failure, Made, Outcome, Reply, Start, StartedBy,
+    decode, encode,
 };
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub enum Kind {
     ChildEnded = 23,
     /// A signal was taken that does not decode as what its wait asked for; the body is the error, the input the signal.
     SignalRefused = 24,
+    /// A request was taken; the key is that of the wait which it was for then.
+    RequestTaken = 25,
     /// The run is to be cancelled: its function is dropped here.
     CancelAsked = 30,
     /// The run's deadline passed: its function is dropped here; the body is the error that it fails with.
@@ -69,6 +71,8 @@ pub enum Kind {
     PromiseMade = 45,
     /// The undo of a step began; the key is the step's.
     UndoBegun = 46,
+    /// A request was answered.
+    RequestAnswered = 47,
     /// A child was asked to cancel.
     ChildCancelAsked = 48,
 
@@ -97,7 +101,7 @@ pub enum Role {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 29] = [
+    pub const ALL: [Kind; 31] = [
         Kind::Started,
         Kind::Began,
         Kind::Resumed,
@@ -111,6 +115,7 @@ impl Kind {
         Kind::PromiseSettled,
         Kind::ChildEnded,
         Kind::SignalRefused,
+        Kind::RequestTaken,
         Kind::CancelAsked,
         Kind::DeadlinePassed,
         Kind::KillAsked,
@@ -122,6 +127,7 @@ impl Kind {
         Kind::ChildStarted,
         Kind::PromiseMade,
         Kind::UndoBegun,
+        Kind::RequestAnswered,
         Kind::ChildCancelAsked,
         Kind::Completed,
         Kind::Failed,
@@ -155,6 +161,7 @@ impl Kind {
             | Kind::PromiseSettled
             | Kind::ChildEnded
             | Kind::SignalRefused
+            | Kind::RequestTaken
             | Kind::CancelAsked
             | Kind::DeadlinePassed
             | Kind::KillAsked
@@ -166,6 +173,7 @@ impl Kind {
             | Kind::ChildStarted
             | Kind::PromiseMade
             | Kind::UndoBegun
+            | Kind::RequestAnswered
             | Kind::ChildCancelAsked => Role::Command,
             Kind::Completed | Kind::Failed | Kind::Cancelled | Kind::Restarted => Role::Outcome,
         }
@@ -187,6 +195,7 @@ impl Kind {
             Kind::PromiseSettled => "promise settled",
             Kind::ChildEnded => "child ended",
             Kind::SignalRefused => "signal refused",
+            Kind::RequestTaken => "request taken",
             Kind::CancelAsked => "cancel asked",
             Kind::DeadlinePassed => "deadline passed",
             Kind::KillAsked => "kill asked",
@@ -198,6 +207,7 @@ impl Kind {
             Kind::ChildStarted => "child started",
             Kind::PromiseMade => "promise made",
             Kind::UndoBegun => "undo begun",
+            Kind::RequestAnswered => "request answered",
             Kind::ChildCancelAsked => "child cancel asked",
             Kind::Completed => "run completed",
             Kind::Failed => "run failed",
@@ -333,6 +343,7 @@ mod tests {
 22 PromiseSettled Arrival: promise settled
 23 ChildEnded Arrival: child ended
 24 SignalRefused Arrival: signal refused
+25 RequestTaken Arrival: request taken
 30 CancelAsked Arrival: cancel asked
 31 DeadlinePassed Arrival: deadline passed
 32 KillAsked Arrival: kill asked
@@ -344,6 +355,7 @@ mod tests {
 44 ChildStarted Command: child started
 45 PromiseMade Command: promise made
 46 UndoBegun Command: undo begun
+47 RequestAnswered Command: request answered
 48 ChildCancelAsked Command: child cancel asked
 60 Completed Outcome: run completed
 61 Failed Outcome: run failed

@@ -6,6 +6,7 @@ use super::{Letter, LetterKind, RunId};
 use crate::{
     error::Code,
     journal::{Entry, Kind, Payload, Reply, decode},
+    scope::name_in,
     status::StatusSet,
     time::Timestamp,
 };
@@ -41,6 +42,8 @@ pub(crate) fn taken_by(entry: &Entry) -> Option<(LetterKind, Arc<str>, Payload)>
     let sent = || entry.input.as_ref().unwrap_or(&entry.body).clone();
     match entry.known_kind()? {
         Kind::PromiseSettled if !is_expiry(entry) => Some((LetterKind::PromiseSettled, key, sent())),
+        // It has its name inside.
+        Kind::RequestTaken => Some((LetterKind::Request, name_in(&key).into(), entry.body.clone())),
         Kind::ChildEnded => Some((LetterKind::ChildEnded, key, sent())),
         _ => None,
     }

@@ -55,7 +55,13 @@ pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
 pub use worker::{Fence, WorkerId, WorkerInfo, WorkerSeen, takeovers_after};
 
 pub use crate::watch::{Gone as BellGone, Receiver as Hearer};
-use crate::{attribute::AttributeValue, journal::Entry, status::Status, stuck::Stuck, time::Timestamp};
+use crate::{
+    attribute::AttributeValue,
+    journal::{Entry, Payload},
+    status::Status,
+    stuck::Stuck,
+    time::Timestamp,
+};
 
 /// The answer of a store, boxed so that `dyn Store` works.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'static>>;
@@ -84,6 +90,8 @@ pub trait Inspect: Send + Sync {
     fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>>;
     /// At most `limit` items of a run's stream, from number `from` on, by number.
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>>;
+    /// What a run has answered to a request.
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>>;
     /// A run's attributes, by name.
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>>;
 }

@@ -71,6 +71,15 @@ pub enum Say {
         /// The letter.
         letter: Letter,
     },
+    /// The answer to a request of this name; the first one counts.
+    Answered {
+        /// The asker's name for it.
+        id: LetterId,
+        /// The answer.
+        body: Payload,
+        /// When.
+        at: Timestamp,
+    },
     /// The letter goes to children of this run that are not over.
     Cancel {
         /// To the one of this key; `None`: to all that are to be closed with this run.
@@ -94,7 +103,8 @@ impl Say {
             Say::Attribute { value: None, .. }
             | Say::Published { .. }
             | Say::Emitted { .. }
-            | Say::Promised { .. } => Ok(()),
+            | Say::Promised { .. }
+            | Say::Answered { .. } => Ok(()),
             Say::Child { run, .. } if run.parent.is_none() => {
                 Err(StoreError::Refused(format!("run `{}` is nobody's child", run.id).into()))
             }
@@ -106,7 +116,9 @@ impl Say {
     /// The bytes of the value or item that it carries.
     pub fn bytes(&self) -> usize {
         match self {
-            Say::Published { body, .. } | Say::Emitted { body, .. } => body.bytes.len(),
+            Say::Published { body, .. } | Say::Emitted { body, .. } | Say::Answered { body, .. } => {
+                body.bytes.len()
+            }
             Say::Child { run, .. } => run.first.body.bytes.len(),
             Say::Tell { letter, .. } | Say::Cancel { letter, .. } => letter.body.bytes.len(),
             Say::Attribute { .. } | Say::Promised { .. } => 0,

@@ -20,6 +20,7 @@ mod orders;
 mod panics;
 mod promises;
 mod replay;
+mod requests;
 mod restarts;
 mod said;
 mod seen;

@@ -19,6 +19,16 @@ CREATE TABLE everstep_promise (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX everstep_promise_run ON everstep_promise (run, key);
 
+-- What runs have answered to requests, by their askers' names for them; the first answer counts.
+CREATE TABLE everstep_reply (
+  run  INTEGER NOT NULL,
+  id   BLOB    NOT NULL,
+  body ANY     NOT NULL,
+  at   INTEGER NOT NULL,
+  CONSTRAINT reply_key PRIMARY KEY (run, id),
+  CONSTRAINT reply_id CHECK (length(id) = 16)
+) STRICT;
+
 -- Whose child a run is: what a start that is made again is compared with, and who closes with whom.
 ALTER TABLE everstep_run_extra ADD COLUMN parent_generation INTEGER;
 ALTER TABLE everstep_run_extra ADD COLUMN digest BLOB;
@@ -36,19 +46,19 @@ SELECT r.text_id AS run,
          WHEN 0 THEN 'started' WHEN 1 THEN 'began' WHEN 2 THEN 'resumed' WHEN 3 THEN 'reseeded'
          WHEN 10 THEN 'done' WHEN 11 THEN 'failed' WHEN 12 THEN 'attempt failed' WHEN 13 THEN 'answered'
          WHEN 20 THEN 'fired' WHEN 21 THEN 'signal taken' WHEN 22 THEN 'promise settled' WHEN 23 THEN 'child ended'
-         WHEN 24 THEN 'signal refused'
+         WHEN 24 THEN 'signal refused' WHEN 25 THEN 'request taken'
          WHEN 30 THEN 'cancel asked' WHEN 31 THEN 'deadline passed' WHEN 32 THEN 'kill asked' WHEN 33 THEN 'failing'
          WHEN 40 THEN 'patched' WHEN 41 THEN 'published' WHEN 42 THEN 'emitted' WHEN 43 THEN 'attribute set'
          WHEN 44 THEN 'child started' WHEN 45 THEN 'promise made' WHEN 46 THEN 'undo begun'
-         WHEN 48 THEN 'child cancel asked'
+         WHEN 47 THEN 'request answered' WHEN 48 THEN 'child cancel asked'
          WHEN 60 THEN 'run completed' WHEN 61 THEN 'run failed' WHEN 62 THEN 'run cancelled' WHEN 63 THEN 'restarted'
          ELSE 'kind ' || j.kind END AS what,
        j.input AS input,
        CASE WHEN j.kind IN (10, 60) THEN j.body
-            WHEN j.kind IN (22, 23) AND json_valid(j.body) THEN json_extract(j.body, '$.value') END AS output,
+            WHEN j.kind IN (22, 23, 47) AND json_valid(j.body) THEN json_extract(j.body, '$.value') END AS output,
        CASE WHEN NOT json_valid(j.body) THEN NULL
             WHEN j.kind IN (11, 24, 31, 33, 61) THEN json_extract(j.body, '$.message')
-            WHEN j.kind IN (22, 23) THEN json_extract(j.body, '$.failure.message')
+            WHEN j.kind IN (22, 23, 47) THEN json_extract(j.body, '$.failure.message')
             WHEN j.kind = 12 THEN json_extract(j.body, '$.error.message') END AS error,
        s.text AS line
 FROM everstep_journal j

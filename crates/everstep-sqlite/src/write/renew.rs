@@ -53,6 +53,7 @@ pub(crate) fn give_place(
         "everstep_inbox",
         "everstep_inbox_seen",
         "everstep_promise",
+        "everstep_reply",
         "everstep_attribute",
         "everstep_run_extra",
     ] {

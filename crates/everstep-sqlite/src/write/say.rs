@@ -69,6 +69,12 @@ pub(crate) fn add(batch: &mut Batch<'_>, run: RunId, says: &[Say], numbers: Vec<
                 set_attribute(batch.conn, run, name, value)?
             }
             Say::Promised { hash, key, expires } => promise::add(batch.conn, run, hash, key, *expires)?,
+            Say::Answered { id, body, at } => batch
+                .conn
+                .prepare_cached(
+                    "INSERT INTO everstep_reply (run, id, body, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![run.0, id.0.to_be_bytes(), packed(body), at.0])?,
             Say::Child { run, answer } => child::start(batch, run, *answer).map(|()| 0)?,
             Say::Tell { run, generation, letter } => child::tell(batch, *run, *generation, letter).map(|()| 0)?,
             Say::Cancel { child, letter } => child::cancel(batch, run, child.as_deref(), letter).map(|()| 0)?,

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Memory, run::Run, say::Said};
 use crate::{
     attribute::AttributeValue,
-    journal::Entry,
+    journal::{Entry, Payload},
     status::Status,
-    store::{Answer, Filter, Inspect, Loaded, PublishedRow, Received, RunId, RunRow, StreamRow},
+    store::{Answer, Filter, Inspect, LetterId, Loaded, PublishedRow, Received, RunId, RunRow, StreamRow},
     stuck::Stuck,
 };
 
@@ -90,6 +90,10 @@ impl Inspect for Memory {
             let items = said.streams.get(&name).into_iter().flatten();
             items.skip_while(|item| item.n < from).take(limit).cloned().collect()
         })
+    }
+
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
+        self.said(run, |said| said.replies.get(&id.0).cloned())
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {

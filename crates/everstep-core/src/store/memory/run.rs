@@ -86,6 +86,7 @@ impl Run {
         self.inbox.clear();
         self.known.clear();
         self.said.attributes.clear();
+        self.said.replies.clear();
         self.parent = new.parent.clone();
         self.row.workflow = new.workflow.clone();
         self.row.created_at = new.first.at;

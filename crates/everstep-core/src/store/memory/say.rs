@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::run::Run;
 use crate::{
     attribute::AttributeValue,
-    journal::{Entry, Kind},
+    journal::{Entry, Kind, Payload},
     store::{PublishedRow, Say, StoreError, StreamRow, item_number},
 };
 
@@ -15,6 +15,8 @@ pub(super) struct Said {
     pub(super) published: BTreeMap<Arc<str>, PublishedRow>,
     pub(super) streams: BTreeMap<Arc<str>, Vec<StreamRow>>,
     pub(super) attributes: BTreeMap<Arc<str>, AttributeValue>,
+    /// Answers to requests.
+    pub(super) replies: BTreeMap<u128, Payload>,
     /// The streams of all items, as they were emitted.
     emitted: Vec<Arc<str>>,
 }
@@ -56,6 +58,7 @@ impl Said {
                 }
                 Say::Attribute { name, value: Some(value) } => drop(self.attributes.insert(name, value)),
                 Say::Attribute { name, value: None } => drop(self.attributes.remove(&name)),
+                Say::Answered { id, body, .. } => drop(self.replies.entry(id.0).or_insert(body)),
                 // These are for others than its readers.
                 Say::Promised { .. } | Say::Child { .. } | Say::Tell { .. } | Say::Cancel { .. } => {}
             }

@@ -59,7 +59,10 @@ impl Content {
                 Say::Child { run, answer } => self.start_child(&run, answer)?,
                 Say::Tell { run, generation, letter } => self.tell_run(run, generation, letter)?,
                 Say::Cancel { child, letter } => self.cancel_children(id, child.as_deref(), &letter)?,
-                Say::Published { .. } | Say::Emitted { .. } | Say::Attribute { .. } => {}
+                Say::Published { .. }
+                | Say::Emitted { .. }
+                | Say::Attribute { .. }
+                | Say::Answered { .. } => {}
             }
         }
         Ok(())

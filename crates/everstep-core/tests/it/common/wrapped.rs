@@ -13,11 +13,11 @@ use std::{
 
 use everstep_core::{
     AttributeValue, Ctx, Result, Status, Step, Stuck, Timestamp,
-    journal::Entry,
+    journal::{Entry, Payload},
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Memory,
-        MemoryJob, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started, Store,
-        StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded,
+        Memory, MemoryJob, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started,
+        Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -205,6 +205,9 @@ impl Inspect for Wrapped {
     }
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
         self.memory.stream(run, name, from, limit)
+    }
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
+        self.memory.reply(run, id)
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.memory.attributes(run)
