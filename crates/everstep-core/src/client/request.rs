@@ -17,7 +17,7 @@ use crate::{
     journal::{Asked, Reply, decode, encode},
     name::{check_name, check_run_id},
     status::{Status, StatusSet},
-    store::{LetterId, LetterKind, Post, Posted, RunId},
+    store::{LetterId, LetterKind, Post, Posted, RunRow},
 };
 
 /// A request to be sent; awaiting it gives the answer.
@@ -159,7 +159,7 @@ impl Client {
             Posted::NoSuchRun | Posted::Settled | Posted::Expired => return Err(not_found(to)),
         }
         let row = self.row(to).await?;
-        let reply = self.reply(to, (row.run, row.generation), id).await?;
+        let reply = self.reply(&row, id).await?;
         match reply {
             Reply::Failure(failure) => Err(EngineError::from_failure(failure)),
             Reply::Value(value) => serde_json::from_str(value.get()).map_err(|why| {
@@ -170,18 +170,15 @@ impl Client {
     }
 
     /// The answer to a request that has reached its run.
-    async fn reply(
-        &self,
-        to: &str,
-        (run, generation): (RunId, u32),
-        id: LetterId,
-    ) -> Result<Reply, EngineError> {
-        let bell = self.store.bell();
+    async fn reply(&self, asked: &RunRow, id: LetterId) -> Result<Reply, EngineError> {
+        let (bell, run, to) = (self.store.bell(), asked.run, &asked.id);
         loop {
             // Listen, then look, then wait: nothing rings unheard in between.
             let (mut reading, mut listener) = (bell.read(run), bell.listen(run));
             // The row before the answer: what is over has given all its answers.
-            let row = self.store.run(to.into()).await?.filter(|row| row.run == run);
+            let row = self.store.run(to.clone()).await?;
+            // Another run may have taken its place; the next generation of the same one has its inbox.
+            let row = row.filter(|row| row.run == run && row.created_at == asked.created_at);
             if let Some(body) = self.store.reply(run, id).await? {
                 let damaged = |why| {
                     EngineError::new(
@@ -199,7 +196,7 @@ impl Client {
                         return Err(EngineError::stuck(to, &stuck));
                     }
                 }
-                Some(row) if !row.status.is_over() && row.generation == generation => {
+                Some(row) if !row.status.is_over() => {
                     tokio::select! {
                         () = reading.said() => {}
                         _ = listener.next() => {}

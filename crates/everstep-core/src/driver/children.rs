@@ -56,7 +56,7 @@ impl Drive {
         let entropy = &self.core.worker.entropy;
         let has_children =
             self.core.state().table.has_aside().is_some_and(|aside| aside.commands.has_children());
-        let family = Family { parent: self.core.parent.as_ref(), has_children };
+        let family = Family { parent: self.core.parent.as_deref(), has_children };
         let says = match self.out.parts.entries.last() {
             Some(last) if is_over => family.farewell(self.core.id(), last, entropy),
             _ => family.closing(self.core.state().now, entropy).into_iter().collect(),

@@ -132,7 +132,7 @@ impl Drive {
         let carried = self.core.state().table.has_aside().map(|aside| aside.mail.carry()).unwrap_or_default();
         let deadline = (self.core.deadline != Timestamp::NEVER).then_some(self.core.deadline.0);
         let (incarnation, digest, parent) =
-            (self.core.incarnation, self.core.digest, self.core.parent.clone());
+            (self.core.incarnation, self.core.digest, self.core.parent.as_deref().cloned());
         let start = Start { incarnation, digest, input, deadline, carried, parent };
         let body = encode(&start);
         let seq = self.append(Draft::new(Kind::Restarted, body));

@@ -46,7 +46,7 @@ pub(crate) struct RunCore {
     /// When it fails unless it has ended; never, if its start gave none.
     pub(crate) deadline: Timestamp,
     /// Whose child it is.
-    pub(crate) parent: Option<StartedBy>,
+    pub(crate) parent: Option<Box<StartedBy>>,
     pub(crate) worker: Arc<Worker>,
     pub(crate) root: Arc<Root>,
     pub(crate) state: Mutex<State>,
@@ -111,7 +111,7 @@ impl RunCore {
             incarnation: start.incarnation,
             digest: start.digest,
             deadline: start.deadline.map_or(Timestamp::NEVER, Timestamp),
-            parent: start.parent.clone(),
+            parent: start.parent.clone().map(Box::new),
             worker,
             root: Arc::default(),
             state: Mutex::new(State {

@@ -246,7 +246,10 @@ fn two_of_one_name_side_by_side_are_refused() {
     virtual_time(async {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let engine = engine(&memory, &world, async |ctx: Ctx, _| {
-            let end = async || Ok(ctx.sleep(seconds(1)).await);
+            let end = async || {
+                ctx.sleep(seconds(1)).await;
+                Ok(())
+            };
             let inner = async {
                 end().await?;
                 ctx.serving(ADD, async |m: u64| Ok(m), end()).await

@@ -7,11 +7,11 @@ use std::{
 
 use everstep::{
     AttributeValue, Client, Ctx, Data, Engine, EngineError, Result, Status, Timestamp, Workflow, days,
-    journal::Entry,
+    journal::{Entry, Payload},
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, Loaded, Memory, NewRun,
-        Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started, Store, StreamRow, Transact,
-        Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded,
+        Memory, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started, Store,
+        StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 
@@ -60,6 +60,9 @@ impl<S: Inspect> Inspect for Counting<S> {
     }
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
         self.inner.stream(run, name, from, limit)
+    }
+    fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
+        self.inner.reply(run, id)
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
