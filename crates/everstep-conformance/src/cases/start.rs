@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status,
+    Status, StatusSet,
     journal::{Entry, Kind},
     store::{NewRun, Started, StoreError, Turn},
 };
@@ -146,6 +146,23 @@ pub(crate) async fn a_claimed_start_goes_on_at_entry_1(desk: Desk) {
     let mut load = worker.start("a").await;
     assert_eq!(load.commit(Turn { entries: steps(1..3), ..load.turn() }).await, Heard::Next(3));
     assert_eq!(desk.seqs(load.run).await, [0, 1, 2]);
+}
+
+pub(crate) async fn a_claimed_start_in_the_place_of_a_run_is_adopted(desk: Desk) {
+    let worker = desk.worker().await;
+    let run = worker.brings("a", Status::Failed).await;
+    let again = || NewRun { reuse: StatusSet::ANY, ..new_run("a") };
+    let (started, claimed) = worker.start_all(vec![again()]).await;
+    assert!(matches!(started[..], [Started::New(new)] if new == run), "{started:?}");
+    let [claimed] = &claimed[..] else { panic!("adopted: {claimed:?}") };
+    assert_eq!((claimed.row.status, claimed.row.generation), (Status::Pending, 1));
+    let row = desk.row("a").await;
+    assert_eq!(
+        (row.status, row.owner, row.began_at),
+        (Status::Running, Some(worker.fence.worker), Some(at(0)))
+    );
+    assert_eq!(worker.load(claimed).adds([1]).await, Heard::Next(2));
+    assert_eq!(desk.counts().await, [("flow".into(), Status::Running, 1)]);
 }
 
 pub(crate) async fn a_used_id_is_not_adopted(desk: Desk) {

@@ -62,7 +62,7 @@ fn claim_some(
         Ok((row.get(0)?, row::run(conn, texts, row)))
     })?;
     for (run, row) in rows {
-        match row.and_then(|row| claim_one(batch, fence, workflow, begun(row, due))) {
+        match row.and_then(|row| take(batch, fence, workflow, row, due)) {
             Ok(claimed) => taken.push(claimed),
             Err(fault) => set_aside(batch, run, fault, Some(due))?,
         }
@@ -73,6 +73,17 @@ fn claim_some(
 /// A run as its claim at `now` finds it: it begins then, unless it has begun.
 fn begun(row: RunRow, now: Timestamp) -> RunRow {
     RunRow { began_at: row.began_at.or(Some(now)), ..row }
+}
+
+/// Takes a run that is free; it begins at `now`, unless it has begun.
+pub(crate) fn take(
+    batch: &mut Batch<'_>,
+    fence: Fence,
+    workflow: i64,
+    row: RunRow,
+    now: Timestamp,
+) -> Result<Claimed, Fault> {
+    claim_one(batch, fence, workflow, begun(row, now))
 }
 
 fn claim_one(batch: &mut Batch<'_>, fence: Fence, workflow: i64, mut row: RunRow) -> Result<Claimed, Fault> {

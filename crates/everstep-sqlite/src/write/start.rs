@@ -9,7 +9,7 @@ use everstep_core::{
 };
 use rusqlite::{Connection, ToSql, params};
 
-use super::{entry, renew};
+use super::{claim, entry, renew};
 use crate::{
     batch::{Batch, Held, add_count},
     fault::{Class, Fault, class, store_error},
@@ -69,7 +69,7 @@ pub(crate) fn start_one(
     if !insert_run(id, run, workflow, status, fence, |row| batch.hot.execute(Hot::InsertRun, row))? {
         // No gap for a used id: numbers are dense in the order of starts.
         batch.unused_run();
-        return replace(batch, run, workflow);
+        return replace(batch, run, workflow, fence, claimed);
     }
     entry::insert(batch, id, &run.first)?;
     let inbox_n = renew::furnish(batch.conn, id, run)?;
@@ -89,7 +89,13 @@ pub(crate) fn start_one(
 }
 
 /// A start whose id is in use: it may take that run's place.
-fn replace(batch: &mut Batch<'_>, run: &NewRun, workflow: i64) -> Result<Started, Fault> {
+fn replace(
+    batch: &mut Batch<'_>,
+    run: &NewRun,
+    workflow: i64,
+    fence: Option<Fence>,
+    claimed: &mut Vec<(Claimed, Entry)>,
+) -> Result<Started, Fault> {
     let Some(old) = row::run_by_id(batch.conn, batch.texts, &run.id)?.filter(|old| run.replaces(old.status))
     else {
         return known(batch.conn, batch.texts, &run.id);
@@ -98,7 +104,14 @@ fn replace(batch: &mut Batch<'_>, run: &NewRun, workflow: i64) -> Result<Started
     entry::insert(batch, old.run, &run.first)?;
     renew::furnish(batch.conn, old.run, run)?;
     batch.count(workflow, None, status);
-    batch.rings.claimable = true;
+    match fence {
+        Some(fence) => {
+            let damaged = || row::damaged(&format!("run `{}` has no row", run.id));
+            let row = row::run_by_id(batch.conn, batch.texts, &run.id)?.ok_or_else(damaged)?;
+            claimed.push((claim::take(batch, fence, workflow, row, run.first.at)?, run.first.clone()));
+        }
+        None => batch.rings.claimable = true,
+    }
     Ok(Started::New(old.run))
 }
 
