@@ -472,6 +472,7 @@ fn a_transaction_is_undone_though_its_record_was_found_later() {
         let run = engine.start(W, "r", 7).await.expect("it starts");
         nap(50).await;
         engine.cancel("r", "enough").await.expect("open");
+        nap(1_000).await;
         // It commits within the grace, and the answer does not come before the process dies, long after.
         store.answer_with_inbox_read(1_000);
         store.release_jobs();
@@ -479,6 +480,7 @@ fn a_transaction_is_undone_though_its_record_was_found_later() {
         assert_eq!(run.status().await.expect("reads"), Status::Running);
         drop(engine);
         nap(50).await;
+        assert_eq!(journal(&store.memory).await.len(), 2, "the start, and that it is to be cancelled");
         let again = engine_with(&store, &world, settings(), workflow).await;
         soon(run.result()).await.expect_err("cancelled");
         let told = told(&journal(&store.memory).await);
