@@ -41,10 +41,8 @@ impl Table {
         let slot = self.slots[op].take().expect("closed once");
         self.deadlines.remove(slot.deadline, op);
         self.deadlines.remove(slot.retry_at, op);
-        if let Some(aside) = self.has_aside() {
-            if let Some(index) = &mut aside.by_key {
-                index.remove(&slot.key);
-            }
+        if let Some(index) = self.has_aside().and_then(|aside| aside.by_key.as_mut()) {
+            index.remove(&slot.key);
         }
         self.free.push(op);
         let key = slot.key.clone();

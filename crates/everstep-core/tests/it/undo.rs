@@ -331,7 +331,9 @@ fn the_order_is_that_of_the_outcomes() {
                 ctx.scope("b", async |ctx| one(ctx, 10).await),
                 ctx.scope("c", async |ctx| one(ctx, 20).await),
             );
-            (a?, b?, c?);
+            a?;
+            b?;
+            c?;
             Err("no")?
         }
     };
