@@ -215,6 +215,8 @@ fn holds(words: &[&str], snapshot: &Snapshot) -> Option<bool> {
         ["done" | "gave-up", id, key] => run(id, &|run| run.in_journal.contains(*key)),
         ["completed", id] => run(id, &|run| run.status == Status::Completed),
         ["asked", id] => run(id, &|run| run.asked || run.status.is_over()),
+        ["signalled", id] => run(id, &|run| run.signalled),
+        ["result", id, "failed"] => run(id, &|run| run.status == Status::Failed),
         ["answered", id, _] => run(id, &|run| run.answered),
         ["result", id, "cancelled"] => run(id, &|run| run.status == Status::Cancelled),
         ["result", id, value] => run(id, &|run| run.value.as_deref() == Some(*value)),
@@ -268,6 +270,7 @@ mod tests {
             in_journal: keys(recorded),
             started: keys(started),
             asked: false,
+            signalled: false,
             answered: false,
             value: (status == Status::Completed).then(|| "a=1,fail-1=1".to_string()),
         };

@@ -34,6 +34,8 @@ pub(crate) struct RunSeen {
     pub(crate) started: BTreeSet<String>,
     /// Whether somebody's wish to cancel is in the inbox.
     pub(crate) asked: bool,
+    /// Whether its signal is in the inbox, or was taken.
+    pub(crate) signalled: bool,
     /// Whether a person's answer is there, or was taken.
     pub(crate) answered: bool,
     /// The value of a completed run.
@@ -118,6 +120,8 @@ fn read_run(conn: &Connection, run: i64, status: u8, damage: &mut Vec<String>) -
         recorded,
         in_journal,
         started: texts("SELECT key FROM everstep_started WHERE run = ?1")?,
+        signalled: letters.contains("1 go")
+            || entries.iter().any(|(_, kind, ..)| *kind == Kind::SignalTaken.code()),
         asked: letters.iter().any(|letter| letter.starts_with("6 ")),
         answered: conn.prepare(taken_answers)?.exists([run])?,
         value: value.map(|(.., body)| body.trim_matches('"').to_string()),

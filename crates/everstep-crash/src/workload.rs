@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All of them. The first begins without a file; the others with a closed database that has the user's table.
-const NAMES: [&str; 4] = ["onboarding", "parallel", "transfer", "random"];
+const NAMES: [&str; 5] = ["onboarding", "parallel", "transfer", "random", "saga"];
 /// A run that is cancelled, and one of the same input that is not.
 const TWINS: (&str, &str) = ("r-3", "r-6");
 

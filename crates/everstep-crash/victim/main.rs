@@ -8,13 +8,14 @@
 mod onboarding;
 mod parallel;
 mod random;
+mod saga;
 mod transfer;
 mod world;
 
 use std::{process::ExitCode, time::Duration};
 
 use everstep::{
-    Builder, Engine, EngineError, ErrorKind, Event, Run, Settings, StuckReason, With, Workflow,
+    Builder, Code, Engine, EngineError, ErrorKind, Event, Run, Settings, StuckReason, With, Workflow,
     journal::Answer, sqlite::Sqlite,
 };
 use tokio::task::JoinSet;
@@ -26,6 +27,8 @@ struct Workload {
     register: fn(Builder<With<World>>) -> Builder<With<World>>,
     runs: Vec<(String, u64)>,
     cancelled: Option<String>,
+    /// Whether its runs wait for a signal.
+    signalled: bool,
 }
 
 /// It has shut down before its runs were over.
@@ -55,6 +58,7 @@ fn named(workload: &str) -> Workload {
         "parallel" => parallel::workload(),
         "transfer" => transfer::workload(),
         "random" => random::workload(),
+        "saga" => saga::workload(),
         other => panic!("there is no workload `{other}`"),
     }
 }
@@ -66,7 +70,9 @@ async fn live(
     lease: Duration,
     results: Option<usize>,
 ) -> Result<ExitCode, EngineError> {
-    let settings = Settings { lease, build: Some("victim".to_string()), ..Settings::default() };
+    // Whoever waits leaves memory soon, so that there is a death on the way out and on the way back.
+    let park_after = Duration::from_millis(5);
+    let settings = Settings { lease, park_after, build: Some("victim".to_string()), ..Settings::default() };
     let builder = Engine::builder(Sqlite::open(database)?).settings(settings).state(world);
     let engine = (workload.register)(builder).start().await?;
     let mut events = engine.events();
@@ -82,6 +88,14 @@ async fn live(
         if workload.cancelled.as_ref() == Some(id) && !run.status().await?.is_over() {
             engine.cancel(id, "asked to").await?;
             say(format!("asked {id}"));
+        }
+        if workload.signalled && !run.status().await?.is_over() {
+            match engine.signal(id.as_str(), saga::GO, *input).key("the only one").await {
+                Ok(()) => say(format!("signalled {id}")),
+                // It had the signal before, and has ended meanwhile.
+                Err(error) if error.code() == Code::NOT_ALLOWED => {}
+                Err(error) => return Err(error),
+            }
         }
         let client = everstep::Client::clone(&engine);
         waiting.spawn(async move { end(&client, run).await });
@@ -114,6 +128,10 @@ async fn end(client: &everstep::Client, run: Run<String>) -> Result<(), EngineEr
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {
                 say(format!("result {} cancelled", run.id()));
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Raised => {
+                say(format!("result {} failed", run.id()));
                 return Ok(());
             }
             Err(error) if error.kind() == ErrorKind::Stuck => answer(client, &run, error).await?,

@@ -12,6 +12,7 @@ pub(crate) fn workload() -> Workload {
         register: |builder| builder.register(ONBOARD, onboard),
         runs: (1..=4).map(|n| (format!("emp-{n}"), n)).collect(),
         cancelled: None,
+        signalled: false,
     }
 }
 

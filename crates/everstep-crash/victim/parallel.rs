@@ -15,6 +15,7 @@ pub(crate) fn workload() -> Workload {
         register: |builder| builder.register(PARALLEL, parallel),
         runs: (1..=3).map(|n| (format!("p-{n}"), n)).collect(),
         cancelled: None,
+        signalled: false,
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn workload() -> Workload {
         // The last does what the cancelled one would have done.
         runs: (1..=5).map(|n| (format!("r-{n}"), n)).chain([("r-6".to_string(), 3)]).collect(),
         cancelled: Some("r-3".to_string()),
+        signalled: false,
     }
 }
 

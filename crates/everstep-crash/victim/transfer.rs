@@ -12,6 +12,7 @@ pub(crate) fn workload() -> Workload {
         register: |builder| builder.register(TRANSFER, transfer),
         runs: (1..=4).map(|n| (format!("t-{n}"), n)).collect(),
         cancelled: None,
+        signalled: false,
     }
 }
 

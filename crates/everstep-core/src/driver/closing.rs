@@ -246,14 +246,8 @@ impl Drive {
             Some(Closing { stage: Stage::Grace(grace), .. }) => grace.fingerprint,
             _ => state.fingerprint,
         };
-        let (mut undos, commands, rows) = match state.table.has_aside() {
-            Some(aside) => (
-                std::mem::take(&mut aside.undos),
-                std::mem::take(&mut aside.commands),
-                std::mem::take(&mut aside.rows),
-            ),
-            None => Default::default(),
-        };
+        let undos = state.table.has_aside().map(|aside| std::mem::take(&mut aside.undos));
+        let mut undos = undos.unwrap_or_default();
         let first_op = state.table.slots.len();
         drop(state);
         let mut cleanups = Vec::new();
@@ -269,11 +263,14 @@ impl Drive {
         }
         pass(Failpoint::UndoingBegins);
         self.mark_abandoned();
+        let kept = self.core.state().table.has_aside().map(|aside| {
+            (std::mem::take(&mut aside.commands).without_made(), std::mem::take(&mut aside.rows))
+        });
         self.drop_function();
         drop(cleanups);
         let mut table = Table::beginning_at(first_op);
         let aside = table.aside();
-        (aside.commands, aside.rows) = (commands.without_made(), rows);
+        (aside.commands, aside.rows) = kept.unwrap_or_default();
         aside.claims = (!self.replay.is_empty()).then(Default::default);
         let mut state = self.core.state();
         (state.table, state.fingerprint, state.first_op, state.ended) = (table, fingerprint, first_op, false);
