@@ -89,6 +89,21 @@ fn verify() {
 }
 
 #[test]
+fn check_before_a_deploy() {
+    check(
+        "check",
+        "\
+1 open runs checked: 0 can go on, 1 cannot
+desk-7 (ship, pending): diverged: entry 1: recorded `pack` done (examples/check.rs:11:9, build monday), but the code has not asked for it; it asks for step `insure` (examples/check.rs:18:9) (build tuesday)
+what helps (diverged): ask for the same in the same order, and put what is new behind `ctx.patched`; or keep the old code until these runs are over
+exit code 1
+1 open runs checked: 1 can go on, 0 cannot
+exit code 0
+",
+    );
+}
+
+#[test]
 fn transfer() {
     check("transfer", "w-1: 30 cents left\nw-2: not enough money\nbob has 70\n");
 }

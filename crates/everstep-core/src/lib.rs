@@ -61,7 +61,10 @@ pub use ctx::Ctx;
 #[doc(hidden)]
 pub use ctx::{Recorder, said_by};
 pub use digest::{Digest, Incarnation};
-pub use engine::{Builder, Engine, Event, Events, NoState, With};
+pub use engine::{
+    Builder, CHECKED_AT_ONCE, Check, CheckReport, Engine, Event, Events, Finding, NoState, PROBLEMS_KEPT,
+    Problem, With,
+};
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
 pub use map::Map;
 pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};

@@ -129,6 +129,12 @@ fn the_page_of_settings_shows_the_fixed_limits() {
         ("`ATTRIBUTE_BYTES_MAX`", everstep::ATTRIBUTE_BYTES_MAX, "bytes of a text that is an attribute"),
         ("`LIST_LIMIT`", everstep::LIST_LIMIT, "runs in one list, unless `.limit(n)` says otherwise"),
         ("`COUNT_MAX`", everstep::COUNT_MAX as usize, "runs that `count` counts: so many or more"),
+        (
+            "`CHECKED_AT_ONCE`",
+            everstep::CHECKED_AT_ONCE,
+            "runs that a check has in memory, unless `.at_once(n)` says otherwise",
+        ),
+        ("`PROBLEMS_KEPT`", everstep::PROBLEMS_KEPT, "findings of a check; those beyond are counted"),
     ];
     let mut table = "| Constant | Value | What it bounds |\n|---|---|---|\n".to_string();
     for (name, value, meaning) in rows {

@@ -80,7 +80,7 @@ fn run_before(before: &Result<Option<RunId>, String>) -> Result<Option<RunId>, E
     })
 }
 
-fn bad_filter(why: FilterError) -> EngineError {
+pub(crate) fn bad_filter(why: FilterError) -> EngineError {
     EngineError::new(ErrorKind::Misuse, Code::BAD_FILTER, why.to_string())
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+pub(crate) use list::bad_filter;
 pub use list::{COUNT_MAX, LIST_LIMIT, List};
 pub use options::{OnOpen, Reuse, Start};
 pub use request::SendRequest;

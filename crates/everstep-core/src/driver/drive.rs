@@ -208,6 +208,9 @@ impl Drive {
                 aside.claims = None;
             }
         }
+        if self.core.worker.checks {
+            return self.end_checked();
+        }
         self.record_commands();
         if self.next_candidate() || self.fire() || self.start() {
             return Next::Again;

@@ -221,7 +221,7 @@ impl Drive {
             return self.end_without_undos();
         }
         let at = self.core.worker.clock.now();
-        tracing::warn!(run = %self.core.id(), %stuck, "a run is stuck");
+        self.core.worker.warn_stuck(self.core.id(), &stuck);
         let (run, told) = (self.core.id().clone(), stuck.clone());
         self.tell_durable(|| Event::Stuck { run, reason: told.reason, detail: told.detail });
         self.end(End::Stuck { stuck, inbox_n: self.inbox.known(), at })
@@ -245,6 +245,15 @@ impl Drive {
         pass(Failpoint::RunParks);
         let wake_at = (due != Timestamp::NEVER).then_some(due);
         self.end(End::Parked { wake_at, inbox_n: self.inbox.known() })
+    }
+
+    /// Replayed to where it would go on: that is all that a check wants to know.
+    pub(super) fn end_checked(&mut self) -> Next {
+        let is_waiting = self.core.state().table.is_waiting();
+        match is_waiting {
+            true => self.end(End::Parked { wake_at: None, inbox_n: self.inbox.known() }),
+            false => self.end_waits_for_nothing(),
+        }
     }
 
     /// Free for any worker, at once.

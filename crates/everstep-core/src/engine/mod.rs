@@ -3,6 +3,7 @@
 mod event;
 
 mod adopt;
+mod check;
 mod residents;
 mod settle;
 mod worker;
@@ -15,6 +16,7 @@ use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc, time::Dur
 use tokio::sync::broadcast;
 
 pub(crate) use adopt::Adoption;
+pub use check::{CHECKED_AT_ONCE, Check, CheckReport, Finding, PROBLEMS_KEPT, Problem};
 pub use event::{Event, Events};
 pub(crate) use wakes::Wakes;
 pub(crate) use worker::Worker;
@@ -32,6 +34,7 @@ use crate::{
     step::record,
     store::{Store, StoreError, WorkerInfo},
 };
+use check::Program;
 use worker::Runner;
 
 /// How long the store may take, beyond the grace, to write what is left of a worker that leaves.
@@ -324,8 +327,73 @@ impl<S> Builder<S> {
     ///
     /// # Errors
     /// A setting that cannot work, a workflow registered twice, a store that fails.
-    pub async fn start(mut self) -> Result<Engine, EngineError> {
-        let (clock, entropy, process) = self.world;
+    pub async fn start(self) -> Result<Engine, EngineError> {
+        let ((_, entropy, process), simulated) = (self.world.clone(), self.simulated);
+        let Program { store, runners, settings, clock, build } = self.program()?;
+        let info = WorkerInfo { name: worker_name(), build: build.clone(), at: clock.now() };
+        let began = clock.instant();
+        let fence = store.enroll(info).await?;
+        let events = broadcast::Sender::new(EVENTS_KEPT);
+        let world = (clock.clone(), entropy.clone(), process);
+        let worker = Arc::new(Worker::new(store.clone(), fence, settings, world, build, runners, events));
+        worker.renewed_at(began);
+        loops::spawn(&worker);
+        let beat = match simulated {
+            false => Some(beat_thread(worker.clone())?),
+            true => {
+                tokio::spawn(worker.process.host(loops::beat(worker.clone())));
+                None
+            }
+        };
+        let client = Client::of(store, clock, entropy, Some(worker.clone()));
+        Ok(Engine { client, worker, beat, left: false })
+    }
+
+    /// Checks whether the open runs of the store can go on with this code, before it is deployed: replays each, many at
+    /// the same time, to where it would go on, and tells which could not and why. No worker is enrolled and no run is
+    /// claimed: other processes may work on the same store meanwhile, and a run that one of them ends is no finding.
+    ///
+    /// Of your code only the workflow functions run, as far as their journals go: no step body, no transaction, no
+    /// `verify`. Nothing is written. Runs that are `stuck` or `paused` are replayed as if a person had let them go on.
+    ///
+    /// A journal says what was *asked for*, by keys and kinds; where the build is the one that wrote it, inputs of steps
+    /// and the order of all calls are compared besides. Two steps of one name that changed their places are not seen.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; a filter that cannot be read. A run that cannot go on is no error but a [`Finding`].
+    ///
+    /// # What survives a crash
+    /// Nothing was changed.
+    ///
+    /// # Cancel safety
+    /// Dropped in the middle, it stops.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Signal, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # const WAVED: Signal<()> = Signal::new("waved");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.signal(WAVED).await?;
+    /// #     Ok(format!("hello {name}"))
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let store = Memory::default();
+    /// # let engine = Engine::builder(store.clone()).register(GREET, greet).start().await?;
+    /// # engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// # engine.shutdown().await?;
+    /// let report = Engine::builder(store).register(GREET, greet).check().await?;
+    /// print!("{report}"); // 1 open runs checked: 1 can go on, 0 cannot
+    /// assert_eq!(report.exit_code(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn check(self) -> Check {
+        Check::of(self.program())
+    }
+
+    /// The code, if it can run.
+    fn program(mut self) -> Result<Program, EngineError> {
         // Tests are there to find such code.
         let not_durable = if self.simulated { NotDurable::Fail } else { NotDurable::Warn };
         self.settings.not_durable.get_or_insert(not_durable);
@@ -337,25 +405,9 @@ impl<S> Builder<S> {
                 return Err(bad_setting(format!("workflow `{name}` is registered twice")));
             }
         }
-        let build: Arc<str> = self.settings.build.clone().unwrap_or_else(build_of_executable).into();
-        let info = WorkerInfo { name: worker_name(), build: build.clone(), at: clock.now() };
-        let began = clock.instant();
-        let fence = self.store.enroll(info).await?;
-        let events = broadcast::Sender::new(EVENTS_KEPT);
-        let world = (clock.clone(), entropy.clone(), process);
-        let worker =
-            Arc::new(Worker::new(self.store.clone(), fence, self.settings, world, build, runners, events));
-        worker.renewed_at(began);
-        loops::spawn(&worker);
-        let beat = match self.simulated {
-            false => Some(beat_thread(worker.clone())?),
-            true => {
-                tokio::spawn(worker.process.host(loops::beat(worker.clone())));
-                None
-            }
-        };
-        let client = Client::of(self.store, clock, entropy, Some(worker.clone()));
-        Ok(Engine { client, worker, beat, left: false })
+        let build = self.settings.build.clone().unwrap_or_else(build_of_executable).into();
+        let (store, settings, clock) = (self.store, self.settings, self.world.0);
+        Ok(Program { store, runners: Arc::new(runners), settings, clock, build })
     }
 }
 

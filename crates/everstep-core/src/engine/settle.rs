@@ -65,7 +65,7 @@ impl Worker {
         if let Some(asked) = find_cancel(&loaded.inbox) {
             return self.settle_cancelled(claimed, loaded, asked);
         }
-        tracing::warn!(run = %claimed.row.id, %stuck, "a run is stuck");
+        self.warn_stuck(&claimed.row.id, &stuck);
         let event =
             Event::Stuck { run: claimed.row.id.clone(), reason: stuck.reason, detail: stuck.detail.clone() };
         let end = End::Stuck { stuck, inbox_n: inbox_n(claimed, loaded), at: self.clock.now() };

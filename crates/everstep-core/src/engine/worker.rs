@@ -49,7 +49,9 @@ pub(crate) struct Worker {
     pub(crate) process: Process,
     pub(crate) build: Arc<str>,
     pub(crate) workflows: Arc<[Arc<str>]>,
-    runners: HashMap<Arc<str>, Runner>,
+    pub(super) runners: Arc<HashMap<Arc<str>, Runner>>,
+    /// It only replays, up to where a run would go on: nothing begins, and nothing is said of it.
+    pub(crate) checks: bool,
     pub(crate) residents: Residents,
     events: broadcast::Sender<Event>,
     runtime: tokio::runtime::Handle,
@@ -80,7 +82,7 @@ impl Worker {
         settings: Settings,
         (clock, entropy, process): (Clock, Entropy, Process),
         build: Arc<str>,
-        runners: HashMap<Arc<str>, Runner>,
+        runners: Arc<HashMap<Arc<str>, Runner>>,
         events: broadcast::Sender<Event>,
     ) -> Worker {
         // In an order that chance has no part in: a simulation must go the same way again.
@@ -98,6 +100,7 @@ impl Worker {
             build,
             workflows: workflows.into(),
             runners,
+            checks: false,
             residents: Residents::default(),
             events,
             runtime: tokio::runtime::Handle::current(),
@@ -111,6 +114,11 @@ impl Worker {
             origin,
             fenced: AtomicBool::new(false),
         }
+    }
+
+    /// The worker of a check.
+    pub(super) fn that_checks(self) -> Worker {
+        Worker { checks: true, ..self }
     }
 
     pub(crate) fn has_audience(&self) -> bool {
@@ -189,7 +197,7 @@ impl Worker {
     }
 
     /// Everything is boxed: a task keeps room for whatever it ever held, and most runs wait most of the time.
-    async fn drive(self: Arc<Self>, taken: Box<(Claimed, Loaded)>) {
+    pub(super) async fn drive(self: Arc<Self>, taken: Box<(Claimed, Loaded)>) {
         let Some((core, drive)) = self.prepare(unbox(taken)) else {
             self.residents.unreserve(1);
             return;
@@ -343,6 +351,13 @@ impl Worker {
     async fn read_and_settle(self: &Arc<Self>, claimed: &Claimed, stuck: Stuck) {
         let read = self.store.load(claimed.row.run).await;
         self.settle_stuck(claimed, &read.unwrap_or_else(|_| Loaded::nothing()), stuck);
+    }
+
+    /// Says that a run is stuck; a check says it in its report.
+    pub(crate) fn warn_stuck(&self, run: &str, stuck: &Stuck) {
+        if !self.checks {
+            tracing::warn!(run, %stuck, "a run is stuck");
+        }
     }
 
     /// Tells all residents that the engine leaves.

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod cancel;
+mod checks;
 mod children;
 mod commands;
 mod common;
