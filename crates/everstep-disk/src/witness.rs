@@ -12,8 +12,8 @@ use everstep::{
     sqlite::Sqlite,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded, Mark,
-        NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started, Store,
-        StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started,
+        Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 
@@ -258,5 +258,9 @@ impl Inspect for Witness {
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
+    }
+
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.inner.patches()
     }
 }

@@ -7,8 +7,9 @@ use everstep_core::{
     journal::{Entry, Payload},
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterId,
-        LetterKind, Loaded, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled,
-        Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        LetterKind, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow,
+        Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
+        WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -236,6 +237,9 @@ impl Inspect for FaultyStore {
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.read(move |store| store.attributes(run))
+    }
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.read(move |store| store.patches())
     }
 }
 

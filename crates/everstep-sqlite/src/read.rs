@@ -11,8 +11,8 @@ use everstep_core::{
     AttributeValue, Status, Stuck, StuckReason, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Answer, Filter, Inspect, LetterId, Loaded, PublishedRow, Received, RunId, RunRow, StoreError,
-        StreamRow, WorkerId, WorkerSeen,
+        Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId, RunRow,
+        StoreError, StreamRow, WorkerId, WorkerSeen,
     },
 };
 use rusqlite::{Connection, OpenFlags, params};
@@ -246,6 +246,47 @@ impl Inspect for Sqlite {
             row::all(conn, sql, [run.0], |row| {
                 Ok((texts.get(conn, row.get(0)?)?, attribute::read(row.get_ref(1)?)?))
             })
+        })
+    }
+
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.read(|conn, texts| {
+            // The names that begin with it: `0` is the character after its `/`.
+            let names = "SELECT id, text FROM everstep_name WHERE kind = 2 AND text >= ?1 AND text < ?2 ORDER BY text";
+            let end = PATCHED.replace('/', "0");
+            let names = row::all(conn, names, [PATCHED, &end], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })?;
+            let mut patches = Vec::new();
+            for (name, text) in names {
+                let sql = "SELECT r.workflow, min(a.value), count(*) FILTER (WHERE r.status NOT IN (3, 4, 5)), count(*)
+                           FROM everstep_attribute a INDEXED BY everstep_attribute_find
+                           CROSS JOIN everstep_run r ON r.id = a.run WHERE a.name = ?1 GROUP BY r.workflow";
+                let mut of_name = row::all(conn, sql, [name], |row| {
+                    let workflow: i64 = row.get(0)?;
+                    let AttributeValue::Time(first) = attribute::read(row.get_ref(1)?)? else {
+                        return Err(row::damaged("a patch was not recorded with a time").into());
+                    };
+                    let (open, all) = (row::unsigned(row.get(2)?), row::unsigned(row.get(3)?));
+                    let patch = text.strip_prefix(PATCHED).unwrap_or(&text).into();
+                    let over = all - open;
+                    let known = PatchRow { patch, workflow: texts.get(conn, workflow)?, first, open, over, old_open: 0, old_over: 0 };
+                    Ok((workflow, known))
+                })?;
+                for (workflow, patch) in &mut of_name {
+                    let sql = "SELECT count(*) FILTER (WHERE status NOT IN (3, 4, 5)), count(*) FROM everstep_run r
+                               WHERE workflow = ?1 AND created_at < ?2 AND NOT EXISTS (
+                                 SELECT 1 FROM everstep_attribute WHERE run = r.id AND name = ?3)";
+                    let old = row::one(conn, sql, params![*workflow, patch.first.0, name], |row| {
+                        Ok((row::unsigned(row.get(0)?), row::unsigned(row.get(1)?)))
+                    })?;
+                    let (open, all) = old.unwrap_or_default();
+                    (patch.old_open, patch.old_over) = (open, all - open);
+                }
+                patches.extend(of_name.into_iter().map(|(_, patch)| patch));
+            }
+            patches.sort_by(|a, b| (&a.patch, &a.workflow).cmp(&(&b.patch, &b.workflow)));
+            Ok(patches)
         })
     }
 }

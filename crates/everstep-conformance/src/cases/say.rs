@@ -2,14 +2,16 @@
 
 use everstep_core::{
     AttributeValue, Status, Timestamp,
-    journal::{Kind, Payload},
-    store::{RunId, Say, Turn},
+    journal::{Entry, Kind, Payload},
+    store::{NewRun, PatchRow, RunId, Say, Turn},
 };
 
 use crate::{
     desk::Desk,
     load::{Heard, Load},
-    sample::{TEXTS, at, attribute, cut, emits, entry, finished, parked, post, publishes, sets, steps},
+    sample::{
+        TEXTS, at, attribute, cut, emits, entry, finished, parked, post, publishes, run_of, sets, steps,
+    },
     worker::Worker,
 };
 
@@ -70,6 +72,63 @@ pub(crate) async fn a_published_value_is_told_whole(desk: Desk) {
     let row = desk.store.published(load.run, "total".into()).await.expect("reads").expect("is there");
     assert_eq!((&*row.name, row.body, row.seq, row.at), ("total", Payload::json("[1, 2]"), 1, at(1)));
     assert_eq!(desk.store.published(load.run, "Total".into()).await.expect("reads"), None);
+}
+
+/// A run of this workflow, created at `created`, which has the patch `new` since a time, or has not.
+fn with_patch(id: &str, workflow: &str, created: i64, patched: Option<i64>) -> NewRun {
+    let patched = patched.map(|n| ("$patched/new".into(), AttributeValue::Time(at(n))));
+    let first = Entry { at: at(created), ..entry(0, Kind::Started, "{}") };
+    NewRun { first, attributes: patched.into_iter().collect(), ..run_of(workflow, id, at(0)) }
+}
+
+async fn patches(desk: &Desk) -> Vec<(String, String, Timestamp, [u64; 4])> {
+    let all = desk.store.patches().await.expect("reads");
+    let told = |row: &PatchRow| {
+        let counts = [row.open, row.over, row.old_open, row.old_over];
+        (row.patch.to_string(), row.workflow.to_string(), row.first, counts)
+    };
+    all.iter().map(told).collect()
+}
+
+pub(crate) async fn patches_tell_who_has_them_and_who_needs_the_old_way(desk: Desk) {
+    assert!(patches(&desk).await.is_empty());
+    let worker = desk.worker().await;
+    let runs = [("a", 1, None), ("b", 2, Some(30)), ("c", 19, None), ("d", 20, None), ("e", 21, Some(20))];
+    let runs = runs.map(|(id, created, patched)| with_patch(id, "flow", created, patched));
+    let (_, claimed) = worker.start_all(runs.into()).await;
+    assert_eq!(patches(&desk).await, [("new".into(), "flow".into(), at(20), [2, 0, 2, 0])]);
+    // Of `a`, `c` and `d`, which have it not, `d` was started when it was recorded already.
+    for over in [0, 1] {
+        let mut load = worker.load(&claimed[over]);
+        let turn = Turn {
+            entries: vec![entry(1, Kind::Completed, "1")],
+            end: finished(Status::Completed, 0),
+            ..load.turn()
+        };
+        assert_eq!(load.commit(turn).await, Heard::Next(2));
+    }
+    assert_eq!(patches(&desk).await, [("new".into(), "flow".into(), at(20), [1, 1, 1, 1])]);
+}
+
+pub(crate) async fn each_patch_of_each_workflow_counts_for_itself(desk: Desk) {
+    let other = AttributeValue::Time(at(9));
+    let mut both = with_patch("c", "other", 1, Some(5));
+    both.attributes.push(("$patched/Also/new".into(), other.clone()));
+    // Not a patch, whatever it looks like.
+    let mut none = with_patch("d", "other", 1, None);
+    none.attributes.extend([("$patched0".into(), other.clone()), ("patched/new".into(), other)]);
+    let runs = [with_patch("a", "flow", 1, Some(7)), with_patch("b", "third", 1, None), both, none];
+    desk.start(runs.into()).await;
+    for desk in [desk.another().await, desk] {
+        assert_eq!(
+            patches(&desk).await,
+            [
+                ("Also/new".into(), "other".into(), at(9), [1, 0, 1, 0]),
+                ("new".into(), "flow".into(), at(7), [1, 0, 0, 0]),
+                ("new".into(), "other".into(), at(5), [1, 0, 1, 0]),
+            ]
+        );
+    }
 }
 
 pub(crate) async fn the_last_published_value_counts(desk: Desk) {

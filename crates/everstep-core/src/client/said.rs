@@ -10,7 +10,7 @@ use crate::{
     journal::{Payload, decode},
     name::{check_name, check_run_id},
     publish::{Published, Stream},
-    store::{Heard, RunId, RunRow, Store, StreamRow},
+    store::{Heard, PatchRow, RunId, RunRow, Store, StreamRow},
     time::Timestamp,
 };
 
@@ -264,5 +264,38 @@ impl Client {
         let run = self.row(id).await?.run;
         let attributes = self.store.attributes(run).await?;
         Ok(attributes.into_iter().filter(|(name, _)| !name.starts_with('$')).collect())
+    }
+
+    /// Which patches there are, by patch and workflow: how many runs have each, and how many still need the old way, so
+    /// that people know when the old code can go. A run needs the old way if it was started before the patch was first
+    /// recorded and has not recorded it itself. It may take the new way yet, if it has not come to the place: then it is
+    /// counted too early as one of the old, never too late.
+    ///
+    /// `old_open` at 0 says that no open run needs the old code; `old_over` counts runs that are over and are kept: nothing
+    /// of them runs any more, unless a person sends one back. Ask when no worker with the old code is left, which might
+    /// start runs that go the old way.
+    ///
+    /// # Errors
+    /// The store's.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # async fn ship(ctx: Ctx, item: String) -> Result<String> {
+    /// #     if ctx.patched("insured") { ctx.step("insure", async || Ok(())).await?; }
+    /// #     Ok(item)
+    /// # }
+    /// # const SHIP: Workflow<String, String> = Workflow::new("ship");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(SHIP, ship).start().await?;
+    /// engine.run(SHIP, "desk-7", "a desk".to_string()).await?;
+    /// let patch = &engine.patches().await?[0];
+    /// assert_eq!((&*patch.patch, &*patch.workflow), ("insured", "ship"));
+    /// assert_eq!((patch.over, patch.old_open, patch.old_over), (1, 0, 0)); // the old code can go
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn patches(&self) -> Result<Vec<PatchRow>, EngineError> {
+        Ok(self.store.patches().await?)
     }
 }

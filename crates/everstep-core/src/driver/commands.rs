@@ -21,12 +21,9 @@ use crate::{
     failpoint::{Failpoint, pass},
     journal::{Entry, Kind, Payload, Role, encode},
     scope::name_in,
-    store::{LetterId, NewRun, Say},
+    store::{LetterId, NewRun, PATCHED, Say},
     time::Timestamp,
 };
-
-/// Begins the attribute by which runs are found that went the new way; the user's names begin with no `$`.
-const PATCHED: &str = "$patched/";
 
 /// The commands of a run, as one load knows them.
 #[derive(Default)]

@@ -49,7 +49,7 @@ pub use letter::{Letter, LetterId, LetterKind, Post, Posted, Received, To};
 pub use loads::{Admitted, LoadId, Loads};
 pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
 pub use run::{Adopt, Claim, Claimed, Loaded, NewRun, RunId, RunRow, Started};
-pub use say::{PublishedRow, Say, StreamRow, item_number};
+pub use say::{PATCHED, PatchRow, PublishedRow, Say, StreamRow, item_number};
 pub use transact::{Transact, Transacted};
 pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
 pub use worker::{Fence, WorkerId, WorkerInfo, WorkerSeen, takeovers_after};
@@ -94,6 +94,8 @@ pub trait Inspect: Send + Sync {
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>>;
     /// A run's attributes, by name.
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>>;
+    /// Every patch of every workflow, by patch and workflow. Looks at all runs: for people, and not often.
+    fn patches(&self) -> Answer<Vec<PatchRow>>;
 }
 
 /// Everything an engine asks of a store. Object-safe; see the module for order and certainty.

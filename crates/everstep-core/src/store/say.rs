@@ -11,6 +11,10 @@ use std::sync::Arc;
 use super::{Letter, LetterId, NewRun, RunId, StoreError};
 use crate::{attribute::AttributeValue, journal::Payload, time::Timestamp};
 
+/// Begins the name of the attribute that says of a run that it goes the new way of a patch; its value is the time at
+/// which that was recorded. No name of a user's begins with `$`.
+pub const PATCHED: &str = "$patched/";
+
 /// One thing that a turn tells the readers of its run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Say {
@@ -160,6 +164,26 @@ pub struct StreamRow {
     pub body: Payload,
     /// When it was emitted.
     pub at: Timestamp,
+}
+
+/// A patch in the runs of one workflow. A run *has* it if it went the new way, and *needs the old way* if it was started
+/// before the first of them did, and has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatchRow {
+    /// The patch, without [`PATCHED`].
+    pub patch: Arc<str>,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// When it was first recorded, as far as there are runs that tell.
+    pub first: Timestamp,
+    /// Open runs that have it.
+    pub open: u64,
+    /// Runs that have it and are over.
+    pub over: u64,
+    /// Open runs that need the old way.
+    pub old_open: u64,
+    /// Runs that needed the old way and are over.
+    pub old_over: u64,
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@
 use std::future::Future;
 
 use crate::common::{
-    Outcome, W, after, check_replays, engine, engine_with, finish, journal, nap, plain, settings, soon, told,
-    virtual_time,
+    Outcome, W, after, check_replays, engine, engine_with, finish, journal, nap, plain, settings, settle,
+    soon, told, virtual_time,
 };
 use everstep_core::{
-    AttributeValue, Code, Ctx, ErrorKind, Published, Result, Settings, Simulation, Stream, StuckReason, join,
+    AttributeValue, Code, Ctx, ErrorKind, Published, Result, Settings, Signal, Simulation, Stream,
+    StuckReason, join,
     journal::{Entry, Kind, Payload},
     seconds,
-    store::{Inspect, Memory},
+    store::{Inspect, Memory, PatchRow},
 };
 
 const PROGRESS: Published<u64> = Published::new("progress");
@@ -166,6 +167,47 @@ fn a_patch_in_a_loop_is_decided_once() {
         let expected = if cut == 1 { "nnnn" } else { "" };
         assert_eq!(out.as_deref(), Ok(expected), "cut after {cut}: {:?}", told(&entries));
     }
+}
+
+async fn waits(ctx: &Ctx) -> Result<String> {
+    Ok(ctx.signal(Signal::<u64>::new("go")).await?.to_string())
+}
+
+/// When nobody needs the old way any more, its code can go.
+#[test]
+fn patches_tell_how_many_runs_still_need_the_old_code() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let old = engine(&memory, &world, async |ctx: Ctx, _| waits(&ctx).await).await;
+        old.start(W, "old", 1).await.expect("it starts");
+        settle().await;
+        old.shutdown().await.expect("it leaves");
+        let new = engine(&memory, &world, async |ctx: Ctx, _| {
+            let waited = waits(&ctx).await;
+            if ctx.patched("late") {
+                ctx.step("more", async || Ok(1)).await?;
+            }
+            waited
+        });
+        let new = new.await;
+        assert!(new.patches().await.expect("reads").is_empty(), "nobody has come to it");
+        new.start(W, "new", 1).await.expect("it starts");
+        settle().await;
+        let told = async || {
+            let patches = new.patches().await.expect("reads");
+            let counts = |p: &PatchRow| (p.patch.to_string(), [p.open, p.over, p.old_open, p.old_over]);
+            patches.iter().map(counts).collect::<Vec<_>>()
+        };
+        new.signal("new", "go", 1u64).await.expect("sent");
+        settle().await;
+        assert_eq!(told().await, [("late".to_string(), [0, 1, 1, 0])]);
+        assert!(new.attributes("new").await.expect("reads").is_empty(), "people do not see how it is kept");
+        // Who comes to the place only now goes the new way, and nobody is left.
+        new.signal("old", "go", 1u64).await.expect("sent");
+        settle().await;
+        assert_eq!(told().await, [("late".to_string(), [0, 2, 0, 0])]);
+        new.shutdown().await.expect("it leaves");
+    });
 }
 
 /// The call may go with the old code, once no run needs that.

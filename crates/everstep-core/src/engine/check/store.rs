@@ -16,8 +16,8 @@ use crate::{
     status::Status,
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterId, LoadId,
-        Loaded, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started,
-        Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled,
+        Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
     stuck::Stuck,
     sync::{Mutex, PoisonError},
@@ -88,6 +88,9 @@ impl Inspect for ReadOnly {
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
+    }
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.inner.patches()
     }
 }
 

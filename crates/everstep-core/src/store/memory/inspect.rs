@@ -7,8 +7,12 @@ use crate::{
     attribute::AttributeValue,
     journal::{Entry, Payload},
     status::Status,
-    store::{Answer, Filter, Inspect, LetterId, Loaded, PublishedRow, Received, RunId, RunRow, StreamRow},
+    store::{
+        Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId, RunRow,
+        StreamRow,
+    },
     stuck::Stuck,
+    time::Timestamp,
 };
 
 impl Memory {
@@ -99,4 +103,45 @@ impl Inspect for Memory {
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.said(run, |said| said.attributes.clone().into_iter().collect())
     }
+
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.read(|content| {
+            let mut patches: BTreeMap<(Arc<str>, Arc<str>), PatchRow> = BTreeMap::new();
+            let patched = content.runs.values().flat_map(|run| patched(run).map(move |patch| (run, patch)));
+            for (run, (patch, at)) in patched {
+                let workflow = run.row.workflow.clone();
+                let row = patches.entry((patch.into(), workflow.clone())).or_insert_with(|| PatchRow {
+                    patch: patch.into(),
+                    workflow,
+                    first: at,
+                    open: 0,
+                    over: 0,
+                    old_open: 0,
+                    old_over: 0,
+                });
+                row.first = row.first.min(at);
+                *if run.row.status.is_over() { &mut row.over } else { &mut row.open } += 1;
+            }
+            for row in patches.values_mut() {
+                let old = content.runs.values().filter(|run| needs_old(run, row)).collect::<Vec<_>>();
+                row.old_over = old.iter().filter(|run| run.row.status.is_over()).count() as u64;
+                row.old_open = old.len() as u64 - row.old_over;
+            }
+            patches.into_values().collect()
+        })
+    }
+}
+
+/// The patches that a run has, and when they were recorded.
+fn patched(run: &Run) -> impl Iterator<Item = (&str, Timestamp)> {
+    run.said.attributes.iter().filter_map(|(name, value)| match value {
+        AttributeValue::Time(at) => Some((name.strip_prefix(PATCHED)?, *at)),
+        _ => None,
+    })
+}
+
+fn needs_old(run: &Run, patch: &PatchRow) -> bool {
+    run.row.workflow == patch.workflow
+        && run.row.created_at < patch.first
+        && patched(run).all(|(has, _)| *has != *patch.patch)
 }

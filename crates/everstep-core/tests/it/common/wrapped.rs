@@ -16,8 +16,8 @@ use everstep_core::{
     journal::{Entry, Payload},
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded,
-        Memory, MemoryJob, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started,
-        Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Memory, MemoryJob, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow,
+        Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -211,6 +211,9 @@ impl Inspect for Wrapped {
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.memory.attributes(run)
+    }
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.memory.patches()
     }
 }
 
