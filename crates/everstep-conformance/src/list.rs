@@ -122,6 +122,7 @@ say {
     a_wrong_item_is_refused_even_if_the_run_has_moved "What breaks a rule is not tried again.";
     a_turn_that_moved_has_said_nothing "What is said comes with its turn, or not at all.";
     a_refused_turn_has_said_nothing "Nobody reads what is not in the journal.";
+    streams_are_told_by_name "Those that have items, each once.";
     patches_tell_who_has_them_and_who_needs_the_old_way "So that people know when the old code can go.";
     each_patch_of_each_workflow_counts_for_itself "By patch and workflow, from every opening.";
     attributes_are_set_and_taken_away "One value each, of any type.";

@@ -49,6 +49,7 @@ codes! {
     106 SETTLED "The promise was settled before, in another way.";
     107 EXPIRED "The promise's time ran out before it was settled.";
     108 NO_ANSWER "The run ended or began anew without an answer to this request.";
+    109 BAD_EXPORT "The export of a run that this version cannot read.";
     110 STUCK "The run is stuck and needs a person.";
     120 STORE "The store failed.";
     121 STORE_CLOSED "This opening of the store is over; open it anew.";

@@ -27,6 +27,7 @@ mod step_ctx;
 
 mod client;
 mod engine;
+mod export;
 mod run;
 mod settings;
 mod undelivered;
@@ -63,9 +64,10 @@ pub use ctx::{Recorder, said_by};
 pub use digest::{Digest, Incarnation};
 pub use engine::{
     Builder, CHECKED_AT_ONCE, Check, CheckReport, Engine, Event, Events, Finding, NoState, PROBLEMS_KEPT,
-    Problem, With,
+    Problem, Replayed, With,
 };
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
+pub use export::{EXPORT_FORMAT, Export};
 pub use map::Map;
 pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
 pub use op::Op;

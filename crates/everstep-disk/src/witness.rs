@@ -256,6 +256,11 @@ impl Inspect for Witness {
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
         self.inner.reply(run, id)
     }
+
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.inner.stream_names(run)
+    }
+
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
     }

@@ -235,6 +235,9 @@ impl Inspect for FaultyStore {
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
         self.read(move |store| store.reply(run, id))
     }
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.read(move |store| store.stream_names(run))
+    }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.read(move |store| store.attributes(run))
     }

@@ -239,6 +239,13 @@ impl Inspect for Sqlite {
         })
     }
 
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT DISTINCT name FROM everstep_stream WHERE run = ?1 ORDER BY name";
+            row::all(conn, sql, [run.0], |row| Ok(row.get::<_, String>(0)?.into()))
+        })
+    }
+
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.read(move |conn, texts| {
             let sql = "SELECT a.name, a.value FROM everstep_attribute a JOIN everstep_name n ON n.id = a.name

@@ -199,6 +199,20 @@ pub(crate) async fn each_stream_of_each_run_counts_for_itself(desk: Desk) {
     assert!(published(&desk, b.run).await.is_empty() && attributes(&desk, b.run).await.is_empty());
 }
 
+pub(crate) async fn streams_are_told_by_name(desk: Desk) {
+    let worker = desk.worker().await;
+    let (mut load, other) = (worker.start("a").await, worker.start("b").await);
+    let names = async |run| {
+        let names = desk.store.stream_names(run).await.expect("reads");
+        names.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(names(load.run).await.is_empty());
+    let says = [emits("b", 0), emits("ü", 0), emits("B", 0), emits("b", 1), publishes("c", 1, "1")];
+    assert_eq!(load.commit(saying(&load, says)).await, Heard::Next(1));
+    assert_eq!(names(load.run).await, ["B", "b", "ü"]);
+    assert!(names(other.run).await.is_empty() && names(RunId(-1)).await.is_empty());
+}
+
 pub(crate) async fn an_item_out_of_order_is_refused(desk: Desk) {
     let worker = desk.worker().await;
     let wrong = [vec![1], vec![3], vec![2, 4], vec![2, 2], vec![2, 3, 0], vec![u64::MAX]];

@@ -147,7 +147,7 @@ impl Client {
         Ok(self.store.counts().await?)
     }
 
-    async fn row(&self, id: &str) -> Result<RunRow, EngineError> {
+    pub(crate) async fn row(&self, id: &str) -> Result<RunRow, EngineError> {
         check_run_id(id)?;
         self.store.run(id.into()).await?.ok_or_else(|| not_found(id))
     }

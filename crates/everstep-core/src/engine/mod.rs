@@ -16,13 +16,13 @@ use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc, time::Dur
 use tokio::sync::broadcast;
 
 pub(crate) use adopt::Adoption;
-pub use check::{CHECKED_AT_ONCE, Check, CheckReport, Finding, PROBLEMS_KEPT, Problem};
+pub use check::{CHECKED_AT_ONCE, Check, CheckReport, Finding, PROBLEMS_KEPT, Problem, Replayed};
 pub use event::{Event, Events};
 pub(crate) use wakes::Wakes;
 pub(crate) use worker::Worker;
 
 use crate::{
-    BoxFuture, Client, Ctx, Workflow,
+    BoxFuture, Client, Ctx, Export, Workflow,
     body::{Data, Outcome},
     clock::Clock,
     entropy::Entropy,
@@ -390,6 +390,35 @@ impl<S> Builder<S> {
     /// ```
     pub fn check(self) -> Check {
         Check::of(self.program())
+    }
+
+    /// Replays a run that was exported (see [`Client::export`]) against this code, and says whether the code does what its
+    /// journal holds. As with [`Builder::check`] no body runs, nothing is written, and the store is not even read.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; an export that this version cannot read. A run that does not replay is no error but a
+    /// [`Replayed`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Export, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// # engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// # let text = engine.export("ada").await?.to_json();
+    /// # engine.shutdown().await?;
+    /// let export = Export::from_json(&text)?; // of a file that production wrote
+    /// let replayed = Engine::builder(Memory::default()).register(GREET, greet).replay(&export).await?;
+    /// assert!(replayed.is_fine(), "{replayed}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn replay(self, export: &Export) -> Result<Replayed, EngineError> {
+        check::replay(self.program()?, export).await
     }
 
     /// The code, if it can run.

@@ -92,6 +92,8 @@ pub trait Inspect: Send + Sync {
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>>;
     /// What a run has answered to a request.
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>>;
+    /// The names of a run's streams that have items, by name.
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>>;
     /// A run's attributes, by name.
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>>;
     /// Every patch of every workflow, by patch and workflow. Looks at all runs: for people, and not often.

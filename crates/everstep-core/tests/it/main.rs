@@ -11,6 +11,7 @@ mod deadline;
 mod doubt;
 mod endings;
 mod errors;
+mod exports;
 mod foreign;
 mod heartbeats;
 mod lease;

@@ -2,6 +2,7 @@
 //! further: no body runs, and nothing is written. Absent on purpose: what a replay finds (`driver`), and what keeps it
 //! from writing (`store`).
 
+mod replayed;
 mod report;
 mod store;
 
@@ -10,7 +11,10 @@ use std::{collections::HashMap, future::IntoFuture, num::NonZero, sync::Arc};
 pub use report::{CheckReport, Finding, PROBLEMS_KEPT, Problem};
 use tokio::{sync::broadcast, task::JoinSet};
 
-use self::store::ReadOnly;
+pub use replayed::Replayed;
+pub(super) use replayed::replay;
+
+use self::store::{LastTurn, ReadOnly};
 use super::{
     Engine,
     worker::{Runner, Worker},
@@ -224,14 +228,14 @@ impl Checker {
             return Ok(None);
         }
         Ok(match self.replay(row.clone(), loaded).await {
-            Some(End::Stuck { stuck, .. }) => Some(Problem::Stuck(stuck)),
-            Some(End::GivenBack { .. }) => Some(Problem::UnknownEntry),
-            Some(End::Parked { .. } | End::Finished { .. } | End::Restarted { .. }) | None => None,
+            Some((End::Stuck { stuck, .. }, _)) => Some(Problem::Stuck(stuck)),
+            Some((End::GivenBack { .. }, _)) => Some(Problem::UnknownEntry),
+            Some((End::Parked { .. } | End::Finished { .. } | End::Restarted { .. }, _)) | None => None,
         })
     }
 
     /// How the run's load would end, or where it would wait.
-    async fn replay(&self, row: RunRow, loaded: Loaded) -> Option<End> {
+    async fn replay(&self, row: RunRow, loaded: Loaded) -> Option<LastTurn> {
         let (load, ends) = self.reads.load();
         // As if a person had said `retry`, where one is needed; and deaths of workers say nothing of the code.
         let row = RunRow { status: Status::Pending, takeovers: 0, ..row };

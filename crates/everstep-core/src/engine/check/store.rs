@@ -24,11 +24,14 @@ use crate::{
     time::Timestamp,
 };
 
+/// How a load ends, and the last entry of its last turn.
+pub(super) type LastTurn = (End, Option<Entry>);
+
 /// Reads from `inner`. A turn is answered as if it were durable, and is nowhere; its end is told to whoever asked.
 pub(super) struct ReadOnly {
     inner: Arc<dyn Store>,
     loads: AtomicU64,
-    ends: Mutex<HashMap<LoadId, oneshot::Sender<End>>>,
+    ends: Mutex<HashMap<LoadId, oneshot::Sender<LastTurn>>>,
 }
 
 impl ReadOnly {
@@ -37,7 +40,7 @@ impl ReadOnly {
     }
 
     /// A load, and how it ends.
-    pub(super) fn load(&self) -> (LoadId, oneshot::Receiver<End>) {
+    pub(super) fn load(&self) -> (LoadId, oneshot::Receiver<LastTurn>) {
         let load = LoadId(self.loads.fetch_add(1, Ordering::Relaxed));
         let (tell, ends) = oneshot::channel();
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(load, tell);
@@ -85,6 +88,9 @@ impl Inspect for ReadOnly {
     }
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
         self.inner.stream(run, name, from, limit)
+    }
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.inner.stream_names(run)
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
@@ -142,7 +148,7 @@ impl Store for ReadOnly {
         if let Some(end) = turn.end {
             let tell = self.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(&turn.load);
             // Whoever asked may have gone.
-            tell.map(|tell| tell.send(end));
+            tell.map(|tell| tell.send((end, turn.entries.last().cloned())));
         }
         let next = turn.entries.last().map_or(0, |last| last.seq + 1);
         receipt.settled(Settled::Durable { next });

@@ -9,6 +9,7 @@ use super::{
     Held, OpeningId, Rings, Rows, promise::Promised, refused, run::Run, transact::Waiting, worker::Worker,
 };
 use crate::{
+    export::Imported,
     failpoint::{Guard, broken},
     store::{Bell, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
     time::Timestamp,
@@ -104,6 +105,22 @@ impl Content {
         if let Some(worker) = entry.row.owner.take().and_then(|owner| self.workers.get_mut(&owner)) {
             worker.owns.remove(&run);
         }
+    }
+
+    /// Takes a run in under a fresh number; `false` if its id is in use.
+    pub(super) fn import(&mut self, imported: Imported) -> bool {
+        if self.ids.contains_key(&imported.row.id) {
+            return false;
+        }
+        self.last_run += 1;
+        let run = RunId(self.last_run);
+        let due = imported.row.wake_at;
+        self.ids.insert(imported.row.id.clone(), run);
+        self.runs.insert(run, Run::imported(run, imported));
+        self.set_due(run, due);
+        self.rings.claimable = true;
+        self.rings.changed = true;
+        true
     }
 
     /// The same runs, free of the workers of this content.

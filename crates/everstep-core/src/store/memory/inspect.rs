@@ -100,6 +100,13 @@ impl Inspect for Memory {
         self.said(run, |said| said.replies.get(&id.0).cloned())
     }
 
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.said(run, |said| {
+            let streams = said.streams.iter().filter(|(_, items)| !items.is_empty());
+            streams.map(|(name, _)| name.clone()).collect()
+        })
+    }
+
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.said(run, |said| said.attributes.clone().into_iter().collect())
     }

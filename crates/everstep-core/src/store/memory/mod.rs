@@ -27,6 +27,8 @@ pub use transact::{MemoryBody, MemoryJob, Rows};
 use self::{content::Content, turn::Held};
 use super::{Answer, Bell, Ended, Letter, LetterId, RunId, StoreError, WorkerId, taken_by};
 use crate::{
+    Export,
+    error::{Code, EngineError, ErrorKind},
     journal::{Entry, Outcome},
     status::Status,
     time::Timestamp,
@@ -119,6 +121,45 @@ impl Memory {
     pub fn fork(&self) -> Memory {
         let copy = self.content().fork();
         Memory::open(Arc::new(Mutex::new(copy)))
+    }
+
+    /// Puts a run into this store as it was exported, under its id: free, due if a worker had it, stuck if it was.
+    ///
+    /// Letters that had been taken are not known any more: sent again, they are new ones.
+    ///
+    /// # Errors
+    /// A conflict if the id is in use; an export that this version cannot read.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Export, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// # engine.run(GREET, "ada", "Ada".to_string()).await?;
+    /// # let export = engine.export("ada").await?;
+    /// # engine.shutdown().await?;
+    /// let store = Memory::default();
+    /// store.import(&export)?;
+    /// let engine = Engine::builder(store).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.get(GREET, "ada").await?.result().await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn import(&self, export: &Export) -> Result<(), EngineError> {
+        let imported = export.imported()?;
+        let (is_new, rings) = self.apply(|content| content.import(imported));
+        self.ring(rings);
+        match is_new {
+            true => Ok(()),
+            false => {
+                let message = format!("run `{}` is in this store already", export.id());
+                Err(EngineError::new(ErrorKind::Conflict, Code::CONFLICT, message))
+            }
+        }
     }
 
     /// Changes a run's journal behind the engine's back, as damage to a file would.

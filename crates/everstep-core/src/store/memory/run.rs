@@ -7,6 +7,7 @@ use std::{
 
 use super::{refused, say::Said};
 use crate::{
+    export::Imported,
     journal::Entry,
     status::{Change, Status},
     store::{Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow, StoreError},
@@ -66,6 +67,29 @@ impl Run {
         };
         run.furnish(new);
         run
+    }
+
+    /// As it was exported.
+    pub(super) fn imported(run: RunId, imported: Imported) -> Run {
+        let said = Said::imported(&imported);
+        let Imported { row, loaded, stuck, .. } = imported;
+        Run {
+            row: RunRow { run, ..row },
+            known: loaded.inbox.iter().map(|received| received.letter.id).collect(),
+            inbox: loaded.inbox.into_iter().map(|received| (received.n, received.letter)).collect(),
+            started: loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect(),
+            said,
+            // Tokens are good where they were given out, and a copy is nobody's child.
+            promises: BTreeMap::new(),
+            parent: None,
+            // Perhaps there was one: its streams may have more items than its journal.
+            archive: vec![("export".to_string(), Vec::new())],
+            stuck,
+            nudged: false,
+            // What it has of deaths counts on.
+            seq_at_crash: loaded.entries.last().map_or(0, |last| last.seq),
+            entries: loaded.entries,
+        }
     }
 
     /// The next generation, with `first` as its journal; the old one goes to the archive.

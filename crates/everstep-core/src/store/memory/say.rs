@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::run::Run;
 use crate::{
     attribute::AttributeValue,
+    export::Imported,
     journal::{Entry, Kind, Payload},
     store::{PublishedRow, Say, StoreError, StreamRow, item_number},
 };
@@ -39,6 +40,17 @@ impl Run {
 }
 
 impl Said {
+    /// Of a run that was exported.
+    pub(super) fn imported(imported: &Imported) -> Said {
+        Said {
+            published: imported.published.clone(),
+            streams: imported.streams.clone(),
+            attributes: imported.attributes.clone(),
+            emitted: imported.emitted(),
+            replies: BTreeMap::new(),
+        }
+    }
+
     fn held(&self, stream: &str) -> u64 {
         self.streams.get(stream).map_or(0, |items| items.len() as u64)
     }

@@ -209,6 +209,9 @@ impl Inspect for Wrapped {
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
         self.memory.reply(run, id)
     }
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.memory.stream_names(run)
+    }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.memory.attributes(run)
     }
