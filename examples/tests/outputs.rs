@@ -104,6 +104,20 @@ exit code 0
 }
 
 #[test]
+fn testing_kit() {
+    check(
+        "testing_kit",
+        "\
+approved: receipt 1, approved: Some(true)
+after thirty days: receipt 2, approved: None
+10 crashes, and each time \"receipt 3, approved: None\"
+run o-4 under the same code: fine
+under other code: fine is false
+",
+    );
+}
+
+#[test]
 fn transfer() {
     check("transfer", "w-1: 30 cents left\nw-2: not enough money\nbob has 70\n");
 }

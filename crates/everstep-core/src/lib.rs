@@ -35,6 +35,8 @@ mod undelivered;
 pub mod failpoint;
 pub mod journal;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 mod attribute;
 mod clock;
@@ -45,6 +47,7 @@ mod entropy;
 mod error;
 mod name;
 mod process;
+mod rehearsal;
 mod status;
 mod stuck;
 mod sync;

@@ -168,6 +168,7 @@ impl Drive {
                 Next::Again => {}
                 Next::Wait => {
                     self.flush();
+                    self.core.worker.rehearsal.rests();
                     return match self.wait(cx) {
                         Next::Again => continue_soon(cx),
                         Next::Wait => Poll::Pending,

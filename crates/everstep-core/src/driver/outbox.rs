@@ -136,7 +136,11 @@ impl Drive {
     pub(super) fn send(&mut self, turn: Turn) {
         pass(Failpoint::TurnSent);
         self.out.sent += 1;
+        if self.core.worker.rehearsal.dies_before_turn() {
+            return;
+        }
         self.core.worker.store.commit(self.core.worker.fence, turn, &self.out.receipt);
+        self.core.worker.rehearsal.turn_was_sent();
     }
 
     /// How many turns are not durable yet.

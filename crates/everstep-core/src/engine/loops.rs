@@ -26,6 +26,9 @@ const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
 /// Spawns all of them; they end with the worker's token.
 pub(super) fn spawn(worker: &Arc<Worker>) {
     for duty in [Duty::Wake, Duty::Claim, Duty::Nudge, Duty::TakeOver] {
+        if matches!(duty, Duty::TakeOver) && worker.rehearsal.is_alone() {
+            continue;
+        }
         let worker = worker.clone();
         let (tasks, process) = (worker.tasks.clone(), worker.process.clone());
         tasks.spawn(process.host(async move {
@@ -103,12 +106,14 @@ async fn claim(worker: &Arc<Worker>) {
         }
         let next = worker.store.next_due(worker.workflows.clone()).await.ok().flatten();
         let now = worker.clock.now();
+        // Nobody else makes runs due, and what this process does rings.
+        let look_again = if worker.rehearsal.is_alone() { Duration::MAX } else { LOOK_AGAIN };
         let is_crowded = taken.is_none() && next.is_some_and(|at| at <= now);
         worker.set_crowded(is_crowded.then_some(CLAIM_BATCH));
         let wait = match next {
-            Some(at) if at > now => at.since(now).min(LOOK_AGAIN),
+            Some(at) if at > now => at.since(now).min(look_again),
             Some(_) if taken.is_some() => Duration::from_millis(10),
-            _ => LOOK_AGAIN,
+            _ => look_again,
         };
         tokio::select! {
             biased;

@@ -122,9 +122,7 @@ impl Residents {
 
     /// Wakes `wanted` runs that only wait, the oldest first: they see that room is needed.
     pub(crate) fn press(&self, wanted: usize) {
-        let state = self.state();
-        let mut idle: Vec<_> = state.runs.values().filter(|core| core.news.is_idle()).cloned().collect();
-        drop(state);
+        let mut idle = self.those(|core| core.news.is_idle());
         let oldest = |core: &Arc<RunCore>| core.claimed.row.run;
         if idle.len() > wanted {
             idle.select_nth_unstable_by_key(wanted, oldest);
@@ -133,6 +131,11 @@ impl Residents {
         // In the order of the runs, not in a map's: a simulation must go the same way again.
         idle.sort_unstable_by_key(oldest);
         idle.iter().for_each(|core| core.root.wake_task());
+    }
+
+    /// The runs here of which it is so.
+    pub(crate) fn those(&self, so: impl Fn(&RunCore) -> bool) -> Vec<Arc<RunCore>> {
+        self.state().runs.values().filter(|core| so(core)).cloned().collect()
     }
 
     /// Tells all that the engine leaves.

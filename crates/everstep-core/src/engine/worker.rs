@@ -23,6 +23,7 @@ use crate::{
     failpoint::{Failpoint, fails, pass},
     journal::{Payload, Start, decode},
     process::Process,
+    rehearsal::Rehearsal,
     settings::Settings,
     status::Status,
     store::{Claimed, Fence, Loaded, RunId, Store, StoreError},
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     pub(super) runners: Arc<HashMap<Arc<str>, Runner>>,
     /// It only replays, up to where a run would go on: nothing begins, and nothing is said of it.
     pub(crate) checks: bool,
+    /// What a test does to its runs.
+    pub(crate) rehearsal: Rehearsal,
     pub(crate) residents: Residents,
     events: broadcast::Sender<Event>,
     runtime: tokio::runtime::Handle,
@@ -101,6 +104,7 @@ impl Worker {
             workflows: workflows.into(),
             runners,
             checks: false,
+            rehearsal: Rehearsal::default(),
             residents: Residents::default(),
             events,
             runtime: tokio::runtime::Handle::current(),
@@ -114,6 +118,11 @@ impl Worker {
             origin,
             fenced: AtomicBool::new(false),
         }
+    }
+
+    /// The worker of a test.
+    pub(super) fn in_rehearsal(self, rehearsal: Rehearsal) -> Worker {
+        Worker { rehearsal, ..self }
     }
 
     /// The worker of a check.

@@ -197,6 +197,13 @@ impl<T: Data> Open<'_, T> {
             withdrawn.store(false, Ordering::Release);
         }
         pass(Failpoint::BodyBegins);
+        if let Some(future) = self.core.worker.rehearsal.body(&self.claim.key, &ctx) {
+            let bytes_max = self.core.worker.settings.payload_bytes_max;
+            let future =
+                Box::pin(async move { record(serde_json::from_slice(&future.await?.bytes)?, bytes_max) });
+            self.body = Some(Attempting::Body { attempt, future });
+            return;
+        }
         let made = {
             let _body = stack::enter(Frame::Body(self.core.address()));
             std::panic::catch_unwind(AssertUnwindSafe(|| (self.make)(ctx)))
@@ -265,6 +272,10 @@ impl<T: Data> Open<'_, T> {
 
     fn returned(&mut self, attempt: u32, result: Result<Made<T>>) {
         pass(Failpoint::BodyReturned);
+        if self.core.worker.rehearsal.dies_after_body(&self.claim.key) {
+            self.body = Some(Attempting::Body { attempt, future: Box::pin(std::future::pending()) });
+            return;
+        }
         match (result, self.too_late.take()) {
             (Ok(Made { value, payload, letter }), _) => {
                 self.value = Some(value);

@@ -28,6 +28,7 @@ mod said;
 mod seen;
 mod signals;
 mod starts;
+mod testing_kit;
 mod timers;
 mod undo;
 mod values;

@@ -10,8 +10,8 @@ use everstep::{
     journal::{Entry, Payload},
     store::{
         Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded,
-        Memory, NewRun, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started, Store,
-        StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Memory, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started,
+        Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 
@@ -63,6 +63,12 @@ impl<S: Inspect> Inspect for Counting<S> {
     }
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
         self.inner.reply(run, id)
+    }
+    fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
+        self.inner.stream_names(run)
+    }
+    fn patches(&self) -> Answer<Vec<PatchRow>> {
+        self.inner.patches()
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)

@@ -147,8 +147,10 @@ impl Store for ReadOnly {
     fn commit(&self, _: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
         if let Some(end) = turn.end {
             let tell = self.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(&turn.load);
-            // Whoever asked may have gone.
-            tell.map(|tell| tell.send((end, turn.entries.last().cloned())));
+            if let Some(tell) = tell {
+                // Whoever asked may have gone.
+                drop(tell.send((end, turn.entries.last().cloned())));
+            }
         }
         let next = turn.entries.last().map_or(0, |last| last.seq + 1);
         receipt.settled(Settled::Durable { next });
