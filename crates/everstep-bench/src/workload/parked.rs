@@ -66,9 +66,11 @@ fn group(n: u64) -> Group {
         _ if timers.contains(&n) => Group::Timers,
         _ if signals.contains(&n) => Group::Signals,
         // Every seventh of what follows, in turn, until both have as many.
-        _ if n >= signals.end && n % 7 == 0 && (n - signals.end) / 7 < GROUP => Group::TimersScattered,
+        _ if n >= signals.end && n.is_multiple_of(7) && (n - signals.end) / 7 < GROUP => {
+            Group::TimersScattered
+        }
         _ if n >= signals.end && n % 7 == 3 && (n - signals.end) / 7 < GROUP => Group::SignalsScattered,
-        _ => Group::Rest { timer: n % 2 == 0 },
+        _ => Group::Rest { timer: n.is_multiple_of(2) },
     }
 }
 
