@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sha2::{Digest as _, Sha256};
+use hmac_sha256::Hash as Sha256;
 
 use crate::{
     digest::{Digest, Incarnation},
@@ -24,7 +24,7 @@ impl Token {
 
     /// What stores know it by.
     pub(crate) fn hash(self) -> [u8; 32] {
-        Sha256::digest(self.to_string()).into()
+        Sha256::hash(self.to_string().as_bytes())
     }
 
     /// As its run's journal keeps it. The pad is no secret of its own: it keeps a token from whoever sees this entry
@@ -55,7 +55,8 @@ pub(crate) struct Place<'a> {
 
 impl Place<'_> {
     fn pad(&self) -> u128 {
-        let mut hash = Sha256::new_with_prefix("everstep promise");
+        let mut hash = Sha256::new();
+        hash.update("everstep promise");
         hash.update(self.incarnation.0.to_be_bytes());
         hash.update(self.generation.to_be_bytes());
         hash.update(self.key);
