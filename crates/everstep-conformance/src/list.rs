@@ -29,6 +29,8 @@ start {
     a_start_with_a_trace_is_the_same_run "A trace context is carried along and decides nothing.";
     a_run_begins_with_entry_0 "A call with a run that does not is refused whole.";
     a_fenced_worker_starts_nothing "A stale worker's starts are refused whole.";
+    a_fork_begins_with_what_it_keeps "Entries, what they said and who forked it are there from the beginning.";
+    a_fork_is_new_and_has_no_gap "Else it is refused whole.";
 }
 
 claim {
@@ -289,6 +291,23 @@ bell {
     readers_hear_of_what_their_run_says "And what they hear of they can read; nothing else is rung for them.";
     durable_turns_ring_after_their_receipts "Who is woken by it finds his answer.";
     other_openings_hear_of_commits "And what they hear of they can read.";
+}
+
+act {
+    an_act_is_recorded_with_what_it_does "Who did it, when and why is there if the change is.";
+    what_is_not_done_is_not_recorded "No record of what did not happen.";
+    an_act_that_is_repeated_is_one "A lost answer does not make it happen twice.";
+    every_text_of_an_act_comes_back "Verbs, names and reasons are bound, never spelt into a statement.";
+    a_free_run_is_paused_at_once "Pending, waiting or stuck: nobody claims it any more.";
+    the_worker_of_a_run_is_asked_to_pause_it "What a worker has is its to set aside.";
+    a_paused_run_keeps_letters_until_it_is_resumed "Nothing wakes it but a person.";
+    a_run_that_has_not_begun_is_resumed_too "It is not forgotten for having had no turn.";
+    an_edit_replaces_one_entry "And nothing else.";
+    an_edit_of_a_run_that_has_moved_changes_nothing "Whoever edits has seen what is there.";
+    a_deleted_run_leaves_nothing "Its id is free again, its number is not.";
+    a_run_in_any_status_is_deleted_unless_a_worker_has_it "Which of them may be deleted is not the store's to say.";
+    a_run_that_has_moved_is_not_deleted "What came since was promised to be kept.";
+    who_waits_for_a_run_hears_that_it_is_deleted "Nobody waits for ever.";
 }
 
 payload {

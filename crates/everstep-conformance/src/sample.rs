@@ -6,7 +6,8 @@ use everstep_core::{
     AttributeValue, Status, StatusSet, Stuck, StuckReason, Timestamp,
     journal::{Entry, Kind, Payload, Site},
     store::{
-        Claim, Cut, End, Letter, LetterId, LetterKind, Mark, NewRun, Post, RunId, Say, StartedRow, WorkerInfo,
+        Act, Claim, Cut, End, Letter, LetterId, LetterKind, Mark, NewRun, Post, RunId, Say, StartedRow,
+        WorkerInfo,
     },
 };
 
@@ -109,16 +110,13 @@ pub(crate) fn revive(to: &str, id: u128) -> Post {
 
 /// Takes entries from `from` on back, whatever the run's status.
 pub(crate) fn cut(run: RunId, inbox_n: u64, from: u64) -> Cut {
-    Cut {
-        run,
-        only: StatusSet::ANY,
-        inbox_n,
-        from,
-        letters: vec![],
-        reopens: vec![],
-        why: "retry".into(),
-        at: at(6),
-    }
+    let (only, why, at) = (StatusSet::ANY, "retry".into(), at(6));
+    Cut { run, only, inbox_n, last: None, from, letters: vec![], reopens: vec![], why, at }
+}
+
+/// What a person did.
+pub(crate) fn act(verb: &str) -> Act {
+    Act { verb: verb.into(), who: "ada".into(), why: "so".into(), at: at(7), detail: "k".into() }
 }
 
 pub(crate) fn started(key: &str, attempt: u32) -> StartedRow {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use everstep_core::{
     Status,
     journal::{Entry, Kind},
-    store::{Adopt, Claim, Claimed, Fence, NewRun, RunId, Started, Turn, WorkerSeen},
+    store::{Adopt, Claim, Claimed, End, Fence, NewRun, RunId, Started, Turn, WorkerSeen},
 };
 use tokio::sync::mpsc;
 
@@ -101,7 +101,7 @@ impl Worker {
         self.desk.store.free(self.fence, other.fence.worker, limit).await.expect("frees")
     }
 
-    /// A new run that is brought to this status; every status but `paused`, which no verb leads to yet.
+    /// A new run that is brought to this status.
     pub(crate) async fn brings(&self, id: &str, status: Status) -> RunId {
         if status == Status::Pending {
             return self.desk.start_pending(id).await;
@@ -114,6 +114,7 @@ impl Worker {
             Status::Failed => (vec![entry(1, Kind::Failed, "{}")], finished(status, 0)),
             Status::Cancelled => (vec![entry(1, Kind::Cancelled, "\"\"")], finished(status, 0)),
             Status::Stuck => (vec![], stuck_end(0)),
+            Status::Paused => (vec![], Some(End::Paused { inbox_n: 0 })),
             other => panic!("no verb leads to {other}"),
         };
         let next = 1 + entries.len() as u64;

@@ -132,6 +132,7 @@ impl Starting {
             input: self.input.clone(),
             deadline: None,
             carried: Vec::new(),
+            prefix: None,
             parent: Some(StartedBy { run: run.0, incarnation, generation, key: key.to_string() }),
         };
         let first = Entry {

@@ -529,7 +529,8 @@ impl Ctx {
     fn draw(&self, what: &str) -> u128 {
         self.assert_here(what);
         self.core.state().fingerprint.add_draw(self.scope.path());
-        self.scope.draw(self.core.incarnation, self.core.generation())
+        let (incarnation, generation) = self.core.state().seed;
+        self.scope.draw(incarnation, generation)
     }
 
     fn assert_here(&self, what: &str) {

@@ -59,7 +59,8 @@ pub use attribute::{ATTRIBUTE_BYTES_MAX, AttributeValue};
 pub use body::{Body, Data, Doubt, Outcome, Repeat, Verdict};
 pub use child::{Child, StartChild};
 pub use client::{
-    Batch, COUNT_MAX, Client, Item, Items, LIST_LIMIT, List, OnOpen, Reuse, SendRequest, SendSignal, Start,
+    ACTS_MAX, Allowed, BULK_TOLD_MAX, Batch, Bulk, BulkDone, BulkEvent, COUNT_MAX, Client, Fork, Item, Items,
+    LIST_LIMIT, List, OnOpen, PURGE_BATCH, Reuse, SendRequest, SendSignal, Start, Touches, Verb,
 };
 pub use ctx::Ctx;
 #[doc(hidden)]

@@ -168,6 +168,16 @@ impl StatusSet {
         self.0 & (1 << status.code()) != 0
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The set without this one.
+    pub fn without(self, status: Status) -> StatusSet {
+        StatusSet(self.0 & !(1 << status.code()))
+    }
+
     /// Its members.
     pub fn iter(self) -> impl Iterator<Item = Status> {
         Status::ALL.into_iter().filter(move |s| self.contains(*s))

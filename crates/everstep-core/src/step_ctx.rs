@@ -35,6 +35,8 @@ pub(crate) struct Which {
     pub(crate) generation: u32,
     pub(crate) key: Arc<str>,
     pub(crate) number: u32,
+    /// How often a person has rewound this step.
+    pub(crate) rewinds: u32,
     pub(crate) fence: WorkerId,
 }
 
@@ -116,10 +118,10 @@ impl StepCtx {
     }
 
     /// A key for the outside service: 32 hexadecimal digits, the same for every attempt of this step, across crashes,
-    /// takeovers and `retry`; another for any other step or run. Pass it on, and a repeated effect is seen as one.
+    /// takeovers and `retry`; another for any other step or run, and for a step that was rewound. Pass it on, and a repeated effect is seen as one.
     pub fn idempotency_key(&self) -> &str {
-        let Which { incarnation, generation, key, .. } = &self.0.which;
-        self.0.idempotency_key.get_or_init(|| idempotency_key(*incarnation, *generation, key, 0))
+        let Which { incarnation, generation, key, rewinds, .. } = &self.0.which;
+        self.0.idempotency_key.get_or_init(|| idempotency_key(*incarnation, *generation, key, *rewinds))
     }
 
     /// Grows with every worker that drives the run: a service that remembers the highest it has seen can refuse a

@@ -11,9 +11,10 @@ use everstep::{
     journal::{Entry, Payload},
     sqlite::Sqlite,
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded, Mark,
-        NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled, Started,
-        Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
+        Inspect, LetterId, Loaded, Mark, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
+        RunId, RunRow, Settled, Started, Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
+        WorkerSeen,
     },
 };
 
@@ -206,6 +207,25 @@ impl Store for Witness {
     fn cut(&self, cut: Cut) -> Answer<bool> {
         self.inner.cut(cut)
     }
+
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.inner.delete(runs)
+    }
+
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        let promise = match &does {
+            Does::Post(post) => Some(Promise::Posted(post.letter.id.0.to_string())),
+            Does::Pause(_) | Does::Cut(_) | Does::Edit(_) => None,
+        };
+        let (acted, recorder) = (self.inner.act(does, act), self.recorder.clone());
+        Box::pin(async move {
+            let acted = acted.await?;
+            if let (Acted::Done | Acted::Known, Some(promise)) = (&acted, promise) {
+                recorder.promised(promise);
+            }
+            Ok(acted)
+        })
+    }
 }
 
 impl Inspect for Witness {
@@ -259,6 +279,10 @@ impl Inspect for Witness {
 
     fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
         self.inner.stream_names(run)
+    }
+
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.inner.acts(run, limit)
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {

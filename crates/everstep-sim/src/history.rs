@@ -113,6 +113,8 @@ pub enum Ending {
     Finished,
     Parked,
     Stuck,
+    /// A person set it aside.
+    Paused,
     GivenBack,
     Restarted,
 }

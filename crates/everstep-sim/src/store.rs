@@ -6,10 +6,10 @@ use everstep_core::{
     AttributeValue, Status, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterId,
-        LetterKind, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow,
-        Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
-        WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, End, Fence, Filter,
+        Inspect, LetterId, LetterKind, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
+        Received, RunId, RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn,
+        WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -191,6 +191,7 @@ fn turn_told(opening: &Opening, fence: Fence, turn: &Turn) -> What {
         End::Finished { .. } => Ending::Finished,
         End::Parked { .. } => Ending::Parked,
         End::Stuck { .. } => Ending::Stuck,
+        End::Paused { .. } => Ending::Paused,
         End::GivenBack { .. } => Ending::GivenBack,
         End::Restarted { .. } => Ending::Restarted,
     });
@@ -237,6 +238,9 @@ impl Inspect for FaultyStore {
     }
     fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
         self.read(move |store| store.stream_names(run))
+    }
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.read(move |store| store.acts(run, limit))
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.read(move |store| store.attributes(run))
@@ -406,24 +410,44 @@ impl Store for FaultyStore {
         self.heard(answer)
     }
     fn post(&self, post: Post) -> Answer<Posted> {
-        let run = post.to.run().map(|id| self.0.world.run_of_id(id));
-        let kind = LetterKind::from_code(post.letter.kind);
+        let saw = saw_posted(&self.0, &post);
         self.call(
             "post",
             move |store, _| store.post(post.clone()),
-            move |opening, posted| match (posted, kind, run) {
-                (Ok(Posted::Added), Some(LetterKind::Cancel), Some(run)) => {
-                    opening.world.saw(What::CancelPosted { run })
-                }
-                (Ok(Posted::Added), Some(LetterKind::Answer), Some(run)) => {
-                    opening.world.saw(What::AnswerPosted { run })
-                }
-                _ => {}
-            },
+            move |opening, posted| saw(opening, matches!(posted, Ok(Posted::Added))),
         )
     }
     fn cut(&self, cut: Cut) -> Answer<bool> {
         self.call("cut", move |store, _| store.cut(cut.clone()), |_, _| ())
+    }
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.call("delete", move |store, _| store.delete(runs.clone()), |_, _| ())
+    }
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        let saw = match &does {
+            Does::Post(post) => Some(saw_posted(&self.0, post)),
+            Does::Pause(_) | Does::Cut(_) | Does::Edit(_) => None,
+        };
+        self.call(
+            "act",
+            move |store, _| store.act(does.clone(), act.clone()),
+            move |opening, acted| {
+                if let Some(saw) = saw {
+                    saw(opening, matches!(acted, Ok(Acted::Done)));
+                }
+            },
+        )
+    }
+}
+
+/// Tells the world of a letter that was added.
+fn saw_posted(opening: &Opening, post: &Post) -> impl FnOnce(&Opening, bool) + Send + 'static + use<> {
+    let run = post.to.run().map(|id| opening.world.run_of_id(id));
+    let kind = LetterKind::from_code(post.letter.kind);
+    move |opening, added| match (kind, run) {
+        (Some(LetterKind::Cancel), Some(run)) if added => opening.world.saw(What::CancelPosted { run }),
+        (Some(LetterKind::Answer), Some(run)) if added => opening.world.saw(What::AnswerPosted { run }),
+        _ => {}
     }
 }
 

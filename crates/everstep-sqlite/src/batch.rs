@@ -183,6 +183,11 @@ impl<'a> Batch<'a> {
         *self.counts.entry((workflow, to)).or_default() += 1;
     }
 
+    /// A run that was `from` is gone.
+    pub(crate) fn uncount(&mut self, workflow: i64, from: Status) {
+        *self.counts.entry((workflow, from)).or_default() -= 1;
+    }
+
     /// A fresh run id. Read from the database in each transaction: other processes start runs too.
     pub(crate) fn next_run(&mut self) -> rusqlite::Result<i64> {
         let high = match self.high {

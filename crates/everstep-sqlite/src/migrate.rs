@@ -17,7 +17,7 @@ const STEPS: [&str; VERSION as usize] =
     [include_str!("schema/0001_first.sql"), include_str!("schema/0002_waiting.sql")];
 
 /// Every table and view of ours. Whatever else begins with `everstep_` is not ours, or newer than we are.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "everstep_meta",
     "everstep_name",
     "everstep_worker",
@@ -35,6 +35,7 @@ const KNOWN: [&str; 20] = [
     "everstep_stream",
     "everstep_promise",
     "everstep_reply",
+    "everstep_act",
     "everstep_runs",
     "everstep_timeline",
     "everstep_warm",

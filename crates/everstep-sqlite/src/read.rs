@@ -11,8 +11,8 @@ use everstep_core::{
     AttributeValue, Status, Stuck, StuckReason, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId, RunRow,
-        StoreError, StreamRow, WorkerId, WorkerSeen,
+        Act, Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId,
+        RunRow, StoreError, StreamRow, WorkerId, WorkerSeen,
     },
 };
 use rusqlite::{Connection, OpenFlags, params};
@@ -243,6 +243,14 @@ impl Inspect for Sqlite {
         self.read(move |conn, _| {
             let sql = "SELECT DISTINCT name FROM everstep_stream WHERE run = ?1 ORDER BY name";
             row::all(conn, sql, [run.0], |row| Ok(row.get::<_, String>(0)?.into()))
+        })
+    }
+
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.read(move |conn, _| {
+            let sql = "SELECT verb, who, why, at, detail FROM
+                       (SELECT * FROM everstep_act WHERE run = ?1 ORDER BY n DESC LIMIT ?2) ORDER BY n";
+            row::all(conn, sql, [run.0, row::signed(limit as u64)], row::act)
         })
     }
 

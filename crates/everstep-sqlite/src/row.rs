@@ -6,7 +6,8 @@ use everstep_core::{
     Status, Timestamp,
     journal::{Entry, Payload, Site},
     store::{
-        Letter, LetterId, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError, StreamRow, WorkerId,
+        Act, Letter, LetterId, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError, StreamRow,
+        WorkerId,
     },
 };
 use rusqlite::{
@@ -200,6 +201,12 @@ pub(crate) fn published(row: &Row<'_>) -> Result<PublishedRow, Fault> {
         seq: unsigned(row.get(2)?),
         at: Timestamp(row.get(3)?),
     })
+}
+
+/// What a person did, from `verb, who, why, at, detail`.
+pub(crate) fn act(row: &Row<'_>) -> Result<Act, Fault> {
+    let at = Timestamp(row.get(3)?);
+    Ok(Act { verb: text(row, 0)?, who: text(row, 1)?, why: text(row, 2)?, at, detail: text(row, 4)? })
 }
 
 /// An item of a stream, from `n, body, at`.

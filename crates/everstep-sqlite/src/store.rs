@@ -5,8 +5,9 @@ use std::sync::{Arc, atomic::Ordering};
 use everstep_core::{
     Timestamp,
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, NewRun, Post, Posted, Receipt, RunId,
-        Started, Store, StoreError, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, NewRun, Post,
+        Posted, Receipt, RunId, Started, Store, StoreError, Transact, Transacted, Turn, WorkerId, WorkerInfo,
+        WorkerSeen,
     },
 };
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use crate::{
     op::{After, Call, Op},
     open::Sqlite,
     tx,
-    write::{claim, cut, entry, post, start, transact::Job, turn::Commit, worker},
+    write::{act, claim, cut, delete, entry, post, start, transact::Job, turn::Commit, worker},
 };
 
 impl Sqlite {
@@ -145,6 +146,14 @@ impl Store for Sqlite {
 
     fn cut(&self, cut: Cut) -> Answer<bool> {
         self.call(move |batch| cut::cut(batch, &cut), |_, _| ())
+    }
+
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        self.call_with(act::bytes(&does), move |batch| act::act(batch, &does, &act), |_, _| ())
+    }
+
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.call(move |batch| delete::delete(batch, &runs), |_, _| ())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use everstep::{Code, Retry, Settings, StuckReason};
+use everstep::{Allowed, Code, Retry, Settings, Status, StuckReason, Touches, Verb};
 
 /// Compares the part of a page between `<!-- table: NAME -->` and the next `<!-- end -->` with `expected`.
 fn check(page: &str, name: &str, expected: &str) {
@@ -30,6 +30,41 @@ fn the_page_of_errors_lists_every_reason_to_be_stuck() {
         writeln!(table, "| {reason} | {} |", reason.way_out()).expect("a string takes everything");
     }
     check("errors.md", "stuck", &table);
+}
+
+#[test]
+fn the_page_of_verbs_shows_what_is_possible_when() {
+    let mut table = format!("| |{}\n", Status::ALL.map(|status| format!(" {status} |")).concat());
+    table += &format!("|---|{}\n", "---|".repeat(Status::ALL.len()));
+    let mut advice = "| Verb | A run that is | Advice |\n|---|---|---|\n".to_string();
+    for verb in Verb::ALL {
+        let cells = Status::ALL.map(|status| match verb.on(status) {
+            Allowed::Directly => " yes |",
+            Allowed::ThroughInbox => " inbox |",
+            Allowed::Already => " nothing to do |",
+            Allowed::Refused(_) => " no |",
+        });
+        writeln!(table, "| `{}` |{}", verb.word(), cells.concat()).expect("a string takes everything");
+        for status in Status::ALL {
+            if let Allowed::Refused(text) = verb.on(status) {
+                writeln!(advice, "| `{}` | {status} | {text} |", verb.word())
+                    .expect("a string takes everything");
+            }
+        }
+    }
+    check("verbs.md", "verbs", &table);
+    check("verbs.md", "advice", &advice);
+}
+
+#[test]
+fn the_page_of_verbs_shows_what_they_touch() {
+    let mut table = "| | attempts | idempotency keys | children | undos | signals already taken |\n|---|---|---|---|---|---|\n".to_string();
+    for verb in Verb::ALL {
+        let Touches { attempts, idempotency_keys, children, undos, signals } = verb.touches();
+        let cells = [attempts, idempotency_keys, children, undos, signals].join(" | ");
+        writeln!(table, "| `{}` | {cells} |", verb.word()).expect("a string takes everything");
+    }
+    check("verbs.md", "touches", &table);
 }
 
 /// Every field, by name: a new one does not compile here until it is in the table.
@@ -135,6 +170,9 @@ fn the_page_of_settings_shows_the_fixed_limits() {
             "runs that a check has in memory, unless `.at_once(n)` says otherwise",
         ),
         ("`PROBLEMS_KEPT`", everstep::PROBLEMS_KEPT, "findings of a check; those beyond are counted"),
+        ("`ACTS_MAX`", everstep::ACTS_MAX, "acts of one run that `acts` tells: the last ones"),
+        ("`BULK_TOLD_MAX`", everstep::BULK_TOLD_MAX, "runs that a bulk names with what went wrong"),
+        ("`PURGE_BATCH`", everstep::PURGE_BATCH, "runs that `purge` deletes in one transaction"),
     ];
     let mut table = "| Constant | Value | What it bounds |\n|---|---|---|\n".to_string();
     for (name, value, meaning) in rows {

@@ -1,5 +1,6 @@
 //! The cases, one noun a file; their list is in `list`.
 
+pub(crate) mod act;
 pub(crate) mod bell;
 pub(crate) mod child;
 pub(crate) mod claim;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use everstep_core::{
     Status, StatusSet,
     journal::{Entry, Kind},
-    store::{NewRun, Started, StoreError, Turn},
+    store::{Forked, NewRun, Started, StoreError, Turn},
 };
 
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{at, claim, entry, names, new_run, run_of, steps},
+    sample::{act, at, claim, emits, entry, names, new_run, publishes, run_of, sets, steps},
     worker::Taker,
 };
 
@@ -231,4 +231,39 @@ pub(crate) async fn a_fenced_worker_starts_nothing(desk: Desk) {
     assert!(matches!(refused, Err(StoreError::Fenced(w)) if w == slow.fence.worker), "{refused:?}");
     assert!(adopted.recv().await.is_none());
     assert!(desk.counts().await.is_empty(), "not even the run that it would not have claimed");
+}
+
+/// A fork that keeps two entries, one of which emits an item.
+fn fork(id: &str) -> NewRun {
+    let says = vec![publishes("last", 1, "1"), emits("items", 0), sets("team", Some("a".into()))];
+    let forked = Forked { entries: steps(1..3), says, act: act("fork") };
+    NewRun { claim: false, forked: Some(Box::new(forked)), ..new_run(id) }
+}
+
+pub(crate) async fn a_fork_begins_with_what_it_keeps(desk: Desk) {
+    let worker = desk.worker().await;
+    let run = desk.start_one(fork("a")).await;
+    assert_eq!(desk.loaded(run).await.entries[1..], steps(1..3));
+    assert_eq!(desk.store.acts(run, 9).await.expect("reads"), [act("fork")]);
+    assert_eq!(desk.store.attributes(run).await.expect("reads"), [("team".into(), "a".into())]);
+    assert!(desk.store.published(run, "last".into()).await.expect("reads").is_some());
+    let (_, mut load) = worker.claims_one().await;
+    let turn = Turn { entries: steps([3]), says: vec![emits("items", 1)], ..load.turn() };
+    assert_eq!(load.commit(turn).await, Heard::Next(4));
+    let items = desk.store.stream(run, "items".into(), 0, 9).await.expect("reads");
+    assert_eq!(items.iter().map(|item| item.n).collect::<Vec<_>>(), [0, 1], "its items go on");
+}
+
+pub(crate) async fn a_fork_is_new_and_has_no_gap(desk: Desk) {
+    let gap = |seqs: &[u64]| {
+        let mut run = fork("a");
+        run.forked.as_mut().expect("a fork").entries = steps(seqs.iter().copied());
+        run
+    };
+    let reused = NewRun { reuse: StatusSet::ANY, ..fork("a") };
+    for bad in [gap(&[0]), gap(&[2]), gap(&[1, 3]), gap(&[1, 1]), reused] {
+        let refused = desk.store.start(vec![new_run("b"), bad], None).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    }
+    assert!(desk.counts().await.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use everstep_core::{
     Change, Status, Timestamp,
-    store::{Claim, Posted, StoreError},
+    store::{Claim, End, Posted, StoreError},
 };
 
 use crate::{
@@ -10,11 +10,6 @@ use crate::{
     load::Heard,
     sample::{at, cancel, claim, cut, finished, given_back, parked, revive, stuck_end},
 };
-
-/// Every status that some verb leads to; `paused` has none yet.
-fn reachable() -> impl Iterator<Item = Status> {
-    Status::ALL.into_iter().filter(|status| *status != Status::Paused)
-}
 
 pub(crate) async fn every_end_follows_the_table(desk: Desk) {
     let worker = desk.worker().await;
@@ -25,6 +20,7 @@ pub(crate) async fn every_end_follows_the_table(desk: Desk) {
             finished(Status::Cancelled, 1),
             parked(None, 1),
             stuck_end(1),
+            Some(End::Paused { inbox_n: 1 }),
             given_back(Timestamp::NEVER),
         ];
         for (n, end) in ends.into_iter().flatten().enumerate() {
@@ -43,7 +39,7 @@ pub(crate) async fn every_end_follows_the_table(desk: Desk) {
 
 pub(crate) async fn every_cut_follows_the_table(desk: Desk) {
     let worker = desk.worker().await;
-    for status in reachable() {
+    for status in Status::ALL {
         let id = status.to_string();
         let run = worker.brings(&id, status).await;
         let before = desk.row(&id).await;
@@ -68,25 +64,26 @@ pub(crate) async fn every_cut_follows_the_table(desk: Desk) {
 
 pub(crate) async fn every_letter_of_a_person_follows_the_table(desk: Desk) {
     let worker = desk.worker().await;
-    for status in reachable() {
+    for status in Status::ALL {
         let id = status.to_string();
         worker.brings(&id, status).await;
         assert_eq!(desk.post(revive(&id, 1)).await, Posted::Added, "{status}");
-        let after = if status == Status::Stuck { Status::Pending } else { status };
+        let revived = matches!(status, Status::Stuck | Status::Paused);
+        let after = if revived { Status::Pending } else { status };
         assert_eq!(desk.row(&id).await.status, after);
     }
 }
 
 pub(crate) async fn only_runs_that_may_run_are_claimed(desk: Desk) {
     let worker = desk.worker().await;
-    for status in reachable() {
+    for status in Status::ALL {
         let id = status.to_string();
         worker.brings(&id, status).await;
         desk.post(revive(&id, 1)).await;
     }
     let mut ids = worker.claims_ids(Claim { due: Timestamp::NEVER, ..claim() }).await;
     ids.sort();
-    assert_eq!(ids, ["pending", "stuck", "waiting"]);
+    assert_eq!(ids, ["paused", "pending", "stuck", "waiting"]);
 }
 
 pub(crate) async fn a_worker_that_dies_leaves_statuses_that_may_follow(desk: Desk) {

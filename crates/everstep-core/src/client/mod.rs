@@ -1,19 +1,30 @@
-//! The verbs from outside: start, look, wait, cancel, answer, retry. An engine has them all; a client alone has no
-//! worker.
+//! The verbs from outside: start, look, wait, and what people do to runs, of which `verb` is the table. An engine has
+//! them all; a client alone has no worker.
 
+mod act;
+mod back;
+mod bulk;
+mod delete;
+mod fork;
 mod list;
 mod options;
+mod pause;
 mod people;
 mod promise;
 mod request;
 mod said;
 mod signal;
 mod start;
+mod verb;
 
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+pub use act::ACTS_MAX;
+pub use bulk::{BULK_TOLD_MAX, Bulk, BulkDone, BulkEvent};
+pub use delete::PURGE_BATCH;
+pub use fork::Fork;
 pub(crate) use list::bad_filter;
 pub use list::{COUNT_MAX, LIST_LIMIT, List};
 pub use options::{OnOpen, Reuse, Start};
@@ -21,6 +32,7 @@ pub use request::SendRequest;
 pub use said::{Item, Items};
 pub use signal::SendSignal;
 pub use start::Batch;
+pub use verb::{Allowed, Touches, Verb};
 
 use crate::{
     Workflow,
@@ -59,6 +71,8 @@ pub struct Client {
     clock: Clock,
     entropy: Entropy,
     worker: Option<Arc<Worker>>,
+    /// Who acts by it.
+    who: Arc<str>,
 }
 
 impl std::fmt::Debug for Client {
@@ -85,7 +99,7 @@ impl Client {
         entropy: Entropy,
         worker: Option<Arc<Worker>>,
     ) -> Self {
-        Client { store, clock, entropy, worker }
+        Client { store, clock, entropy, worker, who: act::this_process() }
     }
 
     /// The run of `workflow` with this id.

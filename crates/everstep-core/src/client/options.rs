@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Client,
-    people::not_allowed,
+    Client, Verb,
+    act::refused,
     start::{difference, in_use},
 };
 use crate::{
@@ -266,7 +266,7 @@ impl Client {
     async fn join<O>(&self, run: NewRun, row: RunRow) -> Result<Run<O>, EngineError> {
         for letter in run.letters {
             if row.status.is_over() {
-                return Err(not_allowed(&row.id, "signal", row.status));
+                return Err(refused(Verb::Signal, &row.id, row.status));
             }
             let post = Post { to: row.id.clone().into(), letter, only: StatusSet::OPEN, revive: false };
             let posted = self.send(post.clone()).await?;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::{Client, not_found};
+use super::{
+    Client, Verb,
+    act::refused,
+    back::{left, unreadable},
+};
 use crate::{
     error::{Code, EngineError, ErrorKind},
     failpoint::{Failpoint, fails, pass},
     journal::{Answer, Entry, Failure, Kind, Payload, Reply, decode, encode},
-    name::check_run_id,
     status::{Status, StatusSet},
-    store::{Cut, Letter, LetterId, LetterKind, Post, Posted, RunRow, StoreError, taken_by},
+    store::{Cut, Does, Letter, LetterId, LetterKind, Loaded, Post, Posted, RunRow, StoreError, taken_by},
     stuck::StuckReason,
 };
 
@@ -22,7 +25,7 @@ impl Client {
     /// nothing of it.
     ///
     /// A stuck run is replayed to where it stood; one that cannot be (it has diverged, a record does not decode) is
-    /// cancelled without undoing anything.
+    /// cancelled without undoing anything. A paused one goes on for it.
     ///
     /// # Errors
     /// Not found; over already; the store's.
@@ -49,12 +52,8 @@ impl Client {
     /// ```
     pub async fn cancel(&self, id: &str, why: &str) -> Result<(), EngineError> {
         let letter = self.letter(LetterKind::Cancel, "cancel", Payload::json(why.as_bytes()));
-        self.check_size("a reason", why.len())?;
-        match self.post(id, letter, StatusSet::OPEN, true).await? {
-            Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
-            Posted::Refused(status) => Err(not_allowed(id, "cancel", status)),
-            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
-        }
+        let post = Post { only: StatusSet::OPEN, ..self.post_of(id, letter, Verb::Cancel, true)? };
+        self.done(Verb::Cancel, id, Does::Post(post), self.act(Verb::Cancel, why, "")?).await
     }
 
     /// Ends a run at once, whatever it does or waits for: its function and its running bodies are dropped where they stand,
@@ -85,12 +84,8 @@ impl Client {
     /// ```
     pub async fn kill(&self, id: &str, why: &str) -> Result<(), EngineError> {
         let letter = self.letter(LetterKind::Kill, "kill", Payload::json(why.as_bytes()));
-        self.check_size("a reason", why.len())?;
-        match self.post(id, letter, StatusSet::OPEN, true).await? {
-            Posted::Refused(Status::Cancelled) | Posted::Added | Posted::Known => Ok(()),
-            Posted::Refused(status) => Err(not_allowed(id, "kill", status)),
-            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
-        }
+        let post = Post { only: StatusSet::OPEN, ..self.post_of(id, letter, Verb::Kill, true)? };
+        self.done(Verb::Kill, id, Does::Post(post), self.act(Verb::Kill, why, "")?).await
     }
 
     /// Answers for the step that a stuck run waits for (in doubt, or its retries spent): the run goes on with the answer.
@@ -128,8 +123,8 @@ impl Client {
             let message = format!("the answer's value is no JSON: {why}");
             return Err(EngineError::new(ErrorKind::Misuse, Code::NOT_ALLOWED, message));
         }
-        let key = self.asking_step(id, "answer").await?;
-        self.post_answer(id, &key, &answer).await
+        let key = self.asking_step(id).await?;
+        self.post_answer(Verb::Answer, id, &key, &answer).await
     }
 
     /// Lets a failed or stuck run go on from where it stood, under the current code; one whose undo failed goes on undoing.
@@ -172,7 +167,7 @@ impl Client {
         match row.status {
             Status::Failed => self.retry_failed(&row).await,
             Status::Stuck => self.retry_stuck(&row).await,
-            status => Err(not_allowed(id, "retry", status)),
+            status => Err(refused(Verb::Retry, id, status)),
         }
     }
 
@@ -214,28 +209,39 @@ impl Client {
             ));
         }
         let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
+        // An entry that was edited since is no failure any more.
         let cause = failure.cause.and_then(|seq| loaded.entries.get(usize::try_from(seq).ok()?));
-        let from = cause.map_or(last.seq, |entry| place_of(entry, &loaded.entries));
-        let gone = loaded.entries.iter().filter(|entry| entry.seq >= from && !is_made_again(entry, cause));
-        // A child that has ended again since is heard of already.
-        let is_new = |kind: LetterKind, name: &str| {
-            let is_of = |letter: &Letter| letter.kind == kind as u16 && *letter.name == *name;
-            kind != LetterKind::ChildEnded || !loaded.inbox.iter().any(|received| is_of(&received.letter))
-        };
-        let kept = gone.filter_map(taken_by).filter(|(kind, name, _)| is_new(*kind, name));
-        let kept = kept.map(|(kind, name, body)| self.letter(kind, &name, body));
+        let cause = cause.filter(|entry| entry.known_kind() != Some(Kind::StepDone));
+        let fails = loaded.entries.iter().find(|entry| entry.known_kind() == Some(Kind::Failing));
+        let from = cause.map_or(fails.unwrap_or(last).seq, |entry| place_of(entry, &loaded.entries));
+        let left = left(&loaded.entries, from, false).map_err(|why| unreadable(&row.id, &why))?;
+        let kept = self.taken_again(&loaded, |entry| entry.seq >= from && !is_made_again(entry, cause));
         let (retried, reopens) = self.made_again(cause);
+        let reseed = left.map(|left| self.reseed(&left));
         let cut = Cut {
             run: row.run,
             only: StatusSet::of(&[Status::Failed]),
             inbox_n: row.inbox_n,
+            last: Some(last.seq),
             from,
-            letters: retried.into_iter().chain(kept).collect(),
+            letters: retried.into_iter().chain(kept).chain(reseed).collect(),
             reopens,
             why: "retry".to_string(),
             at: self.clock.now(),
         };
         self.cut(row, cut).await
+    }
+
+    /// What these entries took from outside, as letters.
+    pub(super) fn taken_again(&self, loaded: &Loaded, of: impl Fn(&Entry) -> bool) -> Vec<Letter> {
+        // A child that has ended again since is heard of already.
+        let is_new = |kind: LetterKind, name: &str| {
+            let is_of = |letter: &Letter| letter.kind == kind as u16 && *letter.name == *name;
+            kind != LetterKind::ChildEnded || !loaded.inbox.iter().any(|received| is_of(&received.letter))
+        };
+        let gone = loaded.entries.iter().filter(|entry| of(entry));
+        let kept = gone.filter_map(taken_by).filter(|(kind, name, _)| is_new(*kind, name));
+        kept.map(|(kind, name, body)| self.letter(kind, &name, body)).collect()
     }
 
     /// What is to be done anew of the entry whose failure ended a run: its step is made again, its promise may be kept
@@ -264,13 +270,14 @@ impl Client {
                 ),
             )),
             Some((StuckReason::RetriesSpent | StuckReason::UndoFailed, Some(key))) => {
-                self.post_answer(&row.id, &key, &Answer::Retry).await
+                self.post_answer(Verb::Retry, &row.id, &key, &Answer::Retry).await
             }
             _ => {
                 let cut = Cut {
                     run: row.run,
                     only: StatusSet::of(&[Status::Stuck]),
                     inbox_n: row.inbox_n,
+                    last: None,
                     from: u64::MAX,
                     letters: Vec::new(),
                     reopens: Vec::new(),
@@ -283,21 +290,15 @@ impl Client {
     }
 
     async fn cut(&self, row: &RunRow, cut: Cut) -> Result<(), EngineError> {
-        match self.store.cut(cut).await? {
-            true => Ok(()),
-            false => Err(EngineError::new(
-                ErrorKind::NotAllowed,
-                Code::NOT_ALLOWED,
-                format!("run `{}` has moved on meanwhile: look at it again", row.id),
-            )),
-        }
+        let act = self.act(Verb::Retry, "", "")?;
+        self.done(Verb::Retry, &row.id, Does::Cut(cut), act).await
     }
 
     /// The step that a stuck run wants an answer about.
-    async fn asking_step(&self, id: &str, verb: &str) -> Result<Arc<str>, EngineError> {
+    async fn asking_step(&self, id: &str) -> Result<Arc<str>, EngineError> {
         let row = self.row(id).await?;
         if row.status != Status::Stuck {
-            return Err(not_allowed(id, verb, row.status));
+            return Err(refused(Verb::Answer, id, row.status));
         }
         match self.store.stuck(row.run).await? {
             Some(stuck)
@@ -306,35 +307,22 @@ impl Client {
                     StuckReason::InDoubt | StuckReason::RetriesSpent | StuckReason::UndoFailed
                 ) =>
             {
-                stuck.key.ok_or_else(|| not_allowed(id, verb, row.status))
+                stuck.key.ok_or_else(|| refused(Verb::Answer, id, row.status))
             }
             Some(stuck) => Err(EngineError::new(
                 ErrorKind::NotAllowed,
                 Code::NOT_ALLOWED,
                 format!("run `{id}` is stuck, but not waiting for an answer: {stuck}"),
             )),
-            None => Err(not_allowed(id, verb, row.status)),
+            None => Err(refused(Verb::Answer, id, row.status)),
         }
     }
 
-    async fn post_answer(&self, id: &str, key: &str, answer: &Answer) -> Result<(), EngineError> {
+    async fn post_answer(&self, verb: Verb, id: &str, key: &str, answer: &Answer) -> Result<(), EngineError> {
         let letter = self.letter(LetterKind::Answer, key, encode(answer));
-        match self.post(id, letter, StatusSet::of(&[Status::Stuck]), true).await? {
-            Posted::Added | Posted::Known => Ok(()),
-            Posted::Refused(status) => Err(not_allowed(id, "answer", status)),
-            Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
-        }
-    }
-
-    async fn post(
-        &self,
-        id: &str,
-        letter: Letter,
-        only: StatusSet,
-        revive: bool,
-    ) -> Result<Posted, EngineError> {
-        check_run_id(id)?;
-        self.send(Post { to: id.into(), letter, only, revive }).await
+        let post = Post { only: StatusSet::of(&[Status::Stuck]), ..self.post_of(id, letter, verb, true)? };
+        let act = self.act(verb, "", key)?;
+        self.done(verb, id, Does::Post(post), act).await
     }
 
     pub(super) async fn send(&self, post: Post) -> Result<Posted, EngineError> {
@@ -350,14 +338,6 @@ impl Client {
         let id = LetterId(self.entropy.draw());
         Letter { id, kind: kind as u16, name: name.into(), body, at: self.clock.now() }
     }
-}
-
-pub(super) fn not_allowed(id: &str, verb: &str, status: Status) -> EngineError {
-    EngineError::new(
-        ErrorKind::NotAllowed,
-        Code::NOT_ALLOWED,
-        format!("`{verb}` is not possible: run `{id}` is {status}"),
-    )
 }
 
 /// From where a run is made again that this entry has ended: a child whose id was in use is started again.

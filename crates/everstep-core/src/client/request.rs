@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Client, json_of, not_found, people::not_allowed};
+use super::{Client, json_of, not_found};
 use crate::{
     Op, Request,
     body::Data,
@@ -155,7 +155,10 @@ impl Client {
         let post = Post { to: to.clone().into(), letter, only: StatusSet::OPEN, revive: false };
         match self.send(post).await? {
             Posted::Added | Posted::Known => {}
-            Posted::Refused(status) => return Err(not_allowed(to, "request", status)),
+            Posted::Refused(status) => {
+                let message = format!("`request` is not possible: run `{to}` is {status}");
+                return Err(EngineError::new(ErrorKind::NotAllowed, Code::NOT_ALLOWED, message));
+            }
             Posted::NoSuchRun | Posted::Settled | Posted::Expired => return Err(not_found(to)),
         }
         let row = self.row(to).await?;

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Client, json_of, not_found, people::not_allowed};
+use super::{Client, Verb, act::refused, json_of, not_found};
 use crate::{
     Op, Signal,
     body::Data,
@@ -138,7 +138,7 @@ impl Client {
         let To::Run(id) = &post.to else { unreachable!("a signal is for a run") };
         match posted {
             Posted::Added | Posted::Known => Ok(()),
-            Posted::Refused(status) => Err(not_allowed(id, "signal", status)),
+            Posted::Refused(status) => Err(refused(Verb::Signal, id, status)),
             Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
         }
     }

@@ -164,6 +164,7 @@ impl Client {
                 deadline: None,
                 carried: Vec::new(),
                 parent: None,
+                prefix: None,
             }),
             site: Some(Site::Here(site)),
             build: self.worker.as_ref().map_or_else(|| "client".into(), |worker| worker.build.clone()),

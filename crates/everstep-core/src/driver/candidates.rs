@@ -25,7 +25,7 @@ impl Drive {
     /// Turns the next thing that has happened into an entry. What ends the run comes last: nothing is done twice for
     /// it.
     pub(super) fn next_candidate(&mut self) -> bool {
-        if self.take_letter() {
+        if self.hear_people() || self.take_letter() {
             return true;
         }
         let mut state = self.core.state();
@@ -59,7 +59,7 @@ impl Drive {
             Happened::Done(body) | Happened::Known(body) => (Kind::StepDone, body),
             Happened::Failed(failure) => (Kind::StepFailed, encode(&failure)),
             // The step is gone: nobody will make the attempt that would have followed.
-            Happened::Again { .. } | Happened::Reset | Happened::Fired => return,
+            Happened::Again { .. } | Happened::Reset | Happened::Fired | Happened::Skipped => return,
         };
         self.take(takes);
         let input = step.input.map(|input| *input);
@@ -96,12 +96,14 @@ impl Drive {
                 self.append(Draft { kind: Kind::Answered, body, attempt: 0, input: None, ..about });
                 self.reset(op);
             }
-            Happened::Fired => {
-                let fired = Draft { kind: Kind::TimerFired, attempt: 0, not_before: deadline, ..about };
-                let seq = self.append(fired);
-                self.deliver(op, Arrived { seq, what: Ok(None) });
-            }
+            Happened::Fired => self.record_fired(op, Draft { not_before: deadline, ..about }),
+            Happened::Skipped => self.record_fired(op, about),
         }
+    }
+
+    fn record_fired(&mut self, op: usize, about: Draft) {
+        let seq = self.append(Draft { kind: Kind::TimerFired, attempt: 0, ..about });
+        self.deliver(op, Arrived { seq, what: Ok(None) });
     }
 
     /// `known`: the step does not hold the value itself.

@@ -79,6 +79,7 @@ impl Drive {
         if self.live {
             self.record_commands();
         }
+        self.pause_no_more();
         let returned = kind == Kind::Failing;
         let not_before = match kind {
             Kind::DeadlinePassed => self.core.deadline,
@@ -264,13 +265,14 @@ impl Drive {
         pass(Failpoint::UndoingBegins);
         self.mark_abandoned();
         let kept = self.core.state().table.has_aside().map(|aside| {
-            (std::mem::take(&mut aside.commands).without_made(), std::mem::take(&mut aside.rows))
+            let commands = std::mem::take(&mut aside.commands).without_made();
+            (commands, std::mem::take(&mut aside.rows), std::mem::take(&mut aside.rewinds))
         });
         self.drop_function();
         drop(cleanups);
         let mut table = Table::beginning_at(first_op);
         let aside = table.aside();
-        (aside.commands, aside.rows) = kept.unwrap_or_default();
+        (aside.commands, aside.rows, aside.rewinds) = kept.unwrap_or_default();
         aside.claims = (!self.replay.is_empty()).then(Default::default);
         let mut state = self.core.state();
         (state.table, state.fingerprint, state.first_op, state.ended) = (table, fingerprint, first_op, false);

@@ -25,6 +25,11 @@ use crate::{
     time::Timestamp,
 };
 
+/// The attribute of a run that went the new way.
+pub(crate) fn patched_attribute(key: &str) -> Arc<str> {
+    format!("{PATCHED}{key}").into()
+}
+
 /// The commands of a run, as one load knows them.
 #[derive(Default)]
 pub(crate) struct Commands {
@@ -238,7 +243,7 @@ impl Drive {
         let says = match tells {
             Tells::Patched => {
                 let value = Some(AttributeValue::Time(at));
-                Some(Say::Attribute { name: format!("{PATCHED}{key}").into(), value })
+                Some(Say::Attribute { name: patched_attribute(&key), value })
             }
             Tells::Published => Some(Say::Published { name, body, seq, at }),
             Tells::Emitted => Some(Say::Emitted { name, n, body, at }),

@@ -85,6 +85,8 @@ pub(crate) struct Drive {
     pub(super) idle_since: Option<Timestamp>,
     /// Why and how far the run is ending, if its function goes on no more.
     pub(super) closing: Option<Box<Closing>>,
+    /// The letter by which a person sets the run aside.
+    pub(super) pausing: Option<u64>,
     waker: Waker,
     pub(super) must_poll: bool,
 }
@@ -134,6 +136,7 @@ impl Drive {
             unread: false,
             idle_since: None,
             closing: None,
+            pausing: None,
             must_poll: true,
         };
         drive.begin();
@@ -354,7 +357,7 @@ impl Drive {
             return false;
         }
         self.held_back = !self.core.worker.may_start();
-        if self.held_back || self.core.news.stopping().is_some() {
+        if self.held_back || self.core.news.stopping().is_some() || self.pausing.is_some() {
             return false;
         }
         self.flush();

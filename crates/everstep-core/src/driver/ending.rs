@@ -133,7 +133,7 @@ impl Drive {
         let deadline = (self.core.deadline != Timestamp::NEVER).then_some(self.core.deadline.0);
         let (incarnation, digest, parent) =
             (self.core.incarnation, self.core.digest, self.core.parent.as_deref().cloned());
-        let start = Start { incarnation, digest, input, deadline, carried, parent };
+        let start = Start { incarnation, digest, input, deadline, carried, parent, prefix: None };
         let body = encode(&start);
         let seq = self.append(Draft::new(Kind::Restarted, body));
         let last = self.out.parts.entries.iter().rfind(|entry| entry.seq == seq).expect("just appended");
@@ -220,11 +220,21 @@ impl Drive {
         if self.closing.is_none() && self.cancel() {
             return self.end_without_undos();
         }
+        // A stuck run is set aside already.
+        self.take(self.pausing);
         let at = self.core.worker.clock.now();
         self.core.worker.warn_stuck(self.core.id(), &stuck);
         let (run, told) = (self.core.id().clone(), stuck.clone());
         self.tell_durable(|| Event::Stuck { run, reason: told.reason, detail: told.detail });
         self.end(End::Stuck { stuck, inbox_n: self.inbox.known(), at })
+    }
+
+    /// A person has set it aside, and nothing of it runs.
+    pub(super) fn end_paused(&mut self) -> Next {
+        self.take(self.pausing);
+        let run = self.core.id().clone();
+        self.tell_durable(|| Event::Paused { run });
+        self.end(End::Paused { inbox_n: self.inbox.known() })
     }
 
     pub(super) fn end_panicked(&mut self, said: &str) -> Next {
@@ -276,14 +286,17 @@ impl Drive {
             // The function has returned: a message that comes now comes too late, and stays undelivered.
             Some(End::Finished { inbox_n, .. }) => *inbox_n = moved_to,
             // The message may be what helps, or what is waited for: load it anew with it.
-            Some(end @ (End::Stuck { .. } | End::Parked { .. })) => {
-                *end = End::GivenBack { wake_at: Timestamp(0) }
+            Some(end @ (End::Stuck { .. } | End::Parked { .. } | End::Paused { .. })) => {
+                *end = End::GivenBack { wake_at: Timestamp(0) };
+                // It was acknowledged, and is heard by the next load.
+                turn.takes.retain(|n| Some(*n) != self.pausing);
             }
             _ => {}
         }
         let finished = matches!(turn.end, Some(End::Finished { .. }));
         let turn = Turn::clone(turn);
-        self.out.resend_events(|event| finished || !matches!(event, Event::Stuck { .. }));
+        self.out
+            .resend_events(|event| finished || !matches!(event, Event::Stuck { .. } | Event::Paused { .. }));
         self.send(turn);
     }
 }

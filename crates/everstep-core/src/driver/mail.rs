@@ -31,6 +31,8 @@ pub(crate) struct Place(u64);
 pub(crate) struct Mail {
     names: BTreeMap<Arc<str>, Named>,
     claimed: u64,
+    /// How many signals were brought from elsewhere.
+    brought: u64,
 }
 
 #[derive(Default)]
@@ -65,10 +67,11 @@ impl Mail {
         self.named(name).taken.insert(order(seq), taken);
     }
 
-    /// Signals that the generation before has left.
+    /// Signals that the generation before has left, or the end of a journal that was taken back.
     pub(crate) fn bring(&mut self, carried: Vec<Carried>) {
-        for (number, Carried { name, value, refused }) in (CARRIED..).zip(carried) {
-            self.put(&name, number, refused.map_or(Ok(value), Err));
+        for Carried { name, value, refused } in carried {
+            self.put(&name, CARRIED + self.brought, refused.map_or(Ok(value), Err));
+            self.brought += 1;
         }
     }
 

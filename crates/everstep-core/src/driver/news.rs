@@ -27,6 +27,7 @@ pub(crate) struct News {
     nudged: AtomicBool,
     stopping: AtomicU8,
     idle: AtomicBool,
+    pausing: AtomicBool,
 }
 
 impl News {
@@ -89,6 +90,15 @@ impl News {
 
     pub(crate) fn set_idle(&self, idle: bool) {
         self.idle.store(idle, Ordering::Release);
+    }
+
+    /// Whether a person sets the run aside: no body starts any more, and those that run may end.
+    pub(crate) fn is_pausing(&self) -> bool {
+        self.pausing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_pausing(&self, pausing: bool) {
+        self.pausing.store(pausing, Ordering::Release);
     }
 
     /// The engine is leaving: no body starts any more, and the run is given back once none runs, or at once.

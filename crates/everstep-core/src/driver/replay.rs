@@ -11,7 +11,7 @@ use super::{
 use crate::{
     engine::Event,
     failpoint::{Guard, broken},
-    journal::{Asked, AttemptFailed, Entry, Failure, Kind, Payload, Reply, Role, decode},
+    journal::{Asked, AttemptFailed, Entry, Failure, Kind, Payload, Reply, Reseeded, Role, decode},
     scope::name_in,
     stuck::StuckReason,
     time::Timestamp,
@@ -39,7 +39,14 @@ impl Drive {
             (Kind::DeadlinePassed, _) => self.close_failed_again(kind, &entry),
             (Kind::KillAsked, _) => self.end_killed_again(&decode::<String>(&entry.body).unwrap_or_default()),
             (Kind::Failing, _) => self.diverged(&entry, "the code has not failed"),
-            (Kind::Began | Kind::Resumed | Kind::Reseeded, _) | (_, None) => Next::Again,
+            (Kind::Reseeded, _) => match decode::<Reseeded>(&entry.body) {
+                Ok(left) => {
+                    self.core.remember(left);
+                    Next::Again
+                }
+                Err(why) => self.undecodable(entry.seq, Kind::Reseeded.word().into(), &why),
+            },
+            (Kind::Began | Kind::Resumed, _) | (_, None) => Next::Again,
             (_, Some(key)) => self.deliver_keyed(kind, key, entry),
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     engine::{Event, Worker},
     error::{Code, Error},
     failpoint::{Failpoint, pass},
-    journal::{Kind, Payload, Start, StartedBy},
+    journal::{Kind, Payload, Reseeded, Start, StartedBy},
     name::limit_error,
     scope::name_in,
     step_ctx::{StepCtx, Which},
@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(crate) last_failure: Option<u64>,
     /// What an operation found that needs a person.
     pub(crate) stuck: Option<Box<Stuck>>,
+    /// What free values are drawn from: an incarnation and a generation.
+    pub(crate) seed: (Incarnation, u32),
     /// The input with which the function wants to begin anew.
     pub(crate) restart: Option<Box<RawValue>>,
 }
@@ -106,6 +108,13 @@ pub(crate) struct Wants {
 
 impl RunCore {
     pub(crate) fn new(claimed: Claimed, start: &Start, at: Timestamp, worker: Arc<Worker>) -> Arc<Self> {
+        let own = (start.incarnation, claimed.row.generation);
+        let seed = start.prefix.map_or(own, |prefix| (prefix.incarnation, prefix.generation));
+        let at = start.prefix.map_or(at, |prefix| Timestamp(prefix.at));
+        let mut table = Table::default();
+        if let Some(prefix) = start.prefix {
+            table.aside().undos.prefix = prefix.entries;
+        }
         Arc::new(RunCore {
             claimed,
             incarnation: start.incarnation,
@@ -115,7 +124,7 @@ impl RunCore {
             worker,
             root: Arc::default(),
             state: Mutex::new(State {
-                table: Table::default(),
+                table,
                 fingerprint: Fingerprint::default(),
                 now: at,
                 last_call: None,
@@ -123,6 +132,7 @@ impl RunCore {
                 first_op: 0,
                 last_failure: None,
                 stuck: None,
+                seed,
                 restart: None,
             }),
             news: News::default(),
@@ -179,6 +189,17 @@ impl RunCore {
                 "a run's journal has at most {limit} entries, and this one, with what is open, has {given}: split the work into several runs"
             ),
         ))
+    }
+
+    /// What a person's going back has left behind.
+    pub(super) fn remember(&self, left: Reseeded) {
+        let state = &mut *self.state();
+        if let Some(seed) = left.seed {
+            state.seed = (seed, self.generation());
+        }
+        let aside = state.table.aside();
+        aside.rewinds.extend(left.rewinds);
+        aside.mail.bring(left.carried);
     }
 
     /// A message reached the run: its driver reads the inbox.
@@ -317,21 +338,23 @@ impl RunCore {
     /// The driver let a step start, `entries` entries ago or now.
     fn begin(&self, table: &mut Table, op: usize, entries: u64) -> Told {
         // What was added since may not be durable, and a body is outside: the driver looks again.
-        if entries != self.entries() || self.news.stopping().is_some() || !self.worker.may_start() {
+        let leaves = self.news.stopping().is_some() || self.news.is_pausing();
+        if entries != self.entries() || leaves || !self.worker.may_start() {
             table.register(op);
             return Told::Wait;
         }
         table.set_stage(op, Stage::Running { since: self.worker.clock.now() });
         let slot = table.get(op);
         let (attempt, doubt) = (slot.attempt(), slot.doubt.take());
+        let (key, deadline) = (slot.key.clone(), slot.deadline);
         let which = Which {
             incarnation: self.incarnation,
             generation: self.generation(),
-            key: slot.key.clone(),
+            key: key.clone(),
             number: attempt,
+            rewinds: table.has_aside().and_then(|aside| aside.rewinds.get(&*key).copied()).unwrap_or(0),
             fence: self.worker.fence.worker,
         };
-        let deadline = slot.deadline;
         let last = table.has_aside().and_then(|aside| aside.details.get(&which.key).cloned());
         let body = Arc::new(BodyWaker::of(StepCtx::new(which, deadline, last, &self.worker)));
         let slot = table.get(op);

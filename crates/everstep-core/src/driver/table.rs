@@ -2,7 +2,7 @@
 //! rules of a round that use it are in `drive`.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     panic::Location,
     sync::Arc,
     task::Waker,
@@ -201,6 +201,8 @@ pub(crate) enum Happened {
     /// A person said: try again.
     Reset,
     Fired,
+    /// A person let a timer fire before its time: the run's time does not run ahead for it.
+    Skipped,
 }
 
 /// All open operations of one run.
@@ -263,6 +265,8 @@ pub(crate) struct Aside {
     pub(crate) undos: Undos,
     /// What bodies said last by a heartbeat, by the key of their step.
     pub(crate) details: HashMap<Arc<str>, Payload>,
+    /// How often steps were rewound, by key; few runs ever were.
+    pub(crate) rewinds: BTreeMap<String, u32>,
 }
 
 impl Aside {

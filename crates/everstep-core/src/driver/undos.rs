@@ -48,6 +48,10 @@ pub(crate) struct Undos {
     offers: HashMap<Arc<str>, Offer>,
     /// By the number of the entry that delivered the outcome.
     registered: Vec<Registered>,
+    /// Entries before this number are those of the run that this one was forked from: it undoes them.
+    pub(crate) prefix: u64,
+    /// Of steps that another run undoes.
+    others: Vec<Offer>,
     /// What `on_cancel` was given, in the order of the calls.
     cleanups: Vec<(Arc<str>, Offer)>,
 }
@@ -68,6 +72,10 @@ impl Undos {
     /// A step's outcome was delivered.
     pub(crate) fn done(&mut self, seq: u64, key: &str, output: &Payload) {
         let Some((key, offer)) = self.offers.remove_entry(key) else { return };
+        if seq < self.prefix {
+            self.others.push(offer);
+            return;
+        }
         let at = self.registered.partition_point(|registered| registered.seq < seq);
         self.registered.insert(at, Registered { seq, key, output: output.clone(), offer });
     }
@@ -108,9 +116,9 @@ impl Undos {
 
 /// The function of a run after its own: does what `on_cancel` was given, then undoes what is registered, last first. It is replayed like any other.
 pub(super) fn undoing(core: Arc<RunCore>, undos: Undos) -> BoxFuture<'static, Result<Payload, Error>> {
-    let Undos { offers, registered, cleanups } = undos;
+    let Undos { offers, others, registered, cleanups, .. } = undos;
     Box::pin(async move {
-        drop(offers);
+        drop((offers, others));
         for (key, cleanup) in cleanups.into_iter().rev() {
             run_one(&core, &key, cleanup, Payload::default()).await;
         }

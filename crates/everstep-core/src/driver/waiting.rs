@@ -39,6 +39,9 @@ impl Drive {
         let first = state.table.deadlines.first().map_or(Timestamp::NEVER, |(at, _)| at);
         drop(state);
         let due = self.due(first);
+        if self.pausing.is_some() && !busy {
+            return self.end_paused();
+        }
         if self.core.news.stopping().is_some() && !busy {
             return self.give_back();
         }

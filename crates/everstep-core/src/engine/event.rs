@@ -138,6 +138,11 @@ pub enum Event {
         /// The run's id.
         run: Arc<str>,
     },
+    /// A person has set the run aside, and nothing of it runs any more.
+    Paused {
+        /// The run's id.
+        run: Arc<str>,
+    },
     /// The run needs a person.
     Stuck {
         /// The run's id.

@@ -1,6 +1,8 @@
 //! What entries and messages carry, as JSON. These shapes are read by every later version: fields are added, never
 //! renamed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -28,6 +30,9 @@ pub struct Start {
     /// The run whose child it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<StartedBy>,
+    /// Of a fork: what it shares with the run that it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Prefix>,
 }
 
 /// Which run has started another one as its child.
@@ -52,8 +57,35 @@ pub struct ChildStarted {
     pub workflow: String,
 }
 
+/// The part of a fork's journal that another run wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefix {
+    /// Free values are drawn as the other run drew them, until an entry says otherwise.
+    pub incarnation: Incarnation,
+    /// The other run's generation.
+    pub generation: u32,
+    /// When the other run's journal began, in microseconds since 1970: the new run's time begins there.
+    pub at: i64,
+    /// Entries before this number are the other run's. What they did is that run's to undo.
+    pub entries: u64,
+}
+
+/// What a person's going back leaves behind: of the end of a journal that was taken off, and for what comes instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reseeded {
+    /// Free values draw from this from here on; `None` if they go on as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Incarnation>,
+    /// How often steps were rewound, by key: it changes their idempotency keys. All that is known, not only what is new.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewinds: BTreeMap<String, u32>,
+    /// Signals that were taken in the part that is gone: their senders were promised that a wait gets them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Carried>,
+}
+
 /// A signal on its way from one generation to the next.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// The signal's name.
     pub name: String,

@@ -6,8 +6,8 @@ mod body;
 use std::{fmt, panic::Location, sync::Arc};
 
 pub use body::{
-    Answer, Asked, AttemptFailed, Carried, ChildStarted, Failure, Made, Outcome, Reply, Start, StartedBy,
-    decode, encode,
+    Answer, Asked, AttemptFailed, Carried, ChildStarted, Failure, Made, Outcome, Prefix, Reply, Reseeded,
+    Start, StartedBy, decode, encode,
 };
 
 use serde::{Deserialize, Serialize};
@@ -308,7 +308,7 @@ pub struct Entry {
     pub build: Arc<str>,
     /// A hash of what the function had done when it was written; 0 in a cancel or kill that was recorded without calling it.
     pub fingerprint: u32,
-    /// When it was written; never before the entry before it.
+    /// When it was written; never before the entry before it, but for entry 0 of a fork, which comes after what it keeps.
     pub at: Timestamp,
 }
 

@@ -22,6 +22,8 @@ pub struct Cut {
     pub only: StatusSet,
     /// [`RunRow::inbox_n`](super::RunRow::inbox_n) as it was when the cut was decided.
     pub inbox_n: u64,
+    /// The number of its last entry as it was then, if what is cut off was read: what came since was not seen.
+    pub last: Option<u64>,
     /// Entries from this number on go to the archive; at least 1, because every run has entry 0.
     pub from: u64,
     /// What is put into its inbox in the same transaction, unless it is known there.

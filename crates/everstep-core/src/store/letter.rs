@@ -33,6 +33,14 @@ pub enum LetterKind {
     Answer = 7,
     /// A person ends the run at once.
     Kill = 8,
+    /// A person sets the run aside.
+    Pause = 9,
+    /// A person lets a timer fire, or a backoff end, now.
+    Skip = 10,
+    /// A person lets the run go on that was set aside.
+    Resume = 11,
+    /// A person took the end of the journal back: what is to be remembered of it.
+    Reseed = 12,
 }
 
 impl LetterKind {
@@ -42,9 +50,22 @@ impl LetterKind {
     /// The kind of a stored number; `None` if this binary does not know it.
     pub fn from_code(code: u16) -> Option<LetterKind> {
         use LetterKind as K;
-        [K::Signal, K::Request, K::ChildEnded, K::PromiseSettled, K::Recorded, K::Cancel, K::Answer, K::Kill]
-            .into_iter()
-            .find(|k| *k as u16 == code)
+        [
+            K::Signal,
+            K::Request,
+            K::ChildEnded,
+            K::PromiseSettled,
+            K::Recorded,
+            K::Cancel,
+            K::Answer,
+            K::Kill,
+            K::Pause,
+            K::Skip,
+            K::Resume,
+            K::Reseed,
+        ]
+        .into_iter()
+        .find(|k| *k as u16 == code)
     }
 }
 
@@ -82,10 +103,11 @@ impl Letter {
     /// is left alone, a stuck run goes on only to be cancelled or killed, and one that has not begun is begun when it is due.
     pub fn wakes(&self, status: Status, has_begun: bool) -> bool {
         let cancels = [LetterKind::Cancel as u16, LetterKind::Kill as u16].contains(&self.kind);
+        let resumes = self.kind == LetterKind::Resume as u16;
         match status {
             Status::Completed | Status::Failed | Status::Cancelled | Status::Paused => false,
             Status::Stuck => cancels,
-            Status::Pending => cancels || has_begun,
+            Status::Pending => cancels || resumes || has_begun,
             Status::Running | Status::Waiting => true,
         }
     }

@@ -21,8 +21,10 @@ mod run;
 mod say;
 mod turn;
 
+mod act;
 mod child;
 mod cut;
+mod delete;
 mod durability;
 mod letter;
 mod transact;
@@ -36,19 +38,21 @@ mod memory;
 
 use std::{any::Any, future::Future, pin::Pin, sync::Arc};
 
+pub use act::{Act, Acted, Does, Edit};
 pub(crate) use bell::Heard;
 pub use bell::{Bell, Ended, Listener, Reading};
 pub(crate) use child::reply_letter;
 pub use child::{Parent, Used};
 pub use cut::Cut;
 pub(crate) use cut::taken_by;
+pub use delete::Doomed;
 pub use durability::Durability;
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
 pub use letter::{Letter, LetterId, LetterKind, Post, Posted, Received, To};
 pub use loads::{Admitted, LoadId, Loads};
 pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
-pub use run::{Adopt, Claim, Claimed, Loaded, NewRun, RunId, RunRow, Started};
+pub use run::{Adopt, Claim, Claimed, Forked, Loaded, NewRun, RunId, RunRow, Started};
 pub use say::{PATCHED, PatchRow, PublishedRow, Say, StreamRow, item_number};
 pub use transact::{Transact, Transacted};
 pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
@@ -98,6 +102,8 @@ pub trait Inspect: Send + Sync {
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>>;
     /// Every patch of every workflow, by patch and workflow. Looks at all runs: for people, and not often.
     fn patches(&self) -> Answer<Vec<PatchRow>>;
+    /// What people did to a run, in this order; of more than `limit` the last ones.
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>>;
 }
 
 /// Everything an engine asks of a store. Object-safe; see the module for order and certainty.
@@ -153,4 +159,9 @@ pub trait Store: Inspect + Any {
     fn post(&self, post: Post) -> Answer<Posted>;
     /// Takes the end of a journal back; `false` if the run has moved meanwhile, a worker has it, or it does not exist.
     fn cut(&self, cut: Cut) -> Answer<bool>;
+    /// What a person does to one run, and the record of it.
+    fn act(&self, does: Does, act: Act) -> Answer<Acted>;
+    /// Takes runs away with everything of them; each by itself: whether it is not there any more. Their numbers are not
+    /// given again.
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>>;
 }

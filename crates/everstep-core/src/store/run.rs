@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Letter, LoadId, Parent, Received, StartedRow, StoreError, WorkerId};
+use super::{Act, Letter, LoadId, Parent, Received, Say, StartedRow, StoreError, WorkerId};
 use crate::{
     attribute::AttributeValue,
     journal::Entry,
@@ -70,6 +70,19 @@ pub struct NewRun {
     pub reuse: StatusSet,
     /// Whose child it is.
     pub parent: Option<Parent>,
+    /// Of a fork: what it begins with besides.
+    pub forked: Option<Box<Forked>>,
+}
+
+/// What a fork begins with besides its first entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forked {
+    /// The entries behind entry 0, without a gap.
+    pub entries: Vec<Entry>,
+    /// What they tell the readers of the new run.
+    pub says: Vec<Say>,
+    /// Who forked it.
+    pub act: Act,
 }
 
 impl NewRun {
@@ -86,6 +99,7 @@ impl NewRun {
             attributes: Vec::new(),
             reuse: StatusSet::default(),
             parent: None,
+            forked: None,
         }
     }
 
@@ -105,6 +119,14 @@ impl NewRun {
             let refused =
                 |error| StoreError::Refused(format!("run `{}`: attribute `{name}`: {error}", self.id).into());
             value.check().map_err(refused)?;
+        }
+        let gap = |(entry, seq): (&Entry, u64)| entry.seq != seq;
+        if let Some(forked) = &self.forked {
+            forked.says.iter().try_for_each(Say::check)?;
+            if forked.entries.iter().zip(1..).any(gap) || !self.reuse.is_empty() {
+                let why = format!("run `{}`: a fork is new, and its entries have no gap", self.id);
+                return Err(StoreError::Refused(why.into()));
+            }
         }
         match self.first.seq {
             0 => Ok(()),

@@ -88,6 +88,11 @@ pub enum End {
         /// When.
         at: Timestamp,
     },
+    /// A person has set it aside: it is not claimable before one lets it go on. Compares `inbox_n` like `Finished`.
+    Paused {
+        /// Messages ever received, as the driver knows it.
+        inbox_n: u64,
+    },
     /// It is free for any worker from `wake_at` on.
     GivenBack {
         /// Now, or later if no worker of this build could do better.
@@ -112,6 +117,7 @@ impl End {
             End::Finished { .. } => None,
             End::Parked { .. } => Some(Change::Parked),
             End::Stuck { .. } => Some(Change::Stuck),
+            End::Paused { .. } => Some(Change::Paused),
             End::GivenBack { .. } => Some(Change::GivenBack),
             End::Restarted { .. } => Some(Change::Restarted),
         }
@@ -120,9 +126,10 @@ impl End {
     /// How many messages the driver thinks the run has received; `None` if the end does not depend on it.
     pub fn inbox_n(&self) -> Option<u64> {
         match self {
-            End::Finished { inbox_n, .. } | End::Parked { inbox_n, .. } | End::Stuck { inbox_n, .. } => {
-                Some(*inbox_n)
-            }
+            End::Finished { inbox_n, .. }
+            | End::Parked { inbox_n, .. }
+            | End::Stuck { inbox_n, .. }
+            | End::Paused { inbox_n } => Some(*inbox_n),
             End::GivenBack { .. } | End::Restarted { .. } => None,
         }
     }

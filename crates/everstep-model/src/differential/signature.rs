@@ -94,6 +94,7 @@ fn ending(end: Option<&End>) -> &'static str {
         Some(End::Parked { wake_at: None, .. }) => "parks",
         Some(End::Parked { wake_at: Some(_), .. }) => "parks until a time",
         Some(End::Stuck { .. }) => "is stuck",
+        Some(End::Paused { .. }) => "is paused",
         Some(End::GivenBack { .. }) => "gives back",
         Some(End::Restarted { .. }) => "restarts",
     }

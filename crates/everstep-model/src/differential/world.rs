@@ -132,6 +132,7 @@ impl World {
                 run: RunId(*run),
                 only: sample::statuses(*only),
                 inbox_n: against(self.inbox_n(RunId(*run)), *inbox),
+                last: None,
                 from: *from,
                 letters: letters.iter().map(|(id, kind)| sample::letter(*id, *kind, 0)).collect(),
                 reopens: vec![],

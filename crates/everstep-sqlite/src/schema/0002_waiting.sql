@@ -1,4 +1,16 @@
--- What runs wait for and are told.
+-- What runs wait for and are told, and what people do to them.
+
+-- What people did to a run, beside its journal: written with the change itself.
+CREATE TABLE everstep_act (
+  run    INTEGER NOT NULL,
+  n      INTEGER NOT NULL,                       -- from 1, in this order
+  verb   TEXT    NOT NULL,
+  who    TEXT    NOT NULL,
+  why    TEXT    NOT NULL,
+  at     INTEGER NOT NULL,
+  detail TEXT    NOT NULL,                       -- the step's key, the other run's id
+  CONSTRAINT act_key PRIMARY KEY (run, n)
+) STRICT, WITHOUT ROWID;
 
 -- What an attempt, or one before it, said last by a heartbeat.
 ALTER TABLE everstep_started ADD COLUMN details ANY;

@@ -1,5 +1,7 @@
 //! The end of a journal, taken back by a person.
 
+use std::ops::RangeInclusive;
+
 use everstep_core::{
     Change, Status, Timestamp,
     store::{Cut, Letter, RunId, StoreError},
@@ -10,7 +12,7 @@ use super::{claim::illegal, post, promise, turn::clear_stuck};
 use crate::{
     batch::Batch,
     fault::Fault,
-    row::{self, signed},
+    row::{self, signed, unsigned},
 };
 
 /// Archives the entries from `cut.from` on and makes the run claimable; `false` if it has moved, or somebody has it.
@@ -28,6 +30,9 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     if owner != 0 || inbox_n != signed(cut.inbox_n) || !cut.only.contains(from) {
         return Ok(false);
     }
+    if cut.last.is_some() && cut.last != row::last_seq(batch.conn, cut.run.0)?.map(unsigned) {
+        return Ok(false);
+    }
     if cut.from == 0 {
         let why = format!("run {}: its first entry cannot be cut off", cut.run.0);
         return Err(StoreError::Refused(why.into()).into());
@@ -37,7 +42,7 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
         Status::Pending | Status::Waiting => from,
         _ => from.after(Change::Revived).map_err(|e| illegal(cut.run, e))?,
     };
-    archive(batch.conn, cut.run, cut.from, (&cut.why, cut.at))?;
+    archive(batch.conn, cut.run, cut.from..=u64::MAX, (&cut.why, cut.at))?;
     let mut n = inbox_n;
     for letter in &cut.letters {
         if !post::is_known(batch.conn, cut.run, letter)? {
@@ -63,12 +68,12 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// Takes the entries from `from` on out of the journal. One packed row, readable with `sqlite3`: nothing but people reads
+/// Takes these entries out of the journal. One packed row, readable with `sqlite3`: nothing but people reads
 /// it back.
 pub(crate) fn archive(
     conn: &Connection,
     run: RunId,
-    from: u64,
+    seqs: RangeInclusive<u64>,
     (why, at): (&str, Timestamp),
 ) -> rusqlite::Result<()> {
     conn.prepare_cached(
@@ -82,11 +87,11 @@ pub(crate) fn archive(
              'site', (SELECT text FROM everstep_name WHERE id = j.site),
              'build', (SELECT text FROM everstep_name WHERE id = j.build),
              'fingerprint', j.fingerprint, 'at', j.at))
-           FROM (SELECT * FROM everstep_journal WHERE run = ?1 AND seq >= ?2 ORDER BY seq) j), ?4
+           FROM (SELECT * FROM everstep_journal WHERE run = ?1 AND seq BETWEEN ?2 AND ?5 ORDER BY seq) j), ?4
          FROM everstep_run r WHERE r.id = ?1",
     )?
-    .execute(params![run.0, signed(from), why, at.0])?;
-    conn.prepare_cached("DELETE FROM everstep_journal WHERE run = ?1 AND seq >= ?2")?
-        .execute([run.0, signed(from)])
+    .execute(params![run.0, signed(*seqs.start()), why, at.0, signed(*seqs.end())])?;
+    conn.prepare_cached("DELETE FROM everstep_journal WHERE run = ?1 AND seq BETWEEN ?2 AND ?3")?
+        .execute([run.0, signed(*seqs.start()), signed(*seqs.end())])
         .map(drop)
 }

@@ -1,9 +1,11 @@
 //! What the writer does for each verb, one noun a file. Each decides before it writes, so that a refusal concerns
 //! nobody else in the transaction.
 
+pub(crate) mod act;
 pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod cut;
+pub(crate) mod delete;
 pub(crate) mod entry;
 pub(crate) mod post;
 pub(crate) mod promise;

@@ -15,10 +15,10 @@ use crate::{batch::Batch, fault::Fault, row};
 
 /// A run as a letter finds it.
 pub(crate) struct Addressee {
-    run: RunId,
-    workflow: i64,
-    status: Status,
-    owner: i64,
+    pub(super) run: RunId,
+    pub(super) workflow: i64,
+    pub(super) status: Status,
+    pub(super) owner: i64,
     inbox_n: i64,
     has_begun: bool,
     pub(crate) generation: u32,
@@ -108,7 +108,7 @@ pub(crate) fn deliver_new(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter
 }
 
 /// `of` says of which run, by `?1`.
-fn find(conn: &Connection, of: &str, id: impl ToSql) -> Result<Option<Addressee>, Fault> {
+pub(super) fn find(conn: &Connection, of: &str, id: impl ToSql) -> Result<Option<Addressee>, Fault> {
     let columns = "id, workflow, status, owner, inbox_n, began_at IS NOT NULL, generation";
     let sql = format!("SELECT {columns} FROM everstep_run WHERE {of}");
     row::one(conn, &sql, [id], |row| {
@@ -134,9 +134,15 @@ pub(crate) fn is_known(conn: &Connection, run: RunId, letter: &Letter) -> rusqli
 
 /// Writes a letter as number `n`, and remembers its name for good.
 pub(crate) fn add(conn: &Connection, run: RunId, n: i64, letter: &Letter) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT INTO everstep_inbox_seen (run, id) VALUES (?1, ?2)")?
-        .execute(params![run.0, letter.id.0.to_be_bytes()])?;
+    remember(conn, run, letter)?;
     insert(conn, run, n, letter)
+}
+
+/// Remembers a letter's name for good.
+pub(super) fn remember(conn: &Connection, run: RunId, letter: &Letter) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT INTO everstep_inbox_seen (run, id) VALUES (?1, ?2)")?
+        .execute(params![run.0, letter.id.0.to_be_bytes()])
+        .map(drop)
 }
 
 /// Writes a letter as number `n`.

@@ -36,7 +36,7 @@ pub(crate) fn restart(batch: &mut Batch<'_>, run: RunId, first: &Entry) -> Resul
 }
 
 fn clear(conn: &Connection, run: RunId, first: &Entry, why: &str) -> rusqlite::Result<()> {
-    archive(conn, run, 0, (why, first.at))?;
+    archive(conn, run, 0..=u64::MAX, (why, first.at))?;
     conn.prepare_cached("DELETE FROM everstep_started WHERE run = ?1")?.execute([run.0]).map(drop)
 }
 

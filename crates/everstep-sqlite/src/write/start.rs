@@ -5,11 +5,11 @@ use std::sync::Arc;
 use everstep_core::{
     Change, Status,
     journal::Entry,
-    store::{Adopt, Claimed, Fence, NewRun, RunId, RunRow, Started, StoreError},
+    store::{Adopt, Claimed, Fence, Forked, NewRun, RunId, RunRow, Started, StoreError},
 };
 use rusqlite::{Connection, ToSql, params};
 
-use super::{claim, entry, renew};
+use super::{act, claim, entry, renew, say};
 use crate::{
     batch::{Batch, Held, add_count},
     fault::{Class, Fault, class, store_error},
@@ -73,6 +73,9 @@ pub(crate) fn start_one(
     }
     entry::insert(batch, id, &run.first)?;
     let inbox_n = renew::furnish(batch.conn, id, run)?;
+    if let Some(forked) = &run.forked {
+        add_fork(batch, id, forked)?;
+    }
     batch.count(workflow, None, status);
     match fence {
         Some(fence) => {
@@ -86,6 +89,16 @@ pub(crate) fn start_one(
         None => batch.rings.claimable = true,
     }
     Ok(Started::New(id))
+}
+
+/// What a fork begins with besides its first entry.
+fn add_fork(batch: &mut Batch<'_>, run: RunId, forked: &Forked) -> Result<(), Fault> {
+    for entry in &forked.entries {
+        entry::insert(batch, run, entry)?;
+    }
+    let items = say::item_numbers(batch.conn, run, &forked.says)?;
+    say::add(batch, run, &forked.says, items)?;
+    Ok(act::record(batch.conn, run, &forked.act)?)
 }
 
 /// A start whose id is in use: it may take that run's place.
@@ -169,6 +182,9 @@ fn running() -> Status {
 /// nothing of the run is written.
 pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreError> {
     run.check()?;
+    if run.forked.is_some() {
+        return Err(StoreError::Unusable("a fork is not made inside a user's transaction".into()));
+    }
     let _ours = tx::lift_guard();
     // A savepoint, so that an error in the middle leaves nothing, whatever the user does next.
     conn.execute_batch("SAVEPOINT everstep_start").map_err(store_error)?;

@@ -182,8 +182,14 @@ fn end_load(
     batch.count(held.workflow, Some(held.status), change.status);
     match end {
         End::Stuck { stuck, at, .. } => set_stuck(batch.conn, turn.run, stuck, *at)?,
-        End::Finished { .. } if held.status == Status::Stuck => clear_stuck(batch.conn, turn.run)?,
-        End::Finished { .. } | End::Parked { .. } | End::GivenBack { .. } | End::Restarted { .. } => {}
+        End::Finished { .. } | End::Paused { .. } if held.status == Status::Stuck => {
+            clear_stuck(batch.conn, turn.run)?;
+        }
+        End::Finished { .. }
+        | End::Parked { .. }
+        | End::Paused { .. }
+        | End::GivenBack { .. }
+        | End::Restarted { .. } => {}
     }
     batch.rings.claimable |= change.wake_at.is_some();
     batch.close(turn.load);
@@ -201,7 +207,7 @@ fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChange, StoreErr
         End::Finished { at, .. } => (None, Some(*at)),
         End::Parked { wake_at, .. } => (*wake_at, None),
         End::GivenBack { wake_at } => (Some(*wake_at), None),
-        End::Stuck { .. } | End::Restarted { .. } => (None, None),
+        End::Stuck { .. } | End::Paused { .. } | End::Restarted { .. } => (None, None),
     };
     Ok(RowChange { status, wake_at, inbox_n: end.inbox_n(), finished_at })
 }

@@ -179,6 +179,7 @@ async fn a_stuck_run_is_found_and_cut_back() {
         run: run.run,
         only,
         inbox_n: 0,
+        last: None,
         from: 2,
         letters: vec![],
         reopens: vec![],

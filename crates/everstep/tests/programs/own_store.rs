@@ -9,9 +9,10 @@ use everstep::{
     AttributeValue, Client, Ctx, Data, Engine, EngineError, Result, Status, Timestamp, Workflow, days,
     journal::{Entry, Payload},
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded,
-        Memory, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Started,
-        Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
+        Inspect, LetterId, Loaded, Memory, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
+        RunId, RunRow, Started, Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
+        WorkerSeen,
     },
 };
 
@@ -69,6 +70,9 @@ impl<S: Inspect> Inspect for Counting<S> {
     }
     fn patches(&self) -> Answer<Vec<PatchRow>> {
         self.inner.patches()
+    }
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.inner.acts(run, limit)
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
@@ -132,6 +136,12 @@ impl<S: Store> Store for Counting<S> {
     }
     fn cut(&self, cut: Cut) -> Answer<bool> {
         self.inner.cut(cut)
+    }
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        self.inner.act(does, act)
+    }
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.inner.delete(runs)
     }
 }
 

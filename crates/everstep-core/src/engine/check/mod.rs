@@ -230,7 +230,11 @@ impl Checker {
         Ok(match self.replay(row.clone(), loaded).await {
             Some((End::Stuck { stuck, .. }, _)) => Some(Problem::Stuck(stuck)),
             Some((End::GivenBack { .. }, _)) => Some(Problem::UnknownEntry),
-            Some((End::Parked { .. } | End::Finished { .. } | End::Restarted { .. }, _)) | None => None,
+            Some((
+                End::Parked { .. } | End::Paused { .. } | End::Finished { .. } | End::Restarted { .. },
+                _,
+            ))
+            | None => None,
         })
     }
 

@@ -15,9 +15,10 @@ use crate::{
     journal::{Entry, Payload},
     status::Status,
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, End, Fence, Filter, Inspect, LetterId, LoadId,
-        Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow, Settled,
-        Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, End, Fence, Filter,
+        Inspect, LetterId, LoadId, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
+        RunId, RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
+        WorkerInfo, WorkerSeen,
     },
     stuck::Stuck,
     sync::{Mutex, PoisonError},
@@ -98,6 +99,9 @@ impl Inspect for ReadOnly {
     fn patches(&self) -> Answer<Vec<PatchRow>> {
         self.inner.patches()
     }
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.inner.acts(run, limit)
+    }
 }
 
 impl Store for ReadOnly {
@@ -162,6 +166,12 @@ impl Store for ReadOnly {
         refused()
     }
     fn cut(&self, _: Cut) -> Answer<bool> {
+        refused()
+    }
+    fn act(&self, _: Does, _: Act) -> Answer<Acted> {
+        refused()
+    }
+    fn delete(&self, _: Vec<Doomed>) -> Answer<Vec<bool>> {
         refused()
     }
 }

@@ -12,6 +12,9 @@ impl Content {
         cut.letters.iter().try_for_each(Letter::check)?;
         let Some(run) = self.runs.get_mut(&cut.run) else { return Ok(false) };
         let row = &run.row;
+        if cut.last.is_some_and(|last| last != run.last_seq()) {
+            return Ok(false);
+        }
         if row.owner.is_some() || row.inbox_n != cut.inbox_n || !cut.only.contains(row.status) {
             return Ok(false);
         }

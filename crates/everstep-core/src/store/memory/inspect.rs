@@ -8,8 +8,8 @@ use crate::{
     journal::{Entry, Payload},
     status::Status,
     store::{
-        Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId, RunRow,
-        StreamRow,
+        Act, Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId,
+        RunRow, StreamRow,
     },
     stuck::Stuck,
     time::Timestamp,
@@ -104,6 +104,13 @@ impl Inspect for Memory {
         self.said(run, |said| {
             let streams = said.streams.iter().filter(|(_, items)| !items.is_empty());
             streams.map(|(name, _)| name.clone()).collect()
+        })
+    }
+
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.read(|content| {
+            let acts = content.runs.get(&run).map(|run| &run.acts[..]).unwrap_or_default();
+            acts[acts.len().saturating_sub(limit)..].to_vec()
         })
     }
 

@@ -7,6 +7,7 @@
 mod content;
 mod run;
 
+mod act;
 mod claim;
 mod cut;
 mod post;

@@ -10,7 +10,9 @@ use crate::{
     export::Imported,
     journal::Entry,
     status::{Change, Status},
-    store::{Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow, StoreError},
+    store::{
+        Act, Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow, StoreError,
+    },
     stuck::Stuck,
 };
 
@@ -30,6 +32,8 @@ pub(super) struct Run {
     pub(super) parent: Option<Parent>,
     pub(super) archive: Vec<(String, Vec<Entry>)>,
     pub(super) stuck: Option<Stuck>,
+    /// What people did to it.
+    pub(super) acts: Vec<Act>,
     pub(super) nudged: bool,
     /// Its last entry at the last death of its worker.
     pub(super) seq_at_crash: u64,
@@ -62,6 +66,7 @@ impl Run {
             parent: new.parent.clone(),
             archive: Vec::new(),
             stuck: None,
+            acts: Vec::new(),
             nudged: false,
             seq_at_crash: 0,
         };
@@ -85,6 +90,7 @@ impl Run {
             // Perhaps there was one: its streams may have more items than its journal.
             archive: vec![("export".to_string(), Vec::new())],
             stuck,
+            acts: Vec::new(),
             nudged: false,
             // What it has of deaths counts on.
             seq_at_crash: loaded.entries.last().map_or(0, |last| last.seq),
@@ -125,6 +131,13 @@ impl Run {
             self.receive(letter.clone());
         }
         self.said.attributes.extend(new.attributes.iter().cloned());
+        if let Some(forked) = &new.forked {
+            self.entries.extend(forked.entries.iter().cloned());
+            let numbers =
+                self.item_numbers(&forked.says).expect("a new run has no items, and these are in order");
+            self.said.add(&forked.says, numbers);
+            self.acts.push(forked.act.clone());
+        }
     }
 
     /// Its row as others see it: deaths before its last entry do not count.

@@ -5,8 +5,8 @@ use std::sync::{Arc, atomic::Ordering};
 use super::Memory;
 use crate::{
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, NewRun, Post, Posted, Receipt, RunId,
-        Started, Store, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, NewRun, Post,
+        Posted, Receipt, RunId, Started, Store, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
     },
     time::Timestamp,
 };
@@ -83,5 +83,13 @@ impl Store for Memory {
 
     fn cut(&self, cut: Cut) -> Answer<bool> {
         self.write(|content| content.cut(cut))
+    }
+
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        self.write(|content| content.act(does, act))
+    }
+
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.write(|content| Ok(runs.iter().map(|run| content.delete(run)).collect()))
     }
 }

@@ -92,6 +92,10 @@ impl Content {
             }
             End::Parked { wake_at, .. } => *wake_at,
             End::GivenBack { wake_at } => Some(*wake_at),
+            End::Paused { .. } => {
+                run.stuck = None;
+                None
+            }
             End::Restarted { .. } => None,
         };
         self.set_due(id, wake_at);

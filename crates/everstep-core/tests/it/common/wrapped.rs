@@ -15,9 +15,10 @@ use everstep_core::{
     AttributeValue, Ctx, Result, Status, Step, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Adopt, Answer, Bell, Claim, Claimed, Cut, Durability, Fence, Filter, Inspect, LetterId, Loaded,
-        Memory, MemoryJob, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId, RunRow,
-        Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
+        Inspect, LetterId, Loaded, Memory, MemoryJob, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
+        Received, RunId, RunRow, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
+        WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -212,6 +213,9 @@ impl Inspect for Wrapped {
     fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
         self.memory.stream_names(run)
     }
+    fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
+        self.memory.acts(run, limit)
+    }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.memory.attributes(run)
     }
@@ -297,5 +301,11 @@ impl Store for Wrapped {
     }
     fn cut(&self, cut: Cut) -> Answer<bool> {
         self.memory.cut(cut)
+    }
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        self.memory.act(does, act)
+    }
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.memory.delete(runs)
     }
 }
