@@ -69,7 +69,8 @@ impl Actual {
     pub(super) async fn post(&self, name: u8, revive: bool) -> Result<Posted, StoreError> {
         let letter = Letter {
             id: LetterId(u128::from(name)),
-            kind: LetterKind::Signal as u16,
+            // Such a letter wakes its run wherever it stands, as the model's do.
+            kind: LetterKind::Cancel as u16,
             name: "go".into(),
             body: Payload::json("1"),
             at: at(3),
