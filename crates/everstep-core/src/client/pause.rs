@@ -11,7 +11,7 @@ impl Client {
     /// Sets a run aside until somebody resumes it. No worker takes it, and what reaches it is kept. Step bodies that run at
     /// the moment may end, and are recorded; nothing new begins. Pausing a paused run is no error.
     ///
-    /// A run that a worker has is [`Status::Running`] until that worker has heard of it and the last body has ended.
+    /// A run that a worker has is [`Status::Running`](crate::Status) until that worker has heard of it and the last body has ended.
     ///
     /// # Errors
     /// Not found; over already; the store's.
