@@ -272,6 +272,7 @@ read {
     all_conditions_must_hold "Conditions are joined by and.";
     found_rows_are_whole "Every way to a row tells the same row.";
     a_loaded_run_is_whole "Journal, inbox and started rows of one moment.";
+    runs_that_are_loaded_together_are_each_as_if_loaded_alone "A read of several runs is some reads of one run.";
     every_opening_reads_the_same "What is committed is there for all.";
     a_later_opening_reads_what_an_earlier_wrote "The content outlives its openings.";
     counts_equal_a_recount "Kept counts are true after everything that can happen to a run.";

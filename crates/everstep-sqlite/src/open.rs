@@ -419,10 +419,13 @@ fn wal_mode(conn: &Connection) -> rusqlite::Result<String> {
 
 /// A connection through a VFS, or SQLite's own.
 pub(crate) fn connection(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Connection> {
-    match vfs {
-        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
-        None => Connection::open_with_flags(path, flags),
-    }
+    let conn = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+        None => Connection::open_with_flags(path, flags)?,
+    };
+    // A plan may not depend on the values that are bound: it would be made again at each use.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(conn)
 }
 
 fn level(durability: Durability) -> &'static str {

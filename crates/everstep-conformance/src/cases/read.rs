@@ -326,6 +326,31 @@ pub(crate) async fn a_loaded_run_is_whole(desk: Desk) {
     assert_eq!(desk.store.last(load.run).await.expect("reads"), loaded.entries.last().cloned());
 }
 
+pub(crate) async fn runs_that_are_loaded_together_are_each_as_if_loaded_alone(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut runs = vec![RunId(i64::MAX)];
+    for id in ["a", "b", "c"] {
+        let mut load = worker.start(id).await;
+        desk.post(post(id, 1)).await;
+        assert_eq!(load.commit(Turn { marks: vec![begins(id)], ..load.turn() }).await, Heard::Next(1));
+        runs.extend([load.run, load.run]);
+    }
+    let mut rest = &runs[..];
+    while !rest.is_empty() {
+        let some = desk.store.load_some(rest.to_vec()).await.expect("reads");
+        assert!(!some.is_empty() && some.len() <= rest.len(), "{} of {}", some.len(), rest.len());
+        for (run, together) in rest.iter().zip(&some) {
+            let together = together.as_ref().expect("readable");
+            let alone = desk.loaded(*run).await;
+            assert_eq!(together.entries, alone.entries);
+            assert_eq!(together.inbox, alone.inbox);
+            assert_eq!(together.started, alone.started);
+        }
+        rest = &rest[some.len()..];
+    }
+    assert!(desk.store.load_some(Vec::new()).await.expect("reads").is_empty());
+}
+
 pub(crate) async fn every_opening_reads_the_same(desk: Desk) {
     let other = desk.another().await;
     let mut load = desk.worker().await.start("a").await;

@@ -135,7 +135,7 @@ async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
     let claimed = worker.store.claim(worker.fence, claim).await;
     let taken = claimed.as_ref().map_or(0, Vec::len);
     worker.residents.unreserve(limit - taken);
-    claimed?.into_iter().for_each(|run| worker.load(run));
+    worker.load(claimed?);
     Ok(Some(taken))
 }
 

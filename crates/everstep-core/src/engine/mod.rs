@@ -4,6 +4,7 @@ mod event;
 
 mod adopt;
 mod check;
+mod load;
 mod residents;
 mod settle;
 mod worker;

@@ -80,6 +80,12 @@ pub trait Inspect: Send + Sync {
     fn count(&self, filter: Filter, at_most: u64) -> Answer<u64>;
     /// A run's journal, inbox and started rows, in one consistent read; nothing of a run that does not exist.
     fn load(&self, run: RunId) -> Answer<Loaded>;
+    /// [`Inspect::load`] of several runs, each by itself: of the first of them, of one at least. A store that can read
+    /// them together at less cost does; how many it reads at once is its own to say, for journals are long and short.
+    fn load_some(&self, runs: Vec<RunId>) -> Answer<Vec<Result<Loaded, StoreError>>> {
+        let reads: Vec<_> = runs.into_iter().map(|run| self.load(run)).collect();
+        Box::pin(async { Ok(futures_util::future::join_all(reads).await) })
+    }
     /// What has reached a run and is not in its journal yet, by number; only numbers above `after`.
     fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>>;
     /// The last entry of a run's journal.
