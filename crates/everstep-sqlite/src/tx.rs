@@ -28,6 +28,9 @@ pub(crate) const CACHED_STATEMENTS: usize = 256;
 ///
 /// It refuses to begin, end or nest transactions, to attach databases, to set pragmas, to make temporary tables, and
 /// to touch tables of Everstep (names that begin with `everstep_`).
+///
+/// SQLite plans its statements without a look at the values that are bound to them (`SQLITE_DBCONFIG_ENABLE_QPSG`): a
+/// partial index, or one for `LIKE`, helps a condition that is written out and not one with a `?`.
 #[derive(Debug)]
 pub struct Tx<'c> {
     conn: &'c Connection,
