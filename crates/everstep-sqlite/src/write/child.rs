@@ -40,7 +40,7 @@ fn parent_of(conn: &Connection, run: RunId) -> Result<Option<Parent>, Fault> {
 /// A letter to a run of this generation, whatever its status.
 pub(crate) fn tell(batch: &mut Batch<'_>, run: RunId, generation: u32, letter: &Letter) -> Result<(), Fault> {
     match post::find_run(batch.conn, run)? {
-        Some(to) if to.generation == generation => post::deliver_new(batch, &to, letter),
+        Some(to) if to.generation == generation => post::deliver(batch, &to, letter, false).map(drop),
         _ => Ok(()),
     }
 }
@@ -58,7 +58,7 @@ pub(crate) fn cancel(
                  AND r.status NOT BETWEEN 3 AND 5";
     for child in row::all(batch.conn, sql, params![parent.0, key], |row| Ok(RunId(row.get(0)?)))? {
         if let Some(to) = post::find_run(batch.conn, child)? {
-            post::deliver_new(batch, &to, letter)?;
+            post::deliver(batch, &to, letter, false)?;
         }
     }
     Ok(())

@@ -45,10 +45,7 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     archive(batch.conn, cut.run, cut.from..=u64::MAX, (&cut.why, cut.at))?;
     let mut n = inbox_n;
     for letter in &cut.letters {
-        if !post::is_known(batch.conn, cut.run, letter)? {
-            n += 1;
-            post::add(batch.conn, cut.run, n, letter)?;
-        }
+        n += i64::from(post::add(batch.conn, cut.run, n + 1, letter)?);
     }
     for key in &cut.reopens {
         promise::set_settled(batch.conn, cut.run, key, false)?;

@@ -28,16 +28,17 @@ pub(crate) struct Addressee {
 pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
     post.letter.check()?;
     let Some((to, promise)) = addressee(batch.conn, &post.to)? else { return Ok(Posted::NoSuchRun) };
+    let is_refused = !post.only.contains(to.status);
     // Known before refused: a letter sent again is the same letter, whatever has become of the run.
-    if is_known(batch.conn, to.run, &post.letter)? {
+    if (is_refused || promise.is_some()) && is_known(batch.conn, to.run, &post.letter)? {
         return Ok(Posted::Known);
     }
-    if !post.only.contains(to.status) {
+    if is_refused {
         return Ok(Posted::Refused(to.status));
     }
     let Some(promise) = promise else {
-        deliver(batch, &to, &post.letter, post.revive)?;
-        return Ok(Posted::Added);
+        let is_new = deliver(batch, &to, &post.letter, post.revive)?;
+        return Ok(if is_new { Posted::Added } else { Posted::Known });
     };
     match promise.expires {
         _ if promise.settled => return Ok(Posted::Settled),
@@ -66,15 +67,23 @@ fn addressee(conn: &Connection, to: &To) -> Result<Option<(Addressee, Option<Pro
     }
 }
 
-/// Puts a letter that nothing speaks against into a run's inbox, and wakes the run.
-fn deliver(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter, revive: bool) -> Result<(), Fault> {
+/// Puts a letter that nothing speaks against into a run's inbox, unless it is known there, and wakes the run; whether it
+/// was new.
+pub(crate) fn deliver(
+    batch: &mut Batch<'_>,
+    to: &Addressee,
+    letter: &Letter,
+    revive: bool,
+) -> Result<bool, Fault> {
     // Of an owned run the owner decides; of a free one a person's letter may set it going again.
     let revived = revive && to.owner == 0 && matches!(to.status, Status::Stuck | Status::Paused);
     let status = match revived {
         true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
         false => to.status,
     };
-    add(batch.conn, to.run, to.inbox_n + 1, letter)?;
+    if !add(batch.conn, to.run, to.inbox_n + 1, letter)? {
+        return Ok(false);
+    }
     // Of an owned run 0 says: look into your inbox.
     let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
     batch
@@ -91,20 +100,12 @@ fn deliver(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter, revive: bool)
     batch.count(to.workflow, Some(to.status), status);
     batch.rings.inbox |= to.owner != 0;
     batch.rings.claimable |= to.owner == 0 && wakes;
-    Ok(())
+    Ok(true)
 }
 
 /// A run by its number.
 pub(crate) fn find_run(conn: &Connection, run: RunId) -> Result<Option<Addressee>, Fault> {
     find(conn, "id = ?1", run.0)
-}
-
-/// Puts a letter into an inbox, unless it is known there, and wakes the run.
-pub(crate) fn deliver_new(batch: &mut Batch<'_>, to: &Addressee, letter: &Letter) -> Result<(), Fault> {
-    match is_known(batch.conn, to.run, letter)? {
-        true => Ok(()),
-        false => deliver(batch, to, letter, false),
-    }
 }
 
 /// `of` says of which run, by `?1`.
@@ -132,17 +133,21 @@ pub(crate) fn is_known(conn: &Connection, run: RunId, letter: &Letter) -> rusqli
         .map(|found| found.is_some())
 }
 
-/// Writes a letter as number `n`, and remembers its name for good.
-pub(crate) fn add(conn: &Connection, run: RunId, n: i64, letter: &Letter) -> rusqlite::Result<()> {
-    remember(conn, run, letter)?;
-    insert(conn, run, n, letter)
+/// Writes a letter as number `n`, and remembers its name for good; not if a letter of this name ever came: whether it
+/// was new.
+pub(crate) fn add(conn: &Connection, run: RunId, n: i64, letter: &Letter) -> rusqlite::Result<bool> {
+    let is_new = remember(conn, run, letter)?;
+    if is_new {
+        insert(conn, run, n, letter)?;
+    }
+    Ok(is_new)
 }
 
-/// Remembers a letter's name for good.
-pub(super) fn remember(conn: &Connection, run: RunId, letter: &Letter) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT INTO everstep_inbox_seen (run, id) VALUES (?1, ?2)")?
+/// Remembers a letter's name for good; whether it was new.
+pub(super) fn remember(conn: &Connection, run: RunId, letter: &Letter) -> rusqlite::Result<bool> {
+    conn.prepare_cached("INSERT INTO everstep_inbox_seen (run, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
         .execute(params![run.0, letter.id.0.to_be_bytes()])
-        .map(drop)
+        .map(|rows| rows > 0)
 }
 
 /// Writes a letter as number `n`.

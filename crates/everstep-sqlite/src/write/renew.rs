@@ -104,10 +104,7 @@ pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<u64
             .unwrap_or(0);
     let mut n = before;
     for letter in &new.letters {
-        if !post::is_known(conn, run, letter)? {
-            n += 1;
-            post::add(conn, run, n, letter)?;
-        }
+        n += i64::from(post::add(conn, run, n + 1, letter)?);
     }
     conn.prepare_cached("UPDATE everstep_run SET inbox_n = ?2 WHERE id = ?1")?.execute([run.0, n])?;
     Ok(row::unsigned(n))
