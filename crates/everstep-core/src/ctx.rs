@@ -1,15 +1,11 @@
 //! What a workflow sees of the engine.
 
 use std::{
-    any::Any,
     future::Future,
     panic::Location,
-    pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -25,13 +21,12 @@ use crate::{
         table::Sort,
         undos::{Offer, UNDO},
     },
-    error::{Code, Error, Result, panic_message},
+    error::{Code, Error, Result},
     journal::Payload,
     op::{Op, Wait},
     scope::{Claim, Scope},
     step::{Made, Step, record},
     step_ctx::StepCtx,
-    store::{Answer, StoreError, Transact, Transacted},
     time::Timestamp,
 };
 
@@ -170,49 +165,6 @@ impl Ctx {
             Ok((claim, op, now)) => Step::new(self.core.clone(), claim, op, now, make),
             Err(error) => Step::refused(error),
         }
-    }
-
-    /// The seam of the store crates' `Transaction` traits: `job` is the store's own kind of job, made anew for each
-    /// attempt; it makes its record with the [`Recorder`].
-    #[doc(hidden)]
-    #[track_caller]
-    pub fn transaction_on<T: Data>(
-        &self,
-        store: &'static str,
-        name: &str,
-        job: impl Fn(Recorder) -> Box<dyn Any + Send> + Send + 'static,
-    ) -> Step<'static, T> {
-        let core = self.core.clone();
-        let site = Location::caller();
-        let (claim, op, now) = match self.claim(Sort::Step, name, site) {
-            Ok(claimed) => claimed,
-            Err(error) => return Step::refused(error),
-        };
-        let (key, withdrawn) = (claim.key.clone(), Arc::new(AtomicBool::new(false)));
-        let recorder = Recorder { bytes_max: self.payload_bytes_max() };
-        let withdraw = withdrawn.clone();
-        let make = Box::new(move |_: StepCtx| {
-            let runs_on = core.worker.store.name();
-            let job = (runs_on == store).then(|| Job::begin(&core, &key, &withdraw, job(recorder)));
-            Box::pin(async move {
-                let job = job.ok_or_else(|| {
-                    Error::misuse(
-                        Code::WRONG_STORE,
-                        format!("a `{store}` transaction on an engine that runs on `{runs_on}`: use the `Transaction` trait of that store"),
-                    )
-                })?;
-                match job.await {
-                    Ok(Transacted::Committed { n, body }) => {
-                        let value: T = serde_json::from_slice(&body.bytes)?;
-                        Ok(Made { value, payload: body, letter: Some(n) })
-                    }
-                    Ok(Transacted::RolledBack(error)) => Err(error),
-                    // The store refuses this load, or is over: the driver hears it too and drops the function.
-                    Err(_) => std::future::pending().await,
-                }
-            }) as BoxFuture<'static, Result<Made<T>>>
-        });
-        Step::new(self.core.clone(), claim, op, now, make).of_jobs(withdrawn)
     }
 
     /// A name space for a branch that runs beside others: its steps and free values are its own. Takes no entry of its own: what is recorded are the steps in it, as `left/double`.
@@ -539,80 +491,9 @@ impl Ctx {
         }
     }
 
-    /// The limit of [`Settings::payload_bytes_max`](crate::Settings), for what store crates record.
-    #[doc(hidden)]
-    pub fn payload_bytes_max(&self) -> usize {
-        self.core.worker.settings.payload_bytes_max
-    }
-
     /// The run's id, as its caller chose it.
     pub fn id(&self) -> &str {
         self.core.id()
-    }
-}
-
-/// Makes the record of what a transaction's body returned.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Recorder {
-    bytes_max: usize,
-}
-
-impl Recorder {
-    /// Encodes `value`, and checks that it comes back and is not too large.
-    pub fn record<T: Data>(self, value: T) -> Result<crate::journal::Payload> {
-        record(value, self.bytes_max).map(|made| made.payload)
-    }
-}
-
-/// A transactional step's job at the store. Dropped before its answer, it is withdrawn, and the driver hears whether
-/// that came too late.
-struct Job {
-    core: Arc<RunCore>,
-    key: Arc<str>,
-    withdrawn: Arc<AtomicBool>,
-    answer: Option<Answer<Transacted>>,
-}
-
-impl Job {
-    fn begin(
-        core: &Arc<RunCore>,
-        key: &Arc<str>,
-        withdrawn: &Arc<AtomicBool>,
-        job: Box<dyn Any + Send>,
-    ) -> Job {
-        let (core, key, withdrawn) = (core.clone(), key.clone(), withdrawn.clone());
-        let step = Transact {
-            run: core.claimed.row.run,
-            load: core.claimed.load,
-            key: key.clone(),
-            at: core.worker.clock.now(),
-            withdrawn: withdrawn.clone(),
-            job,
-        };
-        let answer = Some(core.worker.store.transact(core.worker.fence, step));
-        Job { core, key, withdrawn, answer }
-    }
-}
-
-impl Future for Job {
-    type Output = Result<Transacted, StoreError>;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = self.answer.as_mut().expect("not polled after it was ready");
-        let answered = answer.as_mut().poll(cx);
-        if answered.is_ready() {
-            self.answer = None;
-        }
-        answered
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        if let Some(answer) = self.answer.take() {
-            self.withdrawn.store(true, Ordering::Release);
-            self.core.leave_job(self.key.clone(), answer);
-        }
     }
 }
 
@@ -646,10 +527,4 @@ impl Drop for OpenScope {
     fn drop(&mut self) {
         self.core.close(self.op);
     }
-}
-
-/// A panic's message, for store crates that run users' closures.
-#[doc(hidden)]
-pub fn said_by(panic: &(dyn Any + Send)) -> String {
-    panic_message(panic).to_string()
 }

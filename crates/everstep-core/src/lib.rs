@@ -8,6 +8,7 @@ mod body;
 mod branches;
 mod child;
 mod ctx;
+mod job;
 mod macros;
 mod map;
 mod op;
@@ -63,8 +64,6 @@ pub use client::{
     LIST_LIMIT, List, OnOpen, PURGE_BATCH, Reuse, SendRequest, SendSignal, Start, Touches, Verb,
 };
 pub use ctx::Ctx;
-#[doc(hidden)]
-pub use ctx::{Recorder, said_by};
 pub use digest::{Digest, Incarnation};
 pub use engine::{
     Builder, CHECKED_AT_ONCE, Check, CheckReport, Engine, Event, Events, Finding, NoState, PROBLEMS_KEPT,
@@ -72,6 +71,8 @@ pub use engine::{
 };
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
 pub use export::{EXPORT_FORMAT, Export};
+#[doc(hidden)]
+pub use job::{Recorder, said_by};
 pub use map::Map;
 pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
 pub use op::Op;
