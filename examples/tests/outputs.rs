@@ -52,6 +52,29 @@ fn map_many() {
 }
 
 #[test]
+fn poll_until() {
+    check(
+        "poll_until",
+        "export-7 is done after 35 polls\npolls before the last generation: Some(30)\nentries in its journal: 11\n",
+    );
+}
+
+#[test]
+fn approval() {
+    check(
+        "approval",
+        "\
+please decide about train
+train is paid, approved by Ada
+please decide about yacht
+yacht is refused by Ada
+please decide about lunch
+nobody has decided about lunch in time
+",
+    );
+}
+
+#[test]
 fn backoff() {
     check(
         "backoff",
