@@ -41,5 +41,5 @@ pub use inline::Inline;
 pub use open::{Options, Sqlite};
 pub use rusqlite;
 pub use tx::{JobBody, SqliteJob, Tx};
-pub use workflow::{StartIn, Transaction};
-pub use write::start::insert_start;
+pub use workflow::{SignalIn, StartIn, Transaction};
+pub use write::{post::insert_letter, start::insert_start};

@@ -28,8 +28,8 @@ impl Sqlite {
     ) -> Answer<T> {
         if tx::in_job() {
             // It would wait for the writer, on the writer.
-            let text = "a transaction cannot wait for the store that runs it: use `start_in(tx, ..)` inside it, and \
-                        do everything else after it";
+            let text = "a transaction cannot wait for the store that runs it: use `start_in(tx, ..)` and \
+                        `signal_in(tx, ..)` inside it, and do everything else after it";
             return Box::pin(std::future::ready(Err(StoreError::Unusable(text.into()))));
         }
         let (send, answer) = oneshot::channel();

@@ -62,13 +62,21 @@ impl std::fmt::Debug for SqliteJob {
 pub(crate) enum Ran {
     Done {
         body: Payload,
-        /// Whether it started runs.
-        started: bool,
+        wakes: Wakes,
     },
     /// Its own changes are undone; the transaction around it stands.
     RolledBack(Error),
     /// It ended the transaction around it.
     Gone(Error),
+}
+
+/// What a job did that others are to hear of after the commit.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wakes {
+    /// There are runs to be claimed.
+    pub(crate) claimable: bool,
+    /// There are letters to runs that a worker has.
+    pub(crate) inbox: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +85,7 @@ enum Guard {
     Off,
     /// A user's.
     On,
-    /// The store's own again, for a user: a start inside his transaction.
+    /// The store's own again, for a user: a start or a signal inside his transaction.
     Lifted,
 }
 
@@ -87,7 +95,7 @@ thread_local! {
     static GUARD: Cell<Guard> = const { Cell::new(Guard::Off) };
     static LIMIT: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
     static LATE: Cell<bool> = const { Cell::new(false) };
-    static STARTED: Cell<bool> = const { Cell::new(false) };
+    static WAKES: Cell<Wakes> = const { Cell::new(Wakes { claimable: false, inbox: false }) };
     static LOST: Cell<bool> = const { Cell::new(false) };
     /// A table may have got a new name, which the authorizer is not told.
     static ALTERED: Cell<bool> = const { Cell::new(false) };
@@ -108,7 +116,7 @@ pub(crate) fn guard(conn: &mut Connection) -> rusqlite::Result<()> {
 /// What the disk or the file is to blame for, whoever noticed it: the whole transaction is to be rolled back.
 pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> rusqlite::Result<Ran> {
     conn.prepare_cached("SAVEPOINT everstep_job")?.execute([])?;
-    STARTED.set(false);
+    WAKES.set(Wakes::default());
     LOST.set(false);
     LATE.set(false);
     ALTERED.set(false);
@@ -147,7 +155,7 @@ pub(crate) fn run(conn: &Connection, job: &mut SqliteJob, limit: Duration) -> ru
     match result {
         Ok(body) => {
             conn.prepare_cached("RELEASE everstep_job")?.execute([])?;
-            Ok(Ran::Done { body, started: STARTED.get() })
+            Ok(Ran::Done { body, wakes: WAKES.get() })
         }
         Err(error) => {
             conn.prepare_cached("ROLLBACK TO everstep_job")?.execute([])?;
@@ -253,9 +261,14 @@ pub(crate) fn in_job() -> bool {
     GUARD.get() != Guard::Off
 }
 
-/// A run was started inside the job that this thread runs, if it runs one.
-pub(crate) fn started_in_job() {
-    STARTED.set(true);
+/// A run became claimable inside the job that this thread runs, if it runs one.
+pub(crate) fn wakes_a_run() {
+    WAKES.set(Wakes { claimable: true, ..WAKES.get() });
+}
+
+/// A run that a worker has got a letter inside the job that this thread runs, if it runs one.
+pub(crate) fn wakes_a_worker() {
+    WAKES.set(Wakes { inbox: true, ..WAKES.get() });
 }
 
 fn is_late() -> bool {

@@ -1,11 +1,12 @@
-//! What this store adds to workflows and clients: transactional steps, and starts that commit with the user's rows.
+//! What this store adds to workflows and clients: transactional steps, and starts and signals that commit with the user's
+//! rows.
 
 use std::panic::Location;
 
-use everstep_core::{Client, Ctx, Data, EngineError, Outcome, Repeat, Run, Step, Workflow};
+use everstep_core::{Client, Ctx, Data, EngineError, Outcome, Repeat, Run, Signal, Step, Workflow};
 use rusqlite::Connection;
 
-use crate::{SqliteJob, Tx, insert_start};
+use crate::{SqliteJob, Tx, insert_letter, insert_start};
 
 /// Transactional steps: `use everstep::sqlite::Transaction as _;`
 pub trait Transaction {
@@ -124,4 +125,100 @@ impl StartIn for Client {
         let started = insert_start(tx, &run)?;
         self.accept_start(run, started)
     }
+}
+
+/// Signals that commit with the user's own rows: `use everstep::sqlite::SignalIn as _;`
+pub trait SignalIn {
+    /// Sends a signal in `tx`, a transaction of the user's own connection to the same file, or the `tx` of a transactional
+    /// step. The run gets it if and when `tx` commits, and is woken then, whichever process has it.
+    ///
+    /// # What survives a crash
+    /// What survives of `tx`: both or neither. A run that ends while `tx` is open ends before it or after it: SQLite has one
+    /// writer, and `tx` is that from this call on.
+    ///
+    /// # Errors
+    /// As [`Client::signal`]: not found, over already, a bad name or value; of the rest of `tx` nothing is undone. A file
+    /// without Everstep's tables, or with those of another version; SQLite's own, after which nothing of the signal is
+    /// written.
+    ///
+    /// ```
+    /// use everstep_sqlite::{SignalIn as _, Sqlite, rusqlite::Connection};
+    /// # use everstep_core::{Ctx, Engine, Result, Signal, Workflow};
+    /// const PAID: Signal<i64> = Signal::new("paid");
+    /// # const ORDER: Workflow<String, String> = Workflow::new("order");
+    /// # async fn order(ctx: Ctx, item: String) -> Result<String> {
+    /// #     let cents = ctx.signal(PAID).await?;
+    /// #     Ok(format!("{item} for {cents}"))
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// # let engine = Engine::builder(Sqlite::open(&path)?).register(ORDER, order).start().await?;
+    /// let mut own = Connection::open(&path)?;
+    /// own.execute_batch("CREATE TABLE payment (run TEXT, cents INTEGER)")?;
+    /// let run = engine.start(ORDER, "order-1", "a book".to_string()).await?;
+    ///
+    /// let tx = own.transaction()?;
+    /// tx.execute("INSERT INTO payment VALUES ('order-1', 1200)", [])?;
+    /// engine.signal_in(&tx, "order-1", PAID, 1200)?;
+    /// tx.commit()?; // the row and the signal, or neither
+    /// assert_eq!(run.result().await?, "a book for 1200");
+    /// # engine.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn signal_in<T: Data>(
+        &self,
+        tx: &Connection,
+        id: impl Into<String>,
+        name: impl Into<Signal<T>>,
+        value: T,
+    ) -> Result<(), EngineError>;
+
+    /// As [`SignalIn::signal_in`], known by `key`: sent to the same run under the same name and key however often, in
+    /// transactions or by [`SendSignal::key`](everstep_core::SendSignal::key), it is one signal.
+    fn signal_in_once<T: Data>(
+        &self,
+        tx: &Connection,
+        id: impl Into<String>,
+        name: impl Into<Signal<T>>,
+        value: T,
+        key: &str,
+    ) -> Result<(), EngineError>;
+}
+
+impl SignalIn for Client {
+    fn signal_in<T: Data>(
+        &self,
+        tx: &Connection,
+        id: impl Into<String>,
+        name: impl Into<Signal<T>>,
+        value: T,
+    ) -> Result<(), EngineError> {
+        signal_in(self, tx, (id.into(), name.into()), &value, None)
+    }
+
+    fn signal_in_once<T: Data>(
+        &self,
+        tx: &Connection,
+        id: impl Into<String>,
+        name: impl Into<Signal<T>>,
+        value: T,
+        key: &str,
+    ) -> Result<(), EngineError> {
+        signal_in(self, tx, (id.into(), name.into()), &value, Some(key))
+    }
+}
+
+fn signal_in<T: Data>(
+    client: &Client,
+    tx: &Connection,
+    (id, name): (String, Signal<T>),
+    value: &T,
+    key: Option<&str>,
+) -> Result<(), EngineError> {
+    let post = client.new_signal(id, name, value, key)?;
+    let posted = insert_letter(tx, &post)?;
+    client.accept_signal(&post, posted)
 }

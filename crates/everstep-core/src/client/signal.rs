@@ -54,7 +54,7 @@ impl SendSignal {
     /// ```
     pub fn key(mut self, key: &str) -> Self {
         if let Some(Ok(post)) = &mut self.post {
-            post.letter.id = LetterId(letter_id(&post.letter.name, key));
+            known_by(&mut post.letter, key);
         }
         self
     }
@@ -114,15 +114,24 @@ impl Client {
     /// # }
     /// ```
     pub fn signal<T: Data>(&self, id: impl Into<String>, name: impl Into<Signal<T>>, value: T) -> SendSignal {
-        let post = self.new_signal(id.into(), name.into(), &value);
+        let post = self.new_signal(id.into(), name.into(), &value, None);
         SendSignal { client: self.clone(), post: Some(post), sending: None }
     }
 
     /// What a signal writes; also the seam of the store crates' `signal_in`.
     #[doc(hidden)]
-    pub fn new_signal<T: Data>(&self, id: String, name: Signal<T>, value: &T) -> Result<Post, EngineError> {
+    pub fn new_signal<T: Data>(
+        &self,
+        id: String,
+        name: Signal<T>,
+        value: &T,
+        key: Option<&str>,
+    ) -> Result<Post, EngineError> {
         check_run_id(&id)?;
-        let letter = self.signal_letter(name, value)?;
+        let mut letter = self.signal_letter(name, value)?;
+        if let Some(key) = key {
+            known_by(&mut letter, key);
+        }
         Ok(Post { to: id.into(), letter, only: StatusSet::OPEN, revive: false })
     }
 
@@ -142,4 +151,9 @@ impl Client {
             Posted::NoSuchRun | Posted::Settled | Posted::Expired => Err(not_found(id)),
         }
     }
+}
+
+/// A signal that has a key is the same whoever sends it, however often.
+fn known_by(letter: &mut Letter, key: &str) {
+    letter.id = LetterId(letter_id(&letter.name, key));
 }

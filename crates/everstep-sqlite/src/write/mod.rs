@@ -7,6 +7,7 @@ pub(crate) mod claim;
 pub(crate) mod cut;
 pub(crate) mod delete;
 pub(crate) mod entry;
+mod inside;
 pub(crate) mod post;
 pub(crate) mod promise;
 pub(crate) mod renew;

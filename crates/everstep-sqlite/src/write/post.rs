@@ -2,16 +2,17 @@
 
 use everstep_core::{
     Change, Status,
-    store::{Letter, Post, Posted, RunId, To},
+    store::{Letter, Post, Posted, RunId, StoreError, To},
 };
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::{
     claim::illegal,
+    inside::{self, inside},
     promise::{self, Promised},
     turn::clear_stuck,
 };
-use crate::{batch::Batch, fault::Fault, row};
+use crate::{batch::Batch, fault::Fault, row, tx};
 
 /// A run as a letter finds it.
 pub(crate) struct Addressee {
@@ -81,19 +82,7 @@ pub(crate) fn deliver(
         true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
         false => to.status,
     };
-    if !add(batch.conn, to.run, to.inbox_n + 1, letter)? {
-        return Ok(false);
-    }
-    // Of an owned run 0 says: look into your inbox.
-    let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
-    batch
-        .conn
-        .prepare_cached(
-            "UPDATE everstep_run SET inbox_n = inbox_n + 1, status = ?2, wake_at = CASE WHEN ?3 THEN 0 ELSE wake_at END,
-               takeovers = CASE WHEN ?4 THEN 0 ELSE takeovers END
-             WHERE id = ?1",
-        )?
-        .execute(params![to.run.0, status.code(), wakes, revived])?;
+    let Some(wakes) = put(batch.conn, to, letter, status)? else { return Ok(false) };
     if revived {
         clear_stuck(batch.conn, to.run)?;
     }
@@ -101,6 +90,57 @@ pub(crate) fn deliver(
     batch.rings.inbox |= to.owner != 0;
     batch.rings.claimable |= to.owner == 0 && wakes;
     Ok(true)
+}
+
+/// Puts a letter into the inbox of a run, which has this status from now on; whether that wakes somebody, or `None` if it
+/// is known there.
+fn put(conn: &Connection, to: &Addressee, letter: &Letter, status: Status) -> rusqlite::Result<Option<bool>> {
+    if !add(conn, to.run, to.inbox_n + 1, letter)? {
+        return Ok(None);
+    }
+    // Of an owned run 0 says: look into your inbox.
+    let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
+    conn.prepare_cached(
+        "UPDATE everstep_run SET inbox_n = inbox_n + 1, status = ?2, wake_at = CASE WHEN ?3 THEN 0 ELSE wake_at END,
+           takeovers = CASE WHEN ?4 THEN 0 ELSE takeovers END
+         WHERE id = ?1",
+    )?
+    .execute(params![to.run.0, status.code(), wakes, status != to.status])?;
+    Ok(Some(wakes))
+}
+
+/// Sends a letter to a run on a connection of the user's, to the same file, inside the user's own transaction: it is
+/// there exactly if that commits. [`Post::revive`] is not looked at.
+///
+/// # Errors
+/// As [`insert_start`](crate::insert_start).
+pub fn insert_letter(conn: &Connection, post: &Post) -> Result<Posted, StoreError> {
+    post.letter.check()?;
+    let To::Run(id) = &post.to else {
+        return Err(StoreError::Unusable("a promise is not settled inside a user's transaction".into()));
+    };
+    inside(conn, |posted| *posted == Posted::Added, |conn| send_inside(conn, id, post))
+}
+
+fn send_inside(conn: &Connection, id: &str, post: &Post) -> Result<Posted, Fault> {
+    let locked = conn
+        .prepare_cached("UPDATE everstep_run SET inbox_n = inbox_n WHERE text_id = ?1")
+        .and_then(|mut lock| lock.execute([id]));
+    if inside::first(conn, locked)? == 0 {
+        return Ok(Posted::NoSuchRun);
+    }
+    let Some(to) = find(conn, "text_id = ?1", id)? else { return Ok(Posted::NoSuchRun) };
+    if !post.only.contains(to.status) {
+        let known = is_known(conn, to.run, &post.letter)?;
+        return Ok(if known { Posted::Known } else { Posted::Refused(to.status) });
+    }
+    let Some(wakes) = put(conn, &to, &post.letter, to.status)? else { return Ok(Posted::Known) };
+    match (wakes, to.owner) {
+        (true, 0) => tx::wakes_a_run(),
+        (true, _) => tx::wakes_a_worker(),
+        (false, _) => {}
+    }
+    Ok(Posted::Added)
 }
 
 /// A run by its number.

@@ -9,12 +9,15 @@ use everstep_core::{
 };
 use rusqlite::{Connection, ToSql, params};
 
-use super::{act, claim, entry, renew, say};
+use super::{
+    act, claim, entry,
+    inside::{self, inside},
+    renew, say,
+};
 use crate::{
     batch::{Batch, Held, add_count},
-    fault::{Class, Fault, class, store_error},
+    fault::Fault,
     hot::Hot,
-    migrate,
     names::{self, NameKind, Texts},
     row, tx,
 };
@@ -185,34 +188,14 @@ pub fn insert_start(conn: &Connection, run: &NewRun) -> Result<Started, StoreErr
     if run.forked.is_some() {
         return Err(StoreError::Unusable("a fork is not made inside a user's transaction".into()));
     }
-    let _ours = tx::lift_guard();
-    // A savepoint, so that an error in the middle leaves nothing, whatever the user does next.
-    conn.execute_batch("SAVEPOINT everstep_start").map_err(store_error)?;
-    let inserted = insert_pending(conn, run);
-    let end = if matches!(inserted, Ok(Started::New(_))) {
-        "RELEASE everstep_start"
-    } else {
-        "ROLLBACK TO everstep_start; RELEASE everstep_start"
-    };
-    let ended = conn.execute_batch(end).map_err(store_error);
-    match inserted {
-        Ok(started) => ended.map(|()| started),
-        Err(Fault::Refuse(error)) => Err(error),
-        Err(Fault::Sql(error)) => Err(store_error(error)),
-        Err(Fault::TransactionGone) => unreachable!("only jobs of the writer end transactions"),
-    }
+    inside(conn, |started| matches!(started, Started::New(_)), |conn| insert_pending(conn, run))
 }
 
 fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
-    // A write first: a transaction that has read cannot wait for somebody else's, it fails at once.
     let id = conn
         .prepare_cached("UPDATE everstep_meta SET value = value + 1 WHERE key = 'run' RETURNING value")
         .and_then(|mut next| next.query_row([], |row| row.get(0).map(RunId)));
-    // It also says why there is no such table.
-    if !matches!(&id, Err(error) if class(error) != Class::Refused) {
-        migrate::check_version(conn)?;
-    }
-    let id = id?;
+    let id = inside::first(conn, id)?;
     let texts = Texts::default();
     let old = row::run_by_id(conn, &texts, &run.id)?;
     let workflow = names::intern(conn, NameKind::Workflow, &run.workflow)?;
@@ -232,6 +215,6 @@ fn insert_pending(conn: &Connection, run: &NewRun) -> Result<Started, Fault> {
     entry::insert_on(conn, id, &run.first)?;
     renew::furnish(conn, id, run)?;
     add_count(conn, workflow, Status::Pending, 1)?;
-    tx::started_in_job();
+    tx::wakes_a_run();
     Ok(Started::New(id))
 }

@@ -46,7 +46,7 @@ impl Job {
             )
             .into());
         };
-        // The user's code may start runs, with ids from the database.
+        // The user's code may start runs and send signals, with what stands in the database.
         batch.flush()?;
         pass(Failpoint::JobBegins);
         match tx::run(batch.conn, job, batch.job_limit)? {
@@ -55,8 +55,9 @@ impl Job {
                 Err(Fault::TransactionGone)
             }
             Ran::RolledBack(error) => Ok(Transacted::RolledBack(error)),
-            Ran::Done { body, started } => {
-                batch.rings.claimable |= started;
+            Ran::Done { body, wakes } => {
+                batch.rings.claimable |= wakes.claimable;
+                batch.rings.inbox |= wakes.inbox;
                 pass(Failpoint::JobDone);
                 if broken(Guard::Once) {
                     return Ok(Transacted::Committed { n: 0, body });

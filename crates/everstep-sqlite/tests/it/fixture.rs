@@ -228,7 +228,8 @@ pub(crate) fn told(answer: Result<Transacted, StoreError>) -> String {
     }
 }
 
-pub(crate) async fn signal(store: &Sqlite, to: &str, id: u128) -> Posted {
+/// A signal of this id.
+pub(crate) fn go(to: &str, id: u128) -> Post {
     let letter = Letter {
         id: LetterId(id),
         kind: LetterKind::Signal as u16,
@@ -236,5 +237,9 @@ pub(crate) async fn signal(store: &Sqlite, to: &str, id: u128) -> Posted {
         body: Payload::json("true"),
         at: at(3),
     };
-    store.post(Post { to: to.into(), letter, only: StatusSet::OPEN, revive: false }).await.expect("posted")
+    Post { to: to.into(), letter, only: StatusSet::OPEN, revive: false }
+}
+
+pub(crate) async fn signal(store: &Sqlite, to: &str, id: u128) -> Posted {
+    store.post(go(to, id)).await.expect("posted")
 }

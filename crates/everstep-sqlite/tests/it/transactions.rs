@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use everstep_core::{
-    Status,
+    Status, StatusSet,
     journal::Payload,
-    store::{Durability, Inspect, Started, Store, StoreError},
+    store::{Durability, End, Inspect, LetterKind, Post, Posted, Started, Store, StoreError},
 };
-use everstep_sqlite::{Sqlite, insert_start, rusqlite::Connection};
+use everstep_sqlite::{Sqlite, insert_letter, insert_start, rusqlite::Connection};
 
-use crate::fixture::{Desk, Worker, new_run, signal, sql, told};
+use crate::fixture::{Desk, Worker, go, new_run, signal, sql, told};
 
 const TABLES: &str =
     "CREATE TABLE account (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL CHECK (cents >= 0));
@@ -244,6 +244,30 @@ async fn the_users_own_connection_starts_runs_too() {
     assert!(matches!(insert_start(&other, &new_run("x")), Err(StoreError::Unusable(_))));
 }
 
+/// Nobody looks into the inbox of a run for no reason, and a run that nobody has waits to be claimed.
+#[tokio::test]
+async fn a_letter_inside_a_job_wakes_whoever_has_its_run() {
+    let (_desk, worker) = desk().await;
+    let (run, _owned, mut parked) =
+        (worker.start("a").await, worker.start("owned").await, worker.start("parked").await);
+    parked.send_turn(1..1, Some(End::Parked { wake_at: None, inbox_n: 0 }));
+    assert_eq!(parked.hears().await, "next 1");
+    let bell = worker.store.bell();
+    let (mut inbox, mut claimable) = (bell.inbox(), bell.claimable());
+    let sends = |key, to: &'static str| {
+        run.transact(key, move |tx| {
+            insert_letter(tx, &go(to, 1)).map_err(|e| e.to_string())?;
+            Ok(Payload::json("1"))
+        })
+    };
+    inbox.mark_unchanged();
+    assert!(told(sends("first", "owned").await).starts_with("committed"));
+    assert!(inbox.has_changed().expect("a bell"), "its worker is told");
+    claimable.mark_unchanged();
+    assert!(told(sends("second", "parked").await).starts_with("committed"));
+    assert!(claimable.has_changed().expect("a bell"), "all workers are told");
+}
+
 /// What follows in the closure stands in no transaction any more: it would commit by itself.
 #[tokio::test]
 async fn nothing_commits_by_itself_after_a_job_has_lost_its_transaction() {
@@ -254,6 +278,7 @@ async fn nothing_commits_by_itself_after_a_job_has_lost_its_transaction() {
             let _ = tx.execute_batch("INSERT OR ROLLBACK INTO account VALUES (1, 5)");
             let _ = tx.execute_batch("INSERT INTO account VALUES (2, 5)");
             let _ = insert_start(tx, &new_run("stray"));
+            let _ = insert_letter(tx, &go("a", 1));
             Ok(Payload::json("1"))
         })
         .await,
@@ -261,6 +286,35 @@ async fn nothing_commits_by_itself_after_a_job_has_lost_its_transaction() {
     assert!(said.contains("ended from inside"), "{said}");
     assert_eq!(desk.number("SELECT count(*) FROM account"), 1);
     assert!(worker.store.run("stray".into()).await.expect("reads").is_none());
+    assert_eq!(worker.store.inbox(run.run, 0).await.expect("reads"), []);
+}
+
+#[tokio::test]
+async fn the_users_own_connection_sends_letters_too() {
+    let (desk, worker) = desk().await;
+    let run = worker.start("a").await;
+    let mut outside = desk.outside();
+    let tx = outside.transaction().expect("begins");
+    let sends = |id| insert_letter(&tx, &go("a", id)).expect("sends");
+    assert_eq!((sends(1), sends(1), sends(2)), (Posted::Added, Posted::Known, Posted::Added));
+    assert_eq!(insert_letter(&tx, &go("nobody", 3)).expect("looks"), Posted::NoSuchRun);
+    let over = Post { only: StatusSet::of(&[Status::Failed]), ..go("a", 4) };
+    assert_eq!(insert_letter(&tx, &over).expect("looks"), Posted::Refused(Status::Running));
+    assert_eq!(worker.store.inbox(run.run, 0).await.expect("reads"), [], "not before the commit");
+    tx.commit().expect("commits");
+    let inbox = worker.store.inbox(run.run, 0).await.expect("reads");
+    assert_eq!(
+        inbox.iter().map(|received| (received.n, received.letter.id.0)).collect::<Vec<_>>(),
+        [(1, 1), (2, 2)]
+    );
+    assert_eq!(worker.store.nudged(worker.fence).await.expect("reads"), [run.run]);
+    assert_eq!(signal(&worker.store, "a", 2).await, Posted::Known, "by whatever way it came");
+    let mut recorded = go("a", 5);
+    recorded.letter.kind = LetterKind::Recorded as u16;
+    assert!(matches!(insert_letter(&outside, &recorded), Err(StoreError::Refused(_))));
+    let empty = tempfile::NamedTempFile::new().expect("a file");
+    let other = Connection::open(empty.path()).expect("opens");
+    assert!(matches!(insert_letter(&other, &go("a", 6)), Err(StoreError::Unusable(_))));
 }
 
 /// A transaction that has read before it writes gives up at once when somebody else writes; one that has not waits.
@@ -281,4 +335,11 @@ async fn a_start_on_the_users_own_connection_waits_for_others() {
     insert_start(&tx, &new_run("mine")).expect("starts");
     tx.commit().expect("commits");
     assert_eq!(desk.number("SELECT count(*) FROM everstep_run"), 1);
+    let other = desk.outside();
+    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO account VALUES (3, 5)").expect("writes");
+    OTHER.set(Some(other));
+    let tx = mine.transaction().expect("begins");
+    assert_eq!(insert_letter(&tx, &go("mine", 1)).expect("sends"), Posted::Added);
+    tx.commit().expect("commits");
+    assert_eq!(desk.number("SELECT inbox_n FROM everstep_run"), 1);
 }

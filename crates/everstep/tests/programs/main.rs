@@ -11,6 +11,7 @@ mod onboarding;
 mod own_store;
 mod payment;
 mod scopes;
+mod signal_in;
 mod state;
 mod transaction;
 
