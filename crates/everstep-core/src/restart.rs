@@ -12,14 +12,25 @@ use crate::{
 
 impl Ctx {
     /// Begins this run anew with another input: same id, next generation, empty journal. The old journal goes to the
-    /// archive, so that a loop that runs for years replays only its last round. Signals that nobody has taken are carried
-    /// over; attributes, published values and streams stay. Never returns.
+    /// archive, so that a loop that runs for years replays only its last round. Never returns.
+    ///
+    /// # What the next generation has
+    /// Signals that nobody has taken, and requests that nobody serves yet; attributes, published values and streams; the
+    /// deadline, and the run that waits for its outcome. A cancel that was asked for.
+    ///
+    /// # What it has not
+    /// Handles. Children that this generation has started are cancelled, but those that were
+    /// [left](crate::StartChild::leave) go on and nobody hears of their outcome: to hear of it, wait for it before the
+    /// restart, or let the child send a signal to this run, whose id stays. The tokens of this generation's promises are
+    /// good for nothing any more; the next one makes its own. Requests that were taken and not answered get an error.
+    /// Registered undos, and timers: begin a generation when nothing is under way.
     ///
     /// # What survives a crash
     /// The restart is one transaction: the run is in the old generation or in the new one.
     ///
     /// # Panics
-    /// With open operations (a step or a wait that was made and is not over): their list is in the message. With another
+    /// With open operations (a step or a wait that was made and is not over, a promise that is held): their list is in the
+    /// message. With steps that a later failure would have to undo: see [`Ctx::forget_undos`]. With another
     /// workflow's name, an input that is too large or does not come back from its own JSON, and as [`Ctx::sleep`]. The run
     /// is then stuck until the code is mended.
     ///

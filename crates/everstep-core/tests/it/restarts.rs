@@ -2,8 +2,8 @@
 
 use crate::common::{W, engine, engine_with, journal, nap, plain, settings, soon, stays, told, virtual_time};
 use everstep_core::{
-    Client, Code, Ctx, Event, Published, Result, Settings, Signal, Simulation, Status, StepCtx, Stream,
-    StuckReason, Workflow, days,
+    Client, Code, Ctx, Engine, Event, Published, Result, Settings, Signal, Simulation, Status, StepCtx,
+    Stream, StuckReason, Workflow, days,
     journal::Kind,
     seconds, select,
     store::{Inspect, Memory},
@@ -267,4 +267,74 @@ fn what_readers_see_goes_on() {
         assert_eq!(memory.attributes(number).await.expect("reads").len(), 1);
         assert_eq!(memory.stream(number, "log".into(), 0, 99).await.expect("reads").len(), 10);
     });
+}
+
+/// The promise of the docs of `restart`: what the next generation has, and what it has not.
+#[test]
+fn a_restart_carries_what_reached_the_run_and_no_handles() {
+    const CHILD: Workflow<String, u64> = Workflow::new("child");
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let client = Client::simulated(memory.clone(), &world);
+        let child = move |ctx: Ctx, parent: String| {
+            let client = client.clone();
+            async move {
+                ctx.sleep(seconds(100)).await;
+                ctx.step("tell", async || Ok(client.signal(&parent, GO, 5).await?)).await?;
+                Ok(1)
+            }
+        };
+        let workflow = async |ctx: Ctx, n: u64| -> Result<String> {
+            if n == 0 {
+                let own = ctx.id().to_string();
+                drop(ctx.start(CHILD, "closed", own.clone()).await?);
+                drop(ctx.start(CHILD, "left", own).leave().await?);
+                let promise = ctx.promise::<u64>("payment");
+                ctx.publish("token", &promise.token().to_string());
+                ctx.sleep(seconds(10)).await;
+                drop(promise);
+                ctx.restart(W, 1).await
+            }
+            let own = ctx.promise::<u64>("payment");
+            let told = ctx.signal(GO).await?;
+            assert!(ctx.timeout(seconds(100), own).await?.is_none(), "nobody has its token");
+            Ok(told.to_string())
+        };
+        let builder = Engine::builder(memory.clone()).register(W, workflow).register(CHILD, child);
+        let engine = builder.settings(settings()).simulated(&world).start().await.expect("it starts");
+        let run = engine.start(W, "r", 0).await.expect("it starts");
+        nap(20_000).await;
+        let token = engine.published::<String>("r", "token").await.expect("reads").expect("published");
+        let late = engine.resolve(&token, 7u64).await.expect_err("its generation is over");
+        assert_eq!(late.code(), Code::NOT_FOUND);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("5"), "the child tells the run, by its id");
+        let status = async |id: &str| memory.run(id.into()).await.expect("reads").expect("there").status;
+        assert_eq!((status("closed").await, status("left").await), (Status::Cancelled, Status::Completed));
+    });
+}
+
+/// A promise that is held is an open operation, whether it is awaited or not.
+#[test]
+fn a_restart_with_a_held_promise_or_undos_is_refused() {
+    for undos in [false, true] {
+        virtual_time(async {
+            let (memory, world) = (Memory::default(), Simulation::new(1));
+            let workflow = move |ctx: Ctx, n: u64| async move {
+                if undos {
+                    ctx.step("book", async || Ok(())).undo(async |()| Ok(())).await?;
+                }
+                let held = (!undos).then(|| ctx.promise::<u64>("payment"));
+                if n == 7 {
+                    ctx.restart(W, 1).await
+                }
+                drop(held);
+                Ok(String::new())
+            };
+            let engine = engine(&memory, &world, workflow).await;
+            let run = engine.start(W, "r", 7).await.expect("it starts");
+            let stuck = soon(run.result()).await.expect_err("stuck").to_string();
+            let told = if undos { "forget_undos" } else { "promise `payment`" };
+            assert!(stuck.contains(told), "{stuck}");
+        });
+    }
 }
