@@ -311,6 +311,15 @@ act {
     who_waits_for_a_run_hears_that_it_is_deleted "Nobody waits for ever.";
 }
 
+kept {
+    nothing_is_kept_of_a_new_run "Nor of one that does not exist.";
+    what_was_taken_out_of_a_journal_is_kept_whole "Each entry as it was, and when and why it went.";
+    inputs_and_bodies_of_every_encoding_are_kept "Text or not, with an input or without.";
+    what_was_promised_and_answered_is_told "Hashes of tokens, whether they are settled, and answers by name.";
+    names_of_letters_are_kept "Also of letters that were taken.";
+    what_is_kept_is_of_one_run "And gone when another run takes its place, but for the archive.";
+}
+
 payload {
     every_kind_of_entry_comes_back "Also kinds that this version does not know.";
     every_codec_comes_back "A store does not look into payloads.";

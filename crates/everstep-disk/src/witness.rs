@@ -12,9 +12,9 @@ use everstep::{
     sqlite::Sqlite,
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
-        Inspect, LetterId, Loaded, Mark, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
-        RunId, RunRow, Settled, Started, Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
-        WorkerSeen,
+        Inspect, Kept, LetterId, Loaded, Mark, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
+        Received, RunId, RunRow, Settled, Started, Store, StreamRow, Transact, Transacted, Turn, WorkerId,
+        WorkerInfo, WorkerSeen,
     },
 };
 
@@ -283,6 +283,10 @@ impl Inspect for Witness {
 
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
         self.inner.acts(run, limit)
+    }
+
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.inner.kept(run)
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {

@@ -12,6 +12,7 @@ mod store;
 mod workflow;
 
 mod find;
+mod kept;
 mod migrate;
 mod read;
 mod tx;

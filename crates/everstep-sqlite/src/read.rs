@@ -11,8 +11,8 @@ use everstep_core::{
     AttributeValue, Status, Stuck, StuckReason, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Act, Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId,
-        RunRow, StoreError, StreamRow, WorkerId, WorkerSeen,
+        Act, Answer, Filter, Inspect, Kept, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received,
+        RunId, RunRow, StoreError, StreamRow, WorkerId, WorkerSeen,
     },
 };
 use rusqlite::{Connection, OpenFlags, params};
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     attribute,
     fault::{Fault, store_error},
-    find,
+    find, kept,
     names::Texts,
     open::{Sqlite, connection},
     row,
@@ -289,6 +289,10 @@ impl Inspect for Sqlite {
                        (SELECT * FROM everstep_act WHERE run = ?1 ORDER BY n DESC LIMIT ?2) ORDER BY n";
             row::all(conn, sql, [run.0, row::signed(limit as u64)], row::act)
         })
+    }
+
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.read(move |conn, _| kept::of(conn, run))
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {

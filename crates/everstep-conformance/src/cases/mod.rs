@@ -6,6 +6,7 @@ pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod cut;
 pub(crate) mod end;
+pub(crate) mod kept;
 pub(crate) mod letter;
 pub(crate) mod payload;
 pub(crate) mod promise;

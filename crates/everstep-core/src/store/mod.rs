@@ -26,6 +26,7 @@ mod child;
 mod cut;
 mod delete;
 mod durability;
+mod kept;
 mod letter;
 mod transact;
 mod worker;
@@ -49,6 +50,7 @@ pub use delete::Doomed;
 pub use durability::Durability;
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
+pub use kept::{Archived, Kept, PromiseRow};
 pub use letter::{Letter, LetterId, LetterKind, Post, Posted, Received, To};
 pub use loads::{Admitted, LoadId, Loads};
 pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
@@ -110,6 +112,14 @@ pub trait Inspect: Send + Sync {
     fn patches(&self) -> Answer<Vec<PatchRow>>;
     /// What people did to a run, in this order; of more than `limit` the last ones.
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>>;
+    /// What is kept of a run besides; nothing of one that does not exist. For exports: it reads all of it.
+    ///
+    /// A store that does not tell it has no exports: it answers [`StoreError::Unusable`], as it does by default.
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        let why =
+            format!("this store does not tell what it keeps of run {}, so it cannot be exported", run.0);
+        Box::pin(std::future::ready(Err(StoreError::Unusable(why.into()))))
+    }
 }
 
 /// Everything an engine asks of a store. Object-safe; see the module for order and certainty.

@@ -1,16 +1,18 @@
 //! Runs as files: everything of a run goes out, comes in, and replays.
 
 use everstep_core::{
-    Code, Ctx, Engine, Export, Published, Replayed, Result, Settings, Signal, Simulation, Status, Stream,
-    StuckReason, seconds,
+    Code, Ctx, Engine, Export, Published, Replayed, Request, Result, Settings, Signal, Simulation, Status,
+    Stream, StuckReason, seconds,
     store::{Inspect, Memory},
 };
 
-use crate::common::{W, engine, engine_with, nap, settle, told, virtual_time};
+use crate::common::{W, engine, engine_with, nap, settle, soon, told, virtual_time};
 
 const TOTAL: Published<u64> = Published::new("total");
 const LOG: Stream<String> = Stream::new("log");
 const GO: Signal<u64> = Signal::new("go");
+const ASK: Request<u64, u64> = Request::new("ask");
+const TOKEN: Published<String> = Published::new("token");
 
 /// Does something of everything, and waits.
 async fn much(ctx: Ctx, n: u64) -> Result<String> {
@@ -171,10 +173,108 @@ fn failures_and_cancels_replay() {
 
 #[test]
 fn what_is_no_export_says_so() {
-    for text in ["", "{}", "[]", r#"{"everstep_export": 1}"#, r#"{"everstep_export": 99, "new": true}"#] {
+    let with = |field: &str| {
+        let whole = include_str!("exports/format_1.json").trim_end();
+        format!("{}, {field}}}", whole.strip_suffix('}').expect("an object"))
+    };
+    let hash = with(r#""promises": [{"hash": "é", "key": "p"}]"#);
+    let seen = with(r#""seen": ["x"]"#);
+    assert!(Export::from_json(&with(r#""seen": ["0a"]"#)).is_ok());
+    let old = [r#"{"everstep_export": 1}"#, r#"{"everstep_export": 99, "new": true}"#];
+    for text in ["", "{}", "[]", old[0], old[1], &hash, &seen] {
         let error = Export::from_json(text).expect_err("it is none");
         assert_eq!(error.code(), Code::BAD_EXPORT, "{text}");
     }
     let newer = Export::from_json(r#"{"everstep_export": 99}"#).expect_err("it is newer").to_string();
     assert!(newer.contains("format 99, and this version reads formats up to 1"), "{newer}");
+}
+
+/// Restarts, then promises, answers, fails at a step, and goes on as people want it.
+async fn dealt_with(ctx: Ctx, n: u64) -> Result<String> {
+    ctx.step("a", async || Ok(n)).await?;
+    if n == 7 {
+        ctx.restart(W, 8).await
+    }
+    let payment = ctx.promise::<u64>("payment");
+    ctx.publish(TOKEN, &payment.token().to_string());
+    let got = ctx.serving(ASK, async |m: u64| Ok(n + m), ctx.signal(GO)).await?;
+    let b = ctx.step("b", async || -> Result<u64> { Err("no luck".into()) }).await?;
+    Ok(format!("{got} {b} {}", payment.await?))
+}
+
+/// A run with a past: an earlier generation, an edited result, a journal that was taken back, a promise, an answer.
+async fn with_a_past() -> Export {
+    let engine = engine(&Memory::default(), &Simulation::new(1), dealt_with).await;
+    let run = engine.start(W, "r", 7).await.expect("it starts");
+    nap(10_000).await;
+    assert_eq!(soon(engine.request("r", ASK, 1).key("q")).await.expect("it answers"), 9);
+    engine.signal("r", GO, 5).key("s").await.expect("it is open");
+    soon(run.result()).await.expect_err("no luck");
+    let engine_of = engine.acting_as("ada");
+    engine_of.retry("r").await.expect("it has failed");
+    soon(run.result()).await.expect_err("no luck");
+    engine_of.edit("r", "b", 6u64).await.expect("it has failed");
+    engine_of.retry("r").await.expect("it has failed");
+    nap(60_000).await;
+    let export = engine.export("r").await.expect("it rests");
+    engine.shutdown().await.expect("it leaves");
+    export
+}
+
+#[test]
+fn what_is_kept_of_a_run_comes_along() {
+    virtual_time(async {
+        let export = with_a_past().await;
+        let export = Export::from_json(&export.to_json()).expect("it comes back");
+        let memory = Memory::default();
+        memory.import(&export).expect("it is new there");
+        let client = everstep_core::Client::new(memory.clone());
+        assert_eq!(client.export("r").await.expect("it is there"), export, "nothing is lost or new");
+        let acts: Vec<_> = client.acts("r").await.expect("reads").into_iter().map(|act| act.verb).collect();
+        assert_eq!(acts, ["retry".into(), "edit".into(), "retry".into()]);
+        let number = memory.run("r".into()).await.expect("reads").expect("there").run;
+        let archive = memory.kept(number).await.expect("reads").archive;
+        let told: Vec<_> = archive.iter().map(|a| (a.generation, &*a.why, !a.entries.is_empty())).collect();
+        assert_eq!(told, [(0, "restart", true), (1, "retry", true), (1, "edit", true), (1, "retry", true)]);
+        assert_eq!(replayed(&export, "other", dealt_with).await, Replayed::Fine);
+        let renamed = async |ctx: Ctx, n: u64| Ok(ctx.step("other", async || Ok(n)).await?.to_string());
+        assert!(!replayed(&export, "other", renamed).await.is_fine());
+    });
+}
+
+/// Whoever had a token, an answer or a key has it of the run in the other store.
+#[test]
+fn an_imported_run_knows_whom_it_has_dealt_with() {
+    virtual_time(async {
+        let export = with_a_past().await;
+        let memory = Memory::default();
+        memory.import(&export).expect("it is new there");
+        let engine = engine(&memory, &Simulation::new(2), dealt_with).await;
+        assert_eq!(soon(engine.request("r", ASK, 1).key("q")).await.expect("it was answered"), 9);
+        engine.signal("r", GO, 5).key("s").await.expect("it is known");
+        let token = engine.published("r", TOKEN).await.expect("reads").expect("published");
+        engine.resolve(&token, 3u64).await.expect("it is open");
+        let run = engine.get(W, "r").await.expect("it is there");
+        assert_eq!(soon(run.result()).await.expect("it ends"), "5 6 3");
+        assert!(run.undelivered().await.expect("reads").is_empty(), "the signal was taken before");
+        engine.shutdown().await.expect("it leaves");
+    });
+}
+
+/// Written by the first version that could, with none of the fields that came later.
+#[test]
+fn an_old_export_still_comes_in() {
+    virtual_time(async {
+        let export = Export::from_json(include_str!("exports/format_1.json")).expect("it is one");
+        assert_eq!(replayed(&export, "other", much).await, Replayed::Fine);
+        let memory = Memory::default();
+        memory.import(&export).expect("it is new there");
+        let engine = engine(&memory, &Simulation::new(2), much).await;
+        engine.signal("r", GO, 3).await.expect("it is open");
+        let run = engine.get(W, "r").await.expect("it is there");
+        assert_eq!(soon(run.result()).await.expect("it ends"), "8 and 3");
+        let items = engine.stream("r", LOG).page(9).await.expect("reads");
+        assert_eq!(items.len(), 3);
+        engine.shutdown().await.expect("it leaves");
+    });
 }

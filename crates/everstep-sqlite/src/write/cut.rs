@@ -65,8 +65,8 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// Takes these entries out of the journal. One packed row, readable with `sqlite3`: nothing but people reads
-/// it back.
+/// Takes these entries out of the journal. One packed row, readable with `sqlite3`: nothing but people and exports
+/// read it back.
 pub(crate) fn archive(
     conn: &Connection,
     run: RunId,
@@ -79,6 +79,7 @@ pub(crate) fn archive(
            SELECT json_group_array(json_object(
              'seq', j.seq, 'kind', j.kind, 'key', j.key, 'attempt', j.attempt,
              'input', CASE typeof(j.input) WHEN 'blob' THEN hex(j.input) ELSE j.input END, 'input_codec', j.input_codec,
+             'input_hex', typeof(j.input) = 'blob',
              'body', CASE typeof(j.body) WHEN 'blob' THEN hex(j.body) ELSE j.body END, 'codec', j.codec,
              'hex', typeof(j.body) = 'blob',
              'site', (SELECT text FROM everstep_name WHERE id = j.site),

@@ -10,8 +10,8 @@ use everstep::{
     journal::{Entry, Payload},
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
-        Inspect, LetterId, Loaded, Memory, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
-        RunId, RunRow, Started, Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
+        Inspect, Kept, LetterId, Loaded, Memory, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
+        Received, RunId, RunRow, Started, Store, StreamRow, Transact, Transacted, Turn, WorkerId, WorkerInfo,
         WorkerSeen,
     },
 };
@@ -73,6 +73,9 @@ impl<S: Inspect> Inspect for Counting<S> {
     }
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
         self.inner.acts(run, limit)
+    }
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.inner.kept(run)
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)

@@ -16,9 +16,9 @@ use crate::{
     status::Status,
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, End, Fence, Filter,
-        Inspect, LetterId, LoadId, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
-        RunId, RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
-        WorkerInfo, WorkerSeen,
+        Inspect, Kept, LetterId, LoadId, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
+        Received, RunId, RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn,
+        WorkerId, WorkerInfo, WorkerSeen,
     },
     stuck::Stuck,
     sync::{Mutex, PoisonError},
@@ -93,6 +93,10 @@ impl Inspect for ReadOnly {
     fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
         self.inner.stream_names(run)
     }
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.inner.kept(run)
+    }
+
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.inner.attributes(run)
     }

@@ -4,6 +4,7 @@ use super::{content::Content, refused};
 use crate::{
     status::Change,
     store::{Act, Acted, Does, Doomed, Edit, Post, Posted, StoreError},
+    time::Timestamp,
 };
 
 impl Content {
@@ -17,7 +18,7 @@ impl Content {
             Does::Post(post) => self.post(post)?.into(),
             Does::Pause(post) => self.pause(post)?.into(),
             Does::Cut(cut) => Acted::compared(self.cut(cut)?),
-            Does::Edit(edit) => Acted::compared(self.edit(edit)?),
+            Does::Edit(edit) => Acted::compared(self.edit(edit, act.at)?),
         };
         if let (Acted::Done, Some(run)) = (&acted, run) {
             self.run(run)?.acts.push(act);
@@ -62,7 +63,7 @@ impl Content {
         true
     }
 
-    fn edit(&mut self, edit: Edit) -> Result<bool, StoreError> {
+    fn edit(&mut self, edit: Edit, at: Timestamp) -> Result<bool, StoreError> {
         let Some(run) = self.runs.get_mut(&edit.run) else { return Ok(false) };
         let row = &run.row;
         if row.owner.is_some() || row.inbox_n != edit.inbox_n || !edit.only.contains(row.status) {
@@ -74,7 +75,7 @@ impl Content {
             return Err(refused(format!("run {}: there is no entry {seq} to be replaced", edit.run.0)));
         };
         let old = std::mem::replace(place, edit.entry);
-        run.archive.push(("edit".to_string(), vec![old]));
+        run.archive("edit", at, vec![old]);
         self.rings.changed = true;
         Ok(true)
     }

@@ -116,7 +116,9 @@ impl Content {
         let run = RunId(self.last_run);
         let due = imported.row.wake_at;
         self.ids.insert(imported.row.id.clone(), run);
+        let promises = imported.kept.promises.clone();
         self.runs.insert(run, Run::imported(run, imported));
+        promises.into_iter().for_each(|promise| self.import_promise(run, promise));
         self.set_due(run, due);
         self.rings.claimable = true;
         self.rings.changed = true;

@@ -28,7 +28,7 @@ impl Content {
         };
         let from = run.entries.partition_point(|entry| entry.seq < cut.from);
         let archived = run.entries.split_off(from);
-        run.archive.push((cut.why, archived));
+        run.archive(&cut.why, cut.at, archived);
         run.row.finished_at = None;
         run.row.takeovers = 0;
         run.stuck = None;

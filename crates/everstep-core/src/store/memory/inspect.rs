@@ -8,8 +8,8 @@ use crate::{
     journal::{Entry, Payload},
     status::Status,
     store::{
-        Act, Answer, Filter, Inspect, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received, RunId,
-        RunRow, StreamRow,
+        Act, Answer, Filter, Inspect, Kept, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received,
+        RunId, RunRow, StreamRow,
     },
     stuck::Stuck,
     time::Timestamp,
@@ -111,6 +111,17 @@ impl Inspect for Memory {
         self.read(|content| {
             let acts = content.runs.get(&run).map(|run| &run.acts[..]).unwrap_or_default();
             acts[acts.len().saturating_sub(limit)..].to_vec()
+        })
+    }
+
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.read(|content| {
+            let promises = content.promises_of(run);
+            let Some(run) = content.runs.get(&run) else { return Kept::default() };
+            let replies = run.said.replies.iter().map(|(id, body)| (LetterId(*id), body.clone()));
+            let mut seen: Vec<_> = run.known.iter().copied().collect();
+            seen.sort_by_key(|id| id.0);
+            Kept { archive: run.archive.clone(), promises, replies: replies.collect(), seen }
         })
     }
 

@@ -126,7 +126,8 @@ impl Memory {
 
     /// Puts a run into this store as it was exported, under its id: free, due if a worker had it, stuck if it was.
     ///
-    /// Letters that had been taken are not known any more: sent again, they are new ones.
+    /// Letters that had reached it are known, tokens of its promises settle them here, and a child is nobody's child. Of an
+    /// export of a version that did not write these, letters and tokens are unknown.
     ///
     /// # Errors
     /// A conflict if the id is in use; an export that this version cannot read.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::content::Content;
 use crate::{
-    store::{Posted, RunId, To},
+    store::{Posted, PromiseRow, RunId, To},
     time::Timestamp,
 };
 
 /// One token of a promise.
 #[derive(Clone, Debug)]
 pub(super) struct Promised {
-    run: RunId,
+    pub(super) run: RunId,
     generation: u32,
     key: Arc<str>,
     expires: Option<Timestamp>,
@@ -35,6 +35,24 @@ impl Content {
         others.push(hash);
         let generation = run.row.generation;
         self.promises.insert(hash, Promised { run: id, generation, key, expires, settled });
+    }
+
+    /// A promise of a run that came from outside.
+    pub(super) fn import_promise(&mut self, id: RunId, promise: PromiseRow) {
+        let PromiseRow { hash, key, generation, expires, settled } = promise;
+        let Some(run) = self.runs.get_mut(&id).filter(|_| !self.promises.contains_key(&hash)) else { return };
+        run.promises.entry(key.clone()).or_default().push(hash);
+        self.promises.insert(hash, Promised { run: id, generation, key, expires, settled });
+    }
+
+    /// The promises of a run, by hash.
+    pub(super) fn promises_of(&self, id: RunId) -> Vec<PromiseRow> {
+        let of_run = self.promises.iter().filter(|(_, promise)| promise.run == id);
+        let row = |(hash, promise): (&[u8; 32], &Promised)| {
+            let Promised { generation, key, expires, settled, .. } = promise.clone();
+            PromiseRow { hash: *hash, key, generation, expires, settled }
+        };
+        of_run.map(row).collect()
     }
 
     /// Whom a letter reaches, and the name that it gets there.

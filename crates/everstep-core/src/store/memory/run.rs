@@ -11,9 +11,11 @@ use crate::{
     journal::Entry,
     status::{Change, Status},
     store::{
-        Act, Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow, StoreError,
+        Act, Archived, Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow,
+        StoreError,
     },
     stuck::Stuck,
+    time::Timestamp,
 };
 
 #[derive(Clone, Debug)]
@@ -30,7 +32,9 @@ pub(super) struct Run {
     pub(super) promises: BTreeMap<Arc<str>, Vec<[u8; 32]>>,
     /// Whose child it is.
     pub(super) parent: Option<Parent>,
-    pub(super) archive: Vec<(String, Vec<Entry>)>,
+    pub(super) archive: Vec<Archived>,
+    /// It came from outside: its journal may have been cut there.
+    is_imported: bool,
     pub(super) stuck: Option<Stuck>,
     /// What people did to it.
     pub(super) acts: Vec<Act>,
@@ -65,6 +69,7 @@ impl Run {
             promises: BTreeMap::new(),
             parent: new.parent.clone(),
             archive: Vec::new(),
+            is_imported: false,
             stuck: None,
             acts: Vec::new(),
             nudged: false,
@@ -74,23 +79,24 @@ impl Run {
         run
     }
 
-    /// As it was exported.
+    /// As it was exported; its promises are the content's.
     pub(super) fn imported(run: RunId, imported: Imported) -> Run {
         let said = Said::imported(&imported);
-        let Imported { row, loaded, stuck, .. } = imported;
+        let Imported { row, loaded, stuck, kept, acts, .. } = imported;
+        let letters = loaded.inbox.iter().map(|received| received.letter.id);
         Run {
             row: RunRow { run, ..row },
-            known: loaded.inbox.iter().map(|received| received.letter.id).collect(),
+            known: letters.chain(kept.seen).collect(),
             inbox: loaded.inbox.into_iter().map(|received| (received.n, received.letter)).collect(),
             started: loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect(),
             said,
-            // Tokens are good where they were given out, and a copy is nobody's child.
             promises: BTreeMap::new(),
+            // A copy is nobody's child.
             parent: None,
-            // Perhaps there was one: its streams may have more items than its journal.
-            archive: vec![("export".to_string(), Vec::new())],
+            archive: kept.archive,
+            is_imported: true,
             stuck,
-            acts: Vec::new(),
+            acts,
             nudged: false,
             // What it has of deaths counts on.
             seq_at_crash: loaded.entries.last().map_or(0, |last| last.seq),
@@ -100,8 +106,8 @@ impl Run {
 
     /// The next generation, with `first` as its journal; the old one goes to the archive.
     pub(super) fn renew(&mut self, first: &Entry, why: &str) {
-        self.archive.push((why.to_string(), std::mem::take(&mut self.entries)));
-        self.entries.push(first.clone());
+        let entries = std::mem::replace(&mut self.entries, vec![first.clone()]);
+        self.archive(why, first.at, entries);
         self.started.clear();
         self.promises.clear();
         self.inbox.retain(|_, letter| !LetterKind::OF_A_KEY.iter().any(|kind| *kind as u16 == letter.kind));
@@ -138,6 +144,17 @@ impl Run {
             self.said.add(&forked.says, numbers);
             self.acts.push(forked.act.clone());
         }
+    }
+
+    /// Keeps what was taken out of its journal.
+    pub(super) fn archive(&mut self, why: &str, at: Timestamp, entries: Vec<Entry>) {
+        let generation = self.row.generation;
+        self.archive.push(Archived { generation, why: why.into(), at, entries });
+    }
+
+    /// Whether its streams may have items of which its journal tells nothing.
+    pub(super) fn was_cut(&self) -> bool {
+        self.is_imported || !self.archive.is_empty()
     }
 
     /// Its row as others see it: deaths before its last entry do not count.

@@ -31,7 +31,7 @@ impl Run {
             say.check()?;
             if let Say::Emitted { name, n, .. } = say {
                 let held = next.entry(name).or_insert_with(|| self.said.held(name));
-                numbers.push(item_number(name, *n, *held, !self.archive.is_empty())?);
+                numbers.push(item_number(name, *n, *held, self.was_cut())?);
                 *held += 1;
             }
         }
@@ -47,7 +47,7 @@ impl Said {
             streams: imported.streams.clone(),
             attributes: imported.attributes.clone(),
             emitted: imported.emitted(),
-            replies: BTreeMap::new(),
+            replies: imported.kept.replies.iter().map(|(id, body)| (id.0, body.clone())).collect(),
         }
     }
 

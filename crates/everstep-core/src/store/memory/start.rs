@@ -65,6 +65,7 @@ impl Content {
             }
             Some(known) if new.replaces(self.run(known)?.row.status) => {
                 self.run(known)?.give_place(new)?;
+                self.promises.retain(|_, promise| promise.run != known);
                 known
             }
             Some(known) => return Ok(Entered::Known(known)),

@@ -16,9 +16,9 @@ use everstep_core::{
     journal::{Entry, Payload},
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
-        Inspect, LetterId, Loaded, Memory, MemoryJob, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
-        Received, RunId, RunRow, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
-        WorkerInfo, WorkerSeen,
+        Inspect, Kept, LetterId, Loaded, Memory, MemoryJob, NewRun, PatchRow, Post, Posted, PublishedRow,
+        Receipt, Received, RunId, RunRow, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn,
+        WorkerId, WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -215,6 +215,9 @@ impl Inspect for Wrapped {
     }
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
         self.memory.acts(run, limit)
+    }
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.memory.kept(run)
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.memory.attributes(run)

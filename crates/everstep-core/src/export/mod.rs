@@ -1,22 +1,28 @@
 //! A run as one JSON file: everything that a store keeps of it, to be looked at, kept, or replayed in a test.
 //!
 //! The format is numbered ([`EXPORT_FORMAT`]) and of its own: what stores and the engine hold may change beside it. Within
-//! a number fields are added and never renamed. Absent on purpose: the archive of earlier generations, which no replay
-//! reads.
+//! a number fields are added and never renamed: what an old file has not, the run has not. `row` has the shapes of what
+//! drives a run, `history` those of what is kept of it besides.
+
+mod history;
+mod row;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use self::{
+    history::{Doing, Removed, Replied, Token},
+    row::{Attempt, Fact, Message, Reason, Row, Value, letter_id},
+};
 use crate::{
     Client,
     attribute::AttributeValue,
     error::{Code, EngineError, ErrorKind},
-    journal::{Entry, Kind, Payload, Site},
+    journal::{Entry, Kind},
     scope::name_in,
-    status::Status,
-    store::{Letter, LetterId, Loaded, PublishedRow, Received, RunId, RunRow, StartedRow, Store, StreamRow},
-    stuck::{Stuck, StuckReason},
+    store::{Act, Kept, Loaded, PublishedRow, RunRow, Store, StreamRow},
+    stuck::Stuck,
     time::Timestamp,
 };
 
@@ -26,11 +32,12 @@ pub const EXPORT_FORMAT: u32 = 1;
 const READS_MAX: usize = 10;
 
 /// Everything that a store keeps of one run: its journal with payloads, its row, inbox, started rows, attributes,
-/// published values and streams. Made by [`Client::export`], read by [`Export::from_json`], put into a store of tests by
+/// published values and streams; what people did to it, what it promised and answered, and the archive of what was taken
+/// out of its journal (earlier generations, edited results). Of tokens it has the hashes. Made by [`Client::export`], read by [`Export::from_json`], put into a store of tests by
 /// [`Memory::import`](crate::store::Memory::import), replayed by [`Builder::replay`](crate::Builder::replay).
 ///
 /// As JSON it is one object: `everstep_export` (the number of the format), `run`, `stuck`, `journal`, `inbox`, `started`,
-/// `attributes`, `published`, `streams`. Times are microseconds since 1970, statuses and kinds are words or numbers as
+/// `attributes`, `published`, `streams`, `acts`, `promises`, `replies`, `seen`, `archive`. Times are microseconds since 1970, statuses and kinds are words or numbers as
 /// everywhere, a payload is its codec's number and its text (`\x` and digits if it is none).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Export {
@@ -49,79 +56,17 @@ pub struct Export {
     published: BTreeMap<String, Value>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     streams: BTreeMap<String, Vec<Value>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Row {
-    id: String,
-    workflow: String,
-    status: String,
-    wake_at: Option<i64>,
-    inbox_n: u64,
-    generation: u32,
-    takeovers: u32,
-    created_at: i64,
-    began_at: Option<i64>,
-    finished_at: Option<i64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Reason {
-    reason: u8,
-    key: Option<String>,
-    detail: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Fact {
-    seq: u64,
-    kind: u16,
-    /// For people; the number counts.
-    #[serde(default)]
-    word: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(default)]
-    attempt: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    input: Option<Payload>,
-    body: Payload,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    site: Option<String>,
-    build: String,
-    fingerprint: u32,
-    at: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Message {
-    n: u64,
-    /// 128 bits as hexadecimal digits.
-    id: String,
-    kind: u16,
-    name: String,
-    body: Payload,
-    at: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Attempt {
-    key: String,
-    attempt: u32,
-    at: i64,
-    #[serde(default)]
-    abandoned: bool,
-    /// What its heartbeats saved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    details: Option<Payload>,
-}
-
-/// A published value, with the number of its entry; an item of a stream, with its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Value {
-    n: u64,
-    body: Payload,
-    at: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    acts: Vec<Doing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    promises: Vec<Token>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replies: Vec<Replied>,
+    /// Names of letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seen: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    archive: Vec<Removed>,
 }
 
 /// An export as a store's own types.
@@ -132,6 +77,8 @@ pub(crate) struct Imported {
     pub(crate) attributes: BTreeMap<Arc<str>, AttributeValue>,
     pub(crate) published: BTreeMap<Arc<str>, PublishedRow>,
     pub(crate) streams: BTreeMap<Arc<str>, Vec<StreamRow>>,
+    pub(crate) acts: Vec<Act>,
+    pub(crate) kept: Kept,
 }
 
 impl Export {
@@ -182,6 +129,7 @@ impl Export {
         let stuck = store.stuck(run).await?;
         let attributes = store.attributes(run).await?;
         let published = store.published_all(run, usize::MAX).await?;
+        let (acts, kept) = (store.acts(run, usize::MAX).await?, store.kept(run).await?);
         let mut streams = BTreeMap::new();
         for name in store.stream_names(run).await? {
             let items = store.stream(run, name.clone(), 0, usize::MAX).await?;
@@ -191,11 +139,7 @@ impl Export {
         Ok(Export {
             everstep_export: EXPORT_FORMAT,
             run: Row::of(&row),
-            stuck: stuck.map(|stuck| Reason {
-                reason: stuck.reason.code(),
-                key: stuck.key.as_deref().map(str::to_string),
-                detail: stuck.detail,
-            }),
+            stuck: stuck.map(Reason::of),
             journal: loaded.entries.into_iter().map(Fact::of).collect(),
             inbox: loaded.inbox.into_iter().map(Message::of).collect(),
             started: loaded.started.into_iter().map(Attempt::of).collect(),
@@ -205,6 +149,11 @@ impl Export {
                 .map(|row| (row.name.to_string(), Value { n: row.seq, body: row.body, at: row.at.0 }))
                 .collect(),
             streams,
+            acts: acts.into_iter().map(Doing::of).collect(),
+            promises: kept.promises.into_iter().map(Token::of).collect(),
+            replies: kept.replies.into_iter().map(Replied::of).collect(),
+            seen: kept.seen.into_iter().map(|id| format!("{:032x}", id.0)).collect(),
+            archive: kept.archive.into_iter().map(Removed::of).collect(),
         })
     }
 
@@ -234,6 +183,17 @@ impl Export {
                 .collect(),
             published: published.collect(),
             streams: streams.collect(),
+            acts: self.acts.iter().map(Doing::act).collect(),
+            kept: self.kept()?,
+        })
+    }
+
+    fn kept(&self) -> Result<Kept, EngineError> {
+        Ok(Kept {
+            archive: self.archive.iter().map(Removed::archived).collect(),
+            promises: self.promises.iter().map(Token::row).collect::<Result<_, _>>()?,
+            replies: self.replies.iter().map(Replied::row).collect::<Result<_, _>>()?,
+            seen: self.seen.iter().map(|id| letter_id(id)).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -251,98 +211,6 @@ impl Imported {
         }
         all.extend(last);
         all
-    }
-}
-
-impl Row {
-    fn of(row: &RunRow) -> Row {
-        Row {
-            id: row.id.to_string(),
-            workflow: row.workflow.to_string(),
-            status: row.status.word().to_string(),
-            wake_at: row.wake_at.map(|at| at.0),
-            inbox_n: row.inbox_n,
-            generation: row.generation,
-            takeovers: row.takeovers,
-            created_at: row.created_at.0,
-            began_at: row.began_at.map(|at| at.0),
-            finished_at: row.finished_at.map(|at| at.0),
-        }
-    }
-
-    fn row(&self) -> Result<RunRow, EngineError> {
-        let status: Status = self.status.parse().map_err(bad)?;
-        let is_driven = status == Status::Running;
-        Ok(RunRow {
-            run: RunId(0),
-            id: self.id.as_str().into(),
-            workflow: self.workflow.as_str().into(),
-            status: if is_driven { Status::Pending } else { status },
-            owner: None,
-            wake_at: if is_driven { Some(Timestamp(0)) } else { self.wake_at.map(Timestamp) },
-            inbox_n: self.inbox_n,
-            generation: self.generation,
-            takeovers: self.takeovers,
-            created_at: Timestamp(self.created_at),
-            began_at: self.began_at.map(Timestamp),
-            finished_at: self.finished_at.map(Timestamp),
-        })
-    }
-}
-
-impl Reason {
-    fn stuck(&self) -> Result<Stuck, EngineError> {
-        let unknown = || bad(format!("{} is no reason that this version knows", self.reason));
-        let reason = StuckReason::from_code(self.reason).ok_or_else(unknown)?;
-        Ok(Stuck { reason, key: self.key.as_deref().map(Arc::from), detail: self.detail.clone() })
-    }
-}
-
-impl Fact {
-    fn of(entry: Entry) -> Fact {
-        Fact {
-            seq: entry.seq,
-            kind: entry.kind,
-            word: entry.known_kind().map_or("", Kind::word).to_string(),
-            key: entry.key.as_deref().map(str::to_string),
-            attempt: entry.attempt,
-            input: entry.input,
-            body: entry.body,
-            site: entry.site.map(|site| site.to_string()),
-            build: entry.build.to_string(),
-            fingerprint: entry.fingerprint,
-            at: entry.at.0,
-        }
-    }
-
-    fn entry(&self) -> Entry {
-        Entry {
-            seq: self.seq,
-            kind: self.kind,
-            key: self.key.as_deref().map(Arc::from),
-            attempt: self.attempt,
-            input: self.input.clone(),
-            body: self.body.clone(),
-            site: self.site.as_deref().map(|site| Site::Recorded(site.into())),
-            build: self.build.as_str().into(),
-            fingerprint: self.fingerprint,
-            at: Timestamp(self.at),
-        }
-    }
-}
-
-impl Message {
-    fn of(received: Received) -> Message {
-        let Letter { id, kind, name, body, at } = received.letter;
-        Message { n: received.n, id: format!("{:032x}", id.0), kind, name: name.to_string(), body, at: at.0 }
-    }
-
-    fn received(&self) -> Result<Received, EngineError> {
-        let id = u128::from_str_radix(&self.id, 16)
-            .map_err(|why| bad(format!("`{}` is no message's name: {why}", self.id)))?;
-        let (name, at) = (self.name.as_str().into(), Timestamp(self.at));
-        let letter = Letter { id: LetterId(id), kind: self.kind, name, body: self.body.clone(), at };
-        Ok(Received { n: self.n, letter })
     }
 }
 
@@ -386,22 +254,5 @@ impl Client {
         let message =
             format!("run `{id}` moved {READS_MAX} times while it was read: export it when it rests");
         Err(EngineError::new(ErrorKind::Store, Code::STORE, message))
-    }
-}
-
-impl Attempt {
-    fn of(row: StartedRow) -> Attempt {
-        let StartedRow { key, attempt, at, abandoned, details } = row;
-        Attempt { key: key.to_string(), attempt, at: at.0, abandoned, details }
-    }
-
-    fn row(&self) -> StartedRow {
-        StartedRow {
-            key: self.key.as_str().into(),
-            attempt: self.attempt,
-            at: Timestamp(self.at),
-            abandoned: self.abandoned,
-            details: self.details.clone(),
-        }
     }
 }
