@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Client, Verb,
-    act::refused,
+    act::{not_possible, refused},
     back::{left, unreadable},
 };
 use crate::{
@@ -137,7 +137,7 @@ impl Client {
     ///
     /// # Errors
     /// Not found; neither failed nor stuck; in doubt; a failed run of which steps were undone, or whose deadline has
-    /// passed; the store's.
+    /// passed: the message says where to [rewind](Client::rewind) or [fork](Client::fork) it; the store's.
     ///
     /// ```
     /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
@@ -187,26 +187,19 @@ impl Client {
             .ok_or_else(damaged)?;
         // What was undone is not there any more, and a step that is made again keeps its idempotency key: whoever is called
         // with it would answer with what was taken back.
-        if let Some(undone) = loaded.entries.iter().find(|e| e.known_kind() == Some(Kind::UndoBegun)) {
-            return Err(EngineError::new(
-                ErrorKind::NotAllowed,
-                Code::NOT_ALLOWED,
-                format!(
-                    "`retry` is not possible: step `{}` of run `{}` was undone, and so may be others. Start a new run with the same input under another id",
-                    undone.key.as_deref().unwrap_or("-"),
-                    row.id
-                ),
-            ));
+        if let Some(undone) = first_undone(&loaded.entries) {
+            let why = format!(
+                "step `{undone}` of run `{}` was undone, and so may be what came after it. `rewind` it to `{undone}` or before it, which makes those steps again under other idempotency keys, or `fork` it from there",
+                row.id
+            );
+            return Err(not_possible(Verb::Retry, &why));
         }
         if loaded.entries.iter().any(|e| e.known_kind() == Some(Kind::DeadlinePassed)) {
-            return Err(EngineError::new(
-                ErrorKind::NotAllowed,
-                Code::NOT_ALLOWED,
-                format!(
-                    "`retry` is not possible: the deadline of run `{}` has passed, and would end it again. Start a new run with the same input under another id",
-                    row.id
-                ),
-            ));
+            let why = format!(
+                "the deadline of run `{}` has passed, and would end it again. `fork` it: a fork has no deadline",
+                row.id
+            );
+            return Err(not_possible(Verb::Retry, &why));
         }
         let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
         // An entry that was edited since is no failure any more.
@@ -347,6 +340,16 @@ fn place_of(cause: &Entry, entries: &[Entry]) -> u64 {
         true => entries.iter().rfind(starts).map_or(cause.seq, |start| start.seq),
         false => cause.seq,
     }
+}
+
+/// The step that was made first of those whose undo has begun.
+fn first_undone(entries: &[Entry]) -> Option<&str> {
+    let begun = |key: &str| {
+        let is = |e: &Entry| e.known_kind() == Some(Kind::UndoBegun) && e.key.as_deref() == Some(key);
+        entries.iter().any(is)
+    };
+    let made = entries.iter().filter(|e| e.known_kind() != Some(Kind::UndoBegun));
+    made.filter_map(|e| e.key.as_deref()).find(|key| begun(key))
 }
 
 /// Whether what an entry has taken is to come anew.

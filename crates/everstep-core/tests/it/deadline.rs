@@ -104,6 +104,11 @@ fn the_deadline_wakes_a_parked_run() {
             assert!(entries[1].at.since(entries[0].at) >= minutes(5));
             let refused = first.retry("r").await.expect_err("it would end at once");
             assert!(refused.to_string().contains("deadline"), "{refused}");
+            assert!(refused.to_string().contains("`fork` it"), "{refused}");
+            let fork = first.fork(W, "r", "again").await.expect("the advice is good");
+            nap(10_000).await;
+            first.skip_wait("again", None).await.expect("it waits");
+            assert_eq!(plain(soon(fork.result()).await).as_deref(), Ok(""));
         });
     }
 }

@@ -434,8 +434,16 @@ fn a_run_whose_steps_were_undone_is_not_retried() {
         soon(run.result()).await.expect_err("failed");
         let refused = engine.retry("r").await.expect_err("refused");
         assert_eq!(refused.code(), Code::NOT_ALLOWED);
-        assert!(refused.to_string().contains("undone"), "{refused}");
+        let advice = "`retry` is not possible: step `hotel` of run `r` was undone";
+        assert!(refused.to_string().starts_with(advice), "{refused}");
+        assert!(refused.to_string().contains("`rewind` it to `hotel`"), "{refused}");
         assert_eq!(run.status().await.expect("reads"), Status::Failed);
+        // The advice is good, and less than it is not.
+        engine.rewind("r", "flight").await.expect_err("the hotel is not booked any more");
+        log.take();
+        engine.rewind("r", "hotel").await.expect("goes back");
+        soon(run.result()).await.expect_err("fails again");
+        assert!(log.take().contains(&"do hotel".to_string()), "it was booked again");
     });
 }
 
