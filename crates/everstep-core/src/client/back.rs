@@ -120,7 +120,10 @@ impl Client {
     /// outside there (signals, requests, what became of promises and children) is taken again; a promise of this very key
     /// may be settled anew.
     ///
-    /// What the steps did is not undone, and children that were started there stay.
+    /// What the steps did is not undone, and children that were started there stay: a start that is made again with the same
+    /// workflow and input is the same child, with the outcome that it has or will have; one with another input gets a
+    /// conflict as its outcome, unless it has another id. They close with this run as before, also if it does not start them
+    /// again. A request that was answered there is handled again, and whoever asked keeps the first answer.
     ///
     /// # Errors
     /// Not found; running (pause it first) or over with a value or cancelled (fork it); a key without an entry; a kept step

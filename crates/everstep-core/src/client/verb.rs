@@ -194,7 +194,7 @@ impl Verb {
             Verb::Rewind => Touches {
                 attempts: "of steps from there on: counted anew",
                 idempotency_keys: "of steps from there on: others",
-                children: "those that were started from there on stay",
+                children: "those that were started from there on stay: the same start is the same child",
                 undos: "of steps from there on: forgotten",
                 signals: "from there on: taken again",
             },

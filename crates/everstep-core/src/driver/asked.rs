@@ -55,6 +55,7 @@ impl Drive {
             Ok(left) => {
                 self.append(Draft::new(Kind::Reseeded, body));
                 self.core.remember(left);
+                self.core.state().table.aside().commands.may_have_children();
             }
             Err(why) => {
                 let detail = format!("what was left of the journal's end cannot be read: {why}");

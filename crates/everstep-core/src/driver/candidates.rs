@@ -17,7 +17,7 @@ use crate::{
     Code, Digest, ErrorKind,
     engine::Event,
     journal::{Answer as Said, Asked, AttemptFailed, Failure, Kind, Payload, Reply, decode, encode},
-    store::{Letter, LetterKind, Received},
+    store::{Letter, LetterKind, Received, tells_of_a_conflict},
     time::Timestamp,
 };
 
@@ -270,12 +270,15 @@ impl Drive {
         self.inbox.first_keyed(begun, |key| links.waits(key).is_some())
     }
 
-    /// Records what became of a key, as the last letter about it says.
+    /// Records what became of a key, as the last letter about it says; but a conflict is not taken back by the outcome of
+    /// the run with which it is.
     fn take_keyed(&mut self, key: &Arc<str>) {
         let letters = self.inbox.take_keyed(key);
         letters.iter().for_each(|received| self.take(Some(received.n)));
         let waiter = self.core.state().table.aside().links.waits(key).expect("just seen");
-        let Some(Received { letter, .. }) = letters.into_iter().last() else { return };
+        let conflict = letters.iter().rposition(|received| tells_of_a_conflict(&received.letter));
+        let last = conflict.unwrap_or(letters.len().saturating_sub(1));
+        let Some(Received { letter, .. }) = letters.into_iter().nth(last) else { return };
         let (reply, sent) = self.judged(&letter, waiter);
         self.record_reply(waiter.op, &reply, sent, Timestamp(i64::MIN));
     }

@@ -45,12 +45,21 @@ pub(crate) fn cancel_letter(why: &str, at: Timestamp, entropy: &Entropy) -> Lett
     Letter { id: LetterId(entropy.draw()), kind, name: "cancel".into(), body, at }
 }
 
-/// Whether a journal has started children.
+/// Whether a journal may have started children; those that were started by what was taken back of it are still there.
 pub(crate) fn has_children<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> bool {
-    entries.into_iter().any(|entry| entry.known_kind() == Some(Kind::ChildStarted))
+    let kinds = [Some(Kind::ChildStarted), Some(Kind::Reseeded)];
+    entries.into_iter().any(|entry| kinds.contains(&entry.known_kind()))
 }
 
 impl Drive {
+    /// A child is started under this key. What has been heard there is of one that was started before the end of the
+    /// journal was taken back, perhaps with another input: whose outcome counts, the store says when it starts this one.
+    pub(super) fn forget_outcomes(&mut self, key: &Arc<str>) {
+        for received in self.inbox.take_keyed(key) {
+            self.take(Some(received.n));
+        }
+    }
+
     /// What is said besides when the function begins anew or is over.
     pub(super) fn say_farewell(&mut self, is_over: bool) {
         let entropy = &self.core.worker.entropy;

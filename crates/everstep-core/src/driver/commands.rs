@@ -42,7 +42,7 @@ pub(crate) struct Commands {
     emitted: HashMap<Arc<str>, u64>,
     /// Patches that were asked for while arrivals were to come, and were not recorded.
     unpatched: HashSet<Arc<str>>,
-    /// Whether there are children.
+    /// Whether there may be children.
     children: bool,
     /// Children that were asked to cancel.
     cancelled: HashSet<Arc<str>>,
@@ -113,9 +113,14 @@ impl Commands {
         Commands { made: Vec::new(), ..self }
     }
 
-    /// Whether this run has started children.
+    /// Whether this run may have started children.
     pub(super) fn has_children(&self) -> bool {
         self.children
+    }
+
+    /// Their starts are in the journal, or were before its end was taken back.
+    pub(super) fn may_have_children(&mut self) {
+        self.children = true;
     }
 
     /// How many items the stream had before this one, if it is one.
@@ -250,7 +255,8 @@ impl Drive {
             Tells::Attribute(value) => Some(Say::Attribute { name, value }),
             Tells::Promised { hash, expires } => Some(Say::Promised { hash, key, expires }),
             Tells::Child(run) => {
-                self.core.state().table.aside().commands.children = true;
+                self.core.state().table.aside().commands.may_have_children();
+                self.forget_outcomes(&key);
                 Some(Say::Child { run, answer: LetterId(self.core.worker.entropy.draw()) })
             }
             Tells::Answered(id) => Some(Say::Answered { id, body, at }),

@@ -6,7 +6,7 @@ use super::{Letter, LetterId, LetterKind, NewRun, RunId, RunRow};
 use crate::{
     digest::Digest,
     error::{Code, ErrorKind},
-    journal::{Entry, Failure, Outcome, Reply, encode},
+    journal::{Entry, Failure, Outcome, Reply, decode, encode},
     time::Timestamp,
 };
 
@@ -85,6 +85,13 @@ impl NewRun {
         }
         (parent.digest != own.digest).then(|| "it was started with another input".to_string())
     }
+}
+
+/// Whether a parent hears that the id of its child is used for something else. Then whatever else comes under that key is
+/// of the run that has the id.
+pub(crate) fn tells_of_a_conflict(letter: &Letter) -> bool {
+    letter.kind == LetterKind::ChildEnded as u16
+        && matches!(decode(&letter.body), Ok(Reply::Failure(failure)) if failure.code == Code::CONFLICT)
 }
 
 /// Tells a run what became of something that it waits for by `key`.

@@ -26,6 +26,7 @@ mod replay;
 mod requests;
 mod restarts;
 mod rewinds;
+mod rewound_links;
 mod said;
 mod seen;
 mod signals;
