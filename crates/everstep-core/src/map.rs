@@ -85,6 +85,43 @@ impl Ctx {
         let tally = Tally { items: count, succeeded: 0, failed: 0 };
         Map(Mutex::new(Items { open: Some(open), ends: (0..count).map(|_| None).collect(), tally }))
     }
+
+    /// [`Ctx::map`] for bodies that give nothing: all items must succeed. To allow failures use `map` and its methods.
+    ///
+    /// # Errors, what survives a crash, cancel safety
+    /// Those of [`Ctx::map`].
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// async fn remind(ctx: Ctx, users: Vec<String>) -> Result<()> {
+    ///     ctx.for_each("user", users, 8, async |ctx, user| {
+    ///         ctx.step("mail", async || Ok(drop(user))).await
+    ///     })
+    ///     .await
+    /// }
+    /// # const W: Workflow<Vec<String>, ()> = Workflow::new("w");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(W, remind).start().await?;
+    /// let run = engine.start(W, "run-1", ["ada", "grace"].map(String::from).to_vec()).await?;
+    /// run.result().await?;
+    /// let keys: Vec<_> = run.journal().await?.into_iter().filter_map(|entry| entry.key).collect();
+    /// assert_eq!(keys, ["user/1/mail".into(), "user/2/mail".into()]);
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn for_each<'a, I, F, Fut>(&self, name: &str, items: I, limit: usize, body: F) -> Op<'a, Result<()>>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'a,
+        F: FnOnce(Ctx, I::Item) -> Fut + Repeat + Send + 'a,
+        Fut: Future + Send + 'a,
+        Fut::Output: Outcome<()>,
+    {
+        let map = self.map(name, items, limit, body);
+        Op::new(async move { map.await.map(drop) })
+    }
 }
 
 fn check_limit(name: &str, limit: usize) -> Result<()> {
