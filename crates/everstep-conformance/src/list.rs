@@ -21,6 +21,7 @@ start {
     a_start_that_nobody_waits_for_still_has_an_owner "A dropped answer does not undo the start, nor orphan the run.";
     a_claimed_start_goes_on_at_entry_1 "A run claimed at its start has entry 0 as its whole journal.";
     a_claimed_start_in_the_place_of_a_run_is_adopted "Whoever starts a run has it, also if another had its id before.";
+    a_run_in_the_place_of_another_has_said_nothing "Its readers are not shown what was another run's.";
     a_used_id_is_not_adopted "A known run belongs to whoever has it.";
     only_marked_starts_are_claimed "A worker without room starts runs for others.";
     without_a_worker_nothing_is_claimed "A client has no memory for runs.";

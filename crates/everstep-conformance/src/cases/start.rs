@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status, StatusSet,
+    AttributeValue, Status, StatusSet,
     journal::{Entry, Kind},
     store::{Forked, NewRun, Started, StoreError, Turn},
 };
@@ -11,7 +11,7 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::Heard,
-    sample::{act, at, claim, emits, entry, names, new_run, publishes, run_of, sets, steps},
+    sample::{act, at, claim, emits, entry, finished, names, new_run, publishes, run_of, sets, steps},
     worker::Taker,
 };
 
@@ -163,6 +163,28 @@ pub(crate) async fn a_claimed_start_in_the_place_of_a_run_is_adopted(desk: Desk)
     );
     assert_eq!(worker.load(claimed).adds([1]).await, Heard::Next(2));
     assert_eq!(desk.counts().await, [("flow".into(), Status::Running, 1)]);
+}
+
+pub(crate) async fn a_run_in_the_place_of_another_has_said_nothing(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut load = worker.start("a").await;
+    let says =
+        vec![publishes("total", 1, "1"), sets("team", Some(AttributeValue::from("blue"))), emits("log", 0)];
+    let turn = Turn { entries: steps([1]), says, ..load.turn() };
+    assert_eq!(load.commit(turn).await, Heard::Next(2));
+    let turn = Turn {
+        entries: vec![entry(2, Kind::Completed, "1")],
+        end: finished(Status::Completed, 0),
+        ..load.turn()
+    };
+    assert_eq!(load.commit(turn).await, Heard::Next(3));
+    let again = NewRun { reuse: StatusSet::ANY, ..new_run("a") };
+    let (started, _) = worker.start_all(vec![again]).await;
+    assert!(matches!(started[..], [Started::New(new)] if new == load.run), "{started:?}");
+    assert_eq!(desk.store.published_all(load.run, 9).await.expect("reads"), []);
+    assert_eq!(desk.store.attributes(load.run).await.expect("reads"), []);
+    let items = desk.store.stream(load.run, "log".into(), 0, 9).await.expect("reads");
+    assert_eq!(items.len(), 1, "the numbers of items are good for ever");
 }
 
 pub(crate) async fn a_used_id_is_not_adopted(desk: Desk) {

@@ -28,7 +28,9 @@ use crate::{
 /// So often a start cancels a run that has its id, before it says that others want the id too.
 const CANCELS_MAX: usize = 10;
 
-/// What a start does with an id whose run is over. The new run takes its place: the old journal goes to the archive.
+/// What a start does with an id whose run is over. The new run takes its place: the old journal goes to the archive, and
+/// what the old run had of attributes, published values and letters is gone. Its streams go on: the number of an item is
+/// good for ever, and a reader who goes on behind the last one that he has read misses nothing of the new run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reuse {

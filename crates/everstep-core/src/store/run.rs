@@ -141,7 +141,7 @@ impl NewRun {
 #[derive(Clone, Debug)]
 pub enum Started {
     /// It is new. If it took the place of one that was over, it has that one's number and the next generation; the journal
-    /// of the other is in the archive, its inbox and attributes are gone, and its streams go on.
+    /// of the other is in the archive, its inbox, attributes and published values are gone, and its streams go on.
     New(RunId),
     /// The id was used before: that run and its entry 0.
     Known(Box<RunRow>, Box<Entry>),

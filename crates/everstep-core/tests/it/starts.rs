@@ -2,9 +2,10 @@
 
 use crate::common::{W, engine, journal, nap, plain, settle, soon, told, virtual_time};
 use everstep_core::{
-    AttributeValue, Code, Ctx, Engine, ErrorKind, OnOpen, Result, Reuse, Signal, Simulation, Status, days,
-    hours,
+    AttributeValue, Code, Ctx, Engine, ErrorKind, OnOpen, Published, Result, Reuse, Signal, Simulation,
+    Status, days, hours,
     journal::Kind,
+    seconds,
     store::{Inspect, Memory},
 };
 
@@ -199,5 +200,31 @@ fn a_new_run_in_an_old_place_has_an_empty_inbox() {
         assert_eq!(plain(soon(new.result()).await).as_deref(), Ok("7 and 2"));
         let number = memory.run("r".into()).await.expect("reads").expect("there");
         assert_eq!((number.generation, number.inbox_n), (1, 3));
+    });
+}
+
+/// A new run under the id of one that is over shows none of its progress; a reader of its stream goes on where he was.
+#[test]
+fn a_run_in_the_place_of_another_has_published_nothing_yet() {
+    const PROGRESS: Published<u64> = Published::new("progress");
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let workflow = async |ctx: Ctx, n: u64| -> Result<String> {
+            if n > 1 {
+                ctx.sleep(seconds(10)).await;
+            }
+            ctx.publish(PROGRESS, &n);
+            ctx.emit("log", &n);
+            Ok(String::new())
+        };
+        let engine = crate::common::engine(&memory, &world, workflow).await;
+        soon(engine.run(W, "r", 1)).await.expect("it ends");
+        assert_eq!(engine.published("r", PROGRESS).await.expect("reads"), Some(1));
+        let again = engine.start(W, "r", 2).reuse(Reuse::Always).await.expect("a new run");
+        assert_eq!(engine.published("r", PROGRESS).await.expect("reads"), None);
+        soon(again.result()).await.expect("it ends");
+        assert_eq!(engine.published("r", PROGRESS).await.expect("reads"), Some(2));
+        let items = engine.stream::<u64>("r", "log").page(9).await.expect("reads");
+        assert_eq!(items.iter().map(|item| (item.n, item.value)).collect::<Vec<_>>(), [(0, 1), (1, 2)]);
     });
 }

@@ -55,6 +55,7 @@ pub(crate) fn give_place(
         "everstep_promise",
         "everstep_reply",
         "everstep_attribute",
+        "everstep_state",
         "everstep_run_extra",
     ] {
         conn.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([old.run.0])?;

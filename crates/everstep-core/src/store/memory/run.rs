@@ -122,6 +122,7 @@ impl Run {
         self.inbox.clear();
         self.known.clear();
         self.said.attributes.clear();
+        self.said.published.clear();
         self.said.replies.clear();
         self.parent = new.parent.clone();
         self.row.workflow = new.workflow.clone();
