@@ -27,8 +27,8 @@ use crate::{
     row,
 };
 
-/// Reads at the same time: more would only wait for the disk.
-const AT_ONCE: usize = 8;
+/// Reads at the same time: more would only wait for the disk, and each has a page cache of its own to fill.
+const AT_ONCE: usize = 4;
 
 /// Runs are read together until they have so many entries, so that what is in memory at once stays bounded.
 const ENTRIES_TOGETHER: usize = 10_000;

@@ -63,7 +63,7 @@ pub(crate) fn entry(conn: &Connection, texts: &Texts, row: &Row<'_>) -> Result<E
     Ok(Entry {
         seq: unsigned(row.get(0)?),
         kind: row.get(1)?,
-        key: row.get::<_, Option<String>>(2)?.map(Arc::from),
+        key: row.get(2)?,
         attempt: row.get(3)?,
         input: match input_codec {
             Some(codec) => Some(payload(row.get_ref(4)?, codec)?),
@@ -222,8 +222,7 @@ fn payload(value: ValueRef<'_>, codec: u8) -> Result<Payload, StoreError> {
 }
 
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
-    let text: String = row.get(column)?;
-    Ok(text.into())
+    row.get(column)
 }
 
 /// Counts are kept as SQLite's signed integers and never negative.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Runs that are read together: few enough that the first ones go on while the others are read.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 /// After a refused turn, times the number of refusals.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// A run whose turns are refused so often in a row needs a person.
