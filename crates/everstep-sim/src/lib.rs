@@ -18,11 +18,14 @@ pub mod history;
 pub mod world;
 
 pub mod base;
+mod observed;
 pub mod opening;
 pub mod store;
 
+mod correspondents;
 pub mod life;
 pub mod machine;
+mod operators;
 pub mod people;
 pub mod trouble;
 

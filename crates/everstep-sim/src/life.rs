@@ -3,21 +3,21 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use everstep_core::{
-    Client, Status,
+    Client, EngineError, Status,
     store::{Filter, RunRow},
 };
 use futures_util::FutureExt as _;
 
 use crate::{
     base::Base,
-    check::{self, Content},
+    check::{self, Content, Said},
     fault::Fault,
-    history::{Noted, What},
+    history::{Noted, What, program_of},
     machine::Machine,
     opening::{Opening, Role},
     people::People,
     plan::Plan,
-    program::Feature,
+    program::{Feature, LOG, PROGRAM, PROGRESS, SIGNALS, STAND},
     replay,
     store::FaultyStore,
     trouble,
@@ -66,14 +66,15 @@ async fn live_through(plan: Plan, verbose: bool) -> Life {
     let client = Client::simulated(FaultyStore(opening), &time);
     let people = People { world: world.clone(), machines: machines.clone(), client };
     (0..world.plan.runs.len()).for_each(|run| people.look_after(run));
-    tokio::spawn(people.clone().answer_for_steps());
+    tokio::spawn(people.clone().watch());
+    tokio::spawn(people.clone().keep_promises());
     tokio::spawn(trouble::make(world.clone(), machines.clone()));
     if !world.is_calm() {
         nap(ms(world.plan.trouble_ms)).await;
         heal(&world, &machines);
     }
     let all_ended = end(&world, &base).await;
-    let content = read(&world, &base);
+    let content = read(&world, &base, &people.client).await;
     let mut violations = check::all(&world.plan, &world.history(), &content);
     if world.is_overrun() {
         violations.push("something goes round and round, and time stands still".to_string());
@@ -105,7 +106,7 @@ async fn end(world: &World, base: &Base) -> bool {
         waited += wait;
         wait = (wait * 5 / 4).min(ms(20_000));
         let rows = rows(base);
-        let all = rows.len() == world.plan.runs.len() && rows.iter().all(|row| row.status.is_over());
+        let all = rows.len() >= world.plan.runs.len() && rows.iter().all(|row| row.status.is_over());
         if all && check::all_heard(&world.plan, &world.history()) {
             return true;
         }
@@ -120,18 +121,37 @@ fn rows(base: &Base) -> Vec<RunRow> {
 }
 
 /// What the store holds in the end.
-fn read(world: &World, base: &Base) -> Content {
-    let runs = rows(base).into_iter().map(|row| {
+async fn read(world: &World, base: &Base, client: &Client) -> Content {
+    let mut content = Content { rows: base.rows(), ..Content::default() };
+    for row in rows(base) {
+        let run = world.run_of_id(&row.id);
         let loaded = base.store().load(row.run).now_or_never().expect("settled").expect("readable");
         let stuck = base.store().stuck(row.run).now_or_never().expect("settled").expect("readable");
-        let entries = loaded.entries.iter().map(Noted::of).collect();
+        let entries = loaded.entries.iter().map(|entry| Noted::of(entry, row.generation)).collect();
         let status = match row.status {
             Status::Stuck => stuck.map_or("stuck".to_string(), |stuck| stuck.to_string()),
             other => format!("{other:?}"),
         };
-        (world.run_of_id(&row.id), (status, entries))
-    });
-    Content { runs: runs.collect(), rows: base.rows() }
+        content.runs.insert(run, (status, entries));
+        content.generations.insert(run, row.generation);
+        content.programs.extend(loaded.entries.first().and_then(program_of).map(|program| (run, program)));
+        content.said.extend(said(client, &row.id).await.map(|said| (run, said)));
+    }
+    content
+}
+
+/// What a run has said, and what it has left.
+async fn said(client: &Client, id: &str) -> Result<Said, EngineError> {
+    let left = client.get(PROGRAM, id).await?.undelivered().await?;
+    let names = |name: &str| SIGNALS.iter().position(|signal| signal.name() == name);
+    let left = left.iter().filter_map(|left| Some((names(&left.name)?, left.value().ok()?)));
+    let items = client.stream(id, LOG).page(10_000).await?;
+    Ok(Said {
+        undelivered: left.collect(),
+        published: client.published(id, PROGRESS).await?,
+        items: items.into_iter().map(|item| item.value).collect(),
+        stand: client.attributes(id).await?.into_iter().find(|(name, _)| **name == *STAND).map(|(_, is)| is),
+    })
 }
 
 fn told(world: &World, violations: Vec<String>) -> Life {

@@ -91,6 +91,7 @@ impl Machine {
             resident_runs_max: plan.residents,
             running_steps_max: plan.bodies,
             takeovers_max: 10_000,
+            park_after: ms(plan.park_ms),
             build: Some("sim".to_string()),
             ..Settings::default()
         };

@@ -28,7 +28,8 @@ pub async fn all(world: &World, base: &Base) -> Vec<String> {
 fn whole(base: &Base, run: usize) -> Option<Vec<Entry>> {
     let row = base.store().run(id_of(run).into()).now_or_never()?.ok()??;
     let entries = base.store().load(row.run).now_or_never()?.ok()?.entries;
-    row.status.is_over().then_some(entries)
+    // Ids of children and tokens follow from the generation, which a fresh store does not know.
+    (row.status.is_over() && row.generation == 0).then_some(entries)
 }
 
 async fn again(world: &World, journals: &[(usize, Vec<Entry>)]) -> Result<Vec<String>, EngineError> {
@@ -69,13 +70,14 @@ async fn again(world: &World, journals: &[(usize, Vec<Entry>)]) -> Result<Vec<St
 }
 
 fn differs(again: &[Entry], entries: &[Entry], stuck: Option<everstep_core::Stuck>) -> Option<String> {
-    let noted = |entries: &[Entry]| entries.iter().map(Noted::of).collect::<Vec<_>>();
+    let noted = |entries: &[Entry]| entries.iter().map(|entry| Noted::of(entry, 0)).collect::<Vec<_>>();
+    let last = |entries: &[Entry]| entries.last().map(|entry| Noted::of(entry, 0));
     (noted(again) != noted(entries)).then(|| {
         format!(
             "its journal replays to {:?}{}, and held {:?}",
-            again.last().map(Noted::of),
+            last(again),
             stuck.map(|stuck| format!(" (stuck: {stuck})")).unwrap_or_default(),
-            entries.last().map(Noted::of),
+            last(entries),
         )
     })
 }

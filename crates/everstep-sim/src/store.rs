@@ -6,10 +6,10 @@ use everstep_core::{
     AttributeValue, Status, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, End, Fence, Filter,
-        Inspect, LetterId, LetterKind, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt,
-        Received, RunId, RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn,
-        WorkerId, WorkerInfo, WorkerSeen,
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
+        Inspect, LetterId, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId,
+        RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
+        WorkerInfo, WorkerSeen,
     },
 };
 use futures_util::FutureExt as _;
@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     fault::Fault,
-    history::{Ending, Noted, What},
+    history::What,
+    observed::{Adopting, Relay, saw_acted, saw_all_owned, saw_posted, saw_started, turn_told},
     opening::{Do, Fate, Finish, Opening, Weight},
     world::nap,
 };
@@ -95,7 +96,8 @@ fn make<T: Send + 'static>(
     };
     let store = opening.base.store();
     let first = (fate != Fate::Unknown { applied: false }).then(|| act(store, fate));
-    let may_come_twice = matches!(verb, "start" | "post" | "beat" | "fence" | "free" | "leave" | "enroll");
+    let may_come_twice =
+        matches!(verb, "start" | "post" | "beat" | "fence" | "free" | "leave" | "enroll" | "act");
     let second = (fate == Fate::Twice && may_come_twice).then(|| act(store, fate));
     Box::new(move |opening| {
         let first = first.map(now);
@@ -131,72 +133,6 @@ fn make<T: Send + 'static>(
             (_, None) => {}
         }
     })
-}
-
-/// Hands a start's runs to a process that lives, and observes who owns them.
-struct Adopting {
-    opening: Arc<Opening>,
-    inner: Arc<dyn Adopt>,
-    heard: bool,
-}
-
-impl Adopt for Adopting {
-    fn adopt(&self, run: Claimed, first: Entry) {
-        saw_owned(&self.opening, &run);
-        if self.heard && !self.opening.is_dead() {
-            self.inner.adopt(run, first);
-        }
-    }
-}
-
-fn saw_owned(opening: &Opening, claimed: &Claimed) {
-    let run = opening.world.run_of_id(&claimed.row.id);
-    opening.world.is_numbered(claimed.row.run, run);
-    opening.world.saw(What::Owned { run, worker: claimed.row.owner.map_or(0, |owner| owner.0) });
-}
-
-/// Observes what became of a turn, and tells the engine what the fault lets it hear.
-struct Relay {
-    opening: Arc<Opening>,
-    inner: Arc<dyn Receipt>,
-    fate: Fate,
-    /// What it was, until it is settled.
-    told: Mutex<Option<What>>,
-}
-
-impl Receipt for Relay {
-    fn settled(&self, settled: Settled) {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (&settled, told) {
-            (Settled::Durable { .. }, Some(what)) => self.opening.world.saw(what),
-            (other, _) => {
-                self.opening.world.note(format_args!("w{} turn {other:?}", self.opening.worker()));
-            }
-        }
-        if self.opening.is_dead() || self.fate == Fate::Unheard {
-            return;
-        }
-        match self.fate {
-            Fate::Unknown { .. } => {
-                let over = StoreError::Closed("nobody knows whether the last commit happened".into());
-                self.inner.settled(Settled::Refused(over));
-            }
-            _ => self.inner.settled(settled),
-        }
-    }
-}
-
-fn turn_told(opening: &Opening, fence: Fence, turn: &Turn) -> What {
-    let end = turn.end.as_ref().map(|end| match end {
-        End::Finished { .. } => Ending::Finished,
-        End::Parked { .. } => Ending::Parked,
-        End::Stuck { .. } => Ending::Stuck,
-        End::Paused { .. } => Ending::Paused,
-        End::GivenBack { .. } => Ending::GivenBack,
-        End::Restarted { .. } => Ending::Restarted,
-    });
-    let entries = turn.entries.iter().map(Noted::of).collect();
-    What::Turn { run: opening.world.run_of(turn.run), worker: fence.worker.0, entries, end }
 }
 
 impl Inspect for FaultyStore {
@@ -329,12 +265,7 @@ impl Store for FaultyStore {
             },
             move |opening, started| {
                 for (run, started) in asked.iter().zip(started.iter().flatten()) {
-                    let number = opening.world.run_of_id(&run.id);
-                    if let Started::New(id) = started {
-                        opening.world.is_numbered(*id, number);
-                    }
-                    let new = matches!(started, Started::New(_));
-                    opening.world.saw(What::Started { run: number, new });
+                    saw_started(opening, run, started);
                 }
             },
         )
@@ -369,7 +300,7 @@ impl Store for FaultyStore {
                     turn.entries.iter_mut().for_each(|entry| entry.seq += 1);
                     opening.world.saw(What::Fault(Fault::Refused));
                 }
-                let told = Mutex::new(Some(turn_told(opening, fence, &turn)));
+                let told = Mutex::new(turn_told(opening, fence, &turn));
                 let relay = Relay { opening: opening.clone(), inner: receipt, fate, told };
                 if fate == (Fate::Unknown { applied: false }) {
                     relay.settled(Settled::Refused(StoreError::Closed("over".into())));
@@ -401,6 +332,7 @@ impl Store for FaultyStore {
                 let saw = move |opening: &Opening, done: &Reply<Transacted>| {
                     if let Ok(Transacted::Committed { .. }) = done {
                         let worker = fence.worker.0;
+                        let key = opening.world.keyed(run, &key);
                         opening.world.saw(What::Transacted { run, worker, key });
                     }
                 };
@@ -424,35 +356,11 @@ impl Store for FaultyStore {
         self.call("delete", move |store, _| store.delete(runs.clone()), |_, _| ())
     }
     fn act(&self, does: Does, act: Act) -> Answer<Acted> {
-        let saw = match &does {
-            Does::Post(post) => Some(saw_posted(&self.0, post)),
-            Does::Pause(_) | Does::Cut(_) | Does::Edit(_) => None,
-        };
+        let saw = saw_acted(&self.0, &does, &act);
         self.call(
             "act",
             move |store, _| store.act(does.clone(), act.clone()),
-            move |opening, acted| {
-                if let Some(saw) = saw {
-                    saw(opening, matches!(acted, Ok(Acted::Done)));
-                }
-            },
+            move |opening, acted| saw(opening, matches!(acted, Ok(Acted::Done))),
         )
-    }
-}
-
-/// Tells the world of a letter that was added.
-fn saw_posted(opening: &Opening, post: &Post) -> impl FnOnce(&Opening, bool) + Send + 'static + use<> {
-    let run = post.to.run().map(|id| opening.world.run_of_id(id));
-    let kind = LetterKind::from_code(post.letter.kind);
-    move |opening, added| match (kind, run) {
-        (Some(LetterKind::Cancel), Some(run)) if added => opening.world.saw(What::CancelPosted { run }),
-        (Some(LetterKind::Answer), Some(run)) if added => opening.world.saw(What::AnswerPosted { run }),
-        _ => {}
-    }
-}
-
-fn saw_all_owned<C: IntoIterator<Item = Claimed> + Clone>(opening: &Opening, claimed: &Reply<C>) {
-    for claimed in claimed.iter().cloned().flatten() {
-        saw_owned(opening, &claimed);
     }
 }

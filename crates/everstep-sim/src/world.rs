@@ -1,7 +1,7 @@
 //! What everybody in one simulated world shares: its history, its trace, its chance, and whether things go wrong in it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::{self, Write as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,9 +16,9 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     chance::Chance,
     fault::Fault,
-    history::{Fact, Made, What},
+    history::{Ending, Fact, Made, What, keyed},
     plan::Plan,
-    program::Feature,
+    program::{Feature, Handed},
 };
 
 /// A world.
@@ -32,6 +32,8 @@ pub struct World {
     full: AtomicBool,
     /// The disk has space again.
     pub(crate) space: Notify,
+    /// A token was handed out.
+    pub(crate) handed: Notify,
     record: Mutex<Record>,
 }
 
@@ -40,6 +42,11 @@ struct Record {
     history: Vec<Fact>,
     trace: Trace,
     runs: BTreeMap<RunId, usize>,
+    /// Runs that are not the plan's, by their ids, in the order in which they were heard of.
+    children: BTreeMap<String, usize>,
+    generations: BTreeMap<usize, u32>,
+    tokens: VecDeque<Handed>,
+    token_numbers: BTreeMap<String, u64>,
     effects: BTreeMap<(usize, Arc<str>), Made>,
     bodies: u64,
     lives: u64,
@@ -75,6 +82,23 @@ impl fmt::Debug for World {
     }
 }
 
+impl Record {
+    fn sees(&mut self, what: &What) {
+        match what {
+            What::Effect { run, key, made } => drop(self.effects.insert((*run, key.clone()), *made)),
+            What::CancelPosted { .. } => drop(self.met.insert(Feature::Cancel)),
+            What::Turn { end: Some(Ending::Parked), .. } => drop(self.met.insert(Feature::Park)),
+            What::Turn { run, end: Some(Ending::Restarted), .. } => {
+                *self.generations.entry(*run).or_default() += 1;
+            }
+            What::Acted { verb: "kill", .. } => drop(self.met.insert(Feature::Kill)),
+            What::Acted { verb: "pause", .. } => drop(self.met.insert(Feature::Pause)),
+            What::CutBack { .. } => drop(self.met.insert(Feature::Rewind)),
+            _ => {}
+        }
+    }
+}
+
 impl World {
     /// A world that begins now. `verbose` keeps the trace as text.
     pub fn new(plan: Plan, verbose: bool) -> Arc<World> {
@@ -85,6 +109,10 @@ impl World {
             history: Vec::new(),
             trace: Trace { hash: 0xcbf2_9ce4_8422_2325, lines: verbose.then(Vec::new) },
             runs: BTreeMap::new(),
+            children: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            tokens: VecDeque::new(),
+            token_numbers: BTreeMap::new(),
             effects: BTreeMap::new(),
             bodies: 0,
             lives: 0,
@@ -100,6 +128,7 @@ impl World {
             calm,
             full: AtomicBool::new(false),
             space: Notify::new(),
+            handed: Notify::new(),
             record: Mutex::new(record),
         })
     }
@@ -113,12 +142,7 @@ impl World {
         let at = self.origin.elapsed().as_micros() as u64;
         self.note(format_args!("{what:?}"));
         let mut record = self.record();
-        if let What::Effect { run, key, made } = &what {
-            record.effects.insert((*run, key.clone()), *made);
-        }
-        if let What::CancelPosted { .. } = &what {
-            record.met.insert(Feature::Cancel);
-        }
+        record.sees(&what);
         record.history.push(Fact { at, what });
     }
 
@@ -182,9 +206,48 @@ impl World {
         self.space.notify_waiters();
     }
 
-    /// The number of a run in the plan, by its id.
+    /// The number of a run by its id: the plan's, or the next for a child.
     pub fn run_of_id(&self, id: &str) -> usize {
-        id.strip_prefix("run-").and_then(|n| n.parse().ok()).expect("the plan's ids")
+        if let Some(run) = id.strip_prefix("run-").and_then(|n| n.parse().ok()) {
+            return run;
+        }
+        let record = &mut *self.record();
+        let next = self.plan.runs.len() + record.children.len();
+        *record.children.entry(id.to_string()).or_insert(next)
+    }
+
+    /// The ids of all runs that were heard of.
+    pub fn ids(&self) -> Vec<String> {
+        let children: Vec<_> = self.record().children.keys().cloned().collect();
+        (0..self.plan.runs.len()).map(|run| format!("run-{run}")).chain(children).collect()
+    }
+
+    /// A key of the generation in which the run is.
+    pub fn keyed(&self, run: usize, key: &str) -> Arc<str> {
+        keyed(self.generation(run), key)
+    }
+
+    /// The generation in which the run is.
+    pub fn generation(&self, run: usize) -> u32 {
+        self.record().generations.get(&run).copied().unwrap_or(0)
+    }
+
+    /// A step gives a token to somebody outside.
+    pub fn hand(&self, handed: Handed) {
+        self.record().tokens.push_back(handed);
+        self.handed.notify_one();
+    }
+
+    /// A number for a token, the same for the same.
+    pub fn token_number(&self, token: &str) -> u64 {
+        let record = &mut *self.record();
+        let next = record.token_numbers.len() as u64;
+        *record.token_numbers.entry(token.to_string()).or_insert(next)
+    }
+
+    /// The next token that was handed out.
+    pub fn next_token(&self) -> Option<Handed> {
+        self.record().tokens.pop_front()
     }
 
     /// The store's number of this run is known.

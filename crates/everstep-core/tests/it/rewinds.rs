@@ -161,6 +161,43 @@ fn a_signal_that_was_taken_is_taken_again() {
     });
 }
 
+/// What was taken in the part that a person took back was promised to its senders as much as any other. It was reported
+/// only if a restart had carried it.
+#[test]
+fn a_signal_that_was_taken_back_and_not_taken_again_is_reported_undelivered() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let is_second = Arc::new(AtomicU64::new(0));
+        let times = is_second.clone();
+        let workflow = move |ctx: Ctx, _| -> everstep_core::BoxFuture<'static, Result<String>> {
+            let times = times.clone();
+            Box::pin(async move {
+                let first = async move || match times.fetch_add(1, Ordering::SeqCst) {
+                    0 => Ok(()),
+                    _ => std::future::pending::<Result<()>>().await,
+                };
+                ctx.step("one", first).await?;
+                let go = ctx.signal::<u64>("go").await?;
+                ctx.signal::<u64>("never").await?;
+                Ok(go.to_string())
+            })
+        };
+        let engine = engine(&memory, &world, workflow).await;
+        let run = engine.start(W, "r", 7).await.expect("starts");
+        engine.signal("r", "go", 5u64).await.expect("sent");
+        nap(60_000).await;
+        assert_eq!(run.undelivered().await.expect("read"), [], "a wait has it");
+        engine.rewind("r", "one").await.expect("a run that waits goes back");
+        nap(60_000).await;
+        engine.cancel("r", "enough").await.expect("cancels");
+        end(&engine, "r").await.expect_err("it is cancelled");
+        let left = run.undelivered().await.expect("read");
+        let values: Vec<_> =
+            left.iter().map(|left| (&*left.name, left.value::<u64>().expect("a number"))).collect();
+        assert_eq!(values, [("go", 5)]);
+    });
+}
+
 #[test]
 fn an_edited_failure_is_a_value_after_retry() {
     virtual_time(async {

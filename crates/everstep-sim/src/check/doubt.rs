@@ -30,7 +30,8 @@ struct Since {
 #[derive(Default)]
 struct Look {
     begun: BTreeMap<(usize, Arc<str>), Since>,
-    failed: BTreeMap<(usize, Arc<str>), u32>,
+    /// The last failed attempt of each step, and the entry that says so.
+    failed: BTreeMap<(usize, Arc<str>), (u32, u64)>,
     found: Vec<String>,
 }
 
@@ -42,7 +43,9 @@ impl Look {
                     let Some(key) = &entry.key else { continue };
                     let step = (*run, key.clone());
                     match entry.kind {
-                        Kind::AttemptFailed => drop(self.failed.insert(step.clone(), entry.attempt)),
+                        Kind::AttemptFailed => {
+                            self.failed.insert(step.clone(), (entry.attempt, entry.seq));
+                        }
                         Kind::Answered => drop(self.failed.remove(&step)),
                         _ => continue,
                     }
@@ -56,6 +59,11 @@ impl Look {
                     since.looked = true;
                 }
             }
+            // Attempts are counted anew.
+            What::CutBack { run, from } => {
+                self.begun.retain(|(of, _), _| of != run);
+                self.failed.retain(|(of, _), (_, seq)| of != run || *seq < *from);
+            }
             What::Begun { run, key, attempt, life, policy, .. } => {
                 self.begins((*run, key.clone()), *attempt, *life, *policy);
             }
@@ -65,7 +73,7 @@ impl Look {
 
     fn begins(&mut self, step: (usize, Arc<str>), attempt: u32, life: u64, policy: Policy) {
         let (run, key) = step.clone();
-        let failed = self.failed.get(&step).copied().unwrap_or(0);
+        let failed = self.failed.get(&step).map_or(0, |(attempt, _)| *attempt);
         if attempt != failed + 1 {
             self.found
                 .push(format!("run-{run}: attempt {attempt} of `{key}` began, and recorded are {failed}"));

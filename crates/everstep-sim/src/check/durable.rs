@@ -8,7 +8,7 @@ use std::{
 
 use everstep_core::journal::Kind;
 
-use crate::history::{Ended, Fact, What};
+use crate::history::{Ended, Fact, What, plain};
 
 /// What breaks it.
 pub fn check(history: &[Fact]) -> Vec<String> {
@@ -19,9 +19,14 @@ pub fn check(history: &[Fact]) -> Vec<String> {
 
 #[derive(Default)]
 struct Look {
-    recorded: BTreeSet<(usize, Arc<str>)>,
+    /// Steps with an outcome, and its entry.
+    recorded: BTreeMap<(usize, Arc<str>), u64>,
+    /// Steps with an outcome in some generation.
+    told: BTreeSet<(usize, String)>,
     failed: BTreeSet<(usize, Arc<str>, u32)>,
     ended: BTreeMap<usize, Ended>,
+    /// How runs had ended before a person took their end back: somebody may hear of it late.
+    before: BTreeMap<usize, Ended>,
     /// What the function of each life was given, and is not seen to be durable yet.
     given: BTreeMap<u64, Vec<(usize, Arc<str>)>>,
     found: Vec<String>,
@@ -35,7 +40,8 @@ impl Look {
                     self.ended.extend(entry.ended.map(|ended| (*run, ended)));
                     let Some(key) = &entry.key else { continue };
                     if entry.is_outcome_of_step() {
-                        self.recorded.insert((*run, key.clone()));
+                        self.recorded.insert((*run, key.clone()), entry.seq);
+                        self.told.insert((*run, plain(key).to_string()));
                     }
                     if entry.kind == Kind::AttemptFailed {
                         self.failed.insert((*run, key.clone(), entry.attempt));
@@ -47,7 +53,7 @@ impl Look {
             }
             What::Begun { run, key, attempt, life, .. } => {
                 let given = self.given.entry(*life).or_default();
-                given.retain(|step| !self.recorded.contains(step));
+                given.retain(|step| !self.recorded.contains_key(step));
                 if let Some((_, early)) = given.first() {
                     self.found.push(format!(
                         "run-{run}: `{key}` began before the outcome of `{early}` was durable"
@@ -57,21 +63,31 @@ impl Look {
                     self.found.push(format!("run-{run}: attempt {attempt} of `{key}` began before the failure of the one before was durable"));
                 }
             }
-            What::ToldStep { run, key } if !self.recorded.contains(&(*run, key.clone())) => {
+            What::CutBack { run, from } => {
+                self.recorded.retain(|(of, _), seq| of != run || *seq < *from);
+                self.before.extend(self.ended.remove(run).map(|ended| (*run, ended)));
+                self.given.values_mut().for_each(|given| given.retain(|(of, _)| of != run));
+            }
+            What::ToldStep { run, key } if !self.told.contains(&(*run, key.to_string())) => {
                 self.found.push(format!("run-{run}: the outcome of `{key}` was told before it was durable"));
             }
             What::ToldEnd { run, word } => {
-                let is_true = matches!(
-                    (self.ended.get(run), *word),
-                    (Some(Ended::Cancelled), "cancelled")
-                        | (Some(Ended::With(crate::program::Out::Go(_))), "completed")
-                        | (Some(Ended::With(crate::program::Out::Fail(_))), "failed")
-                );
+                let is = |ended: Option<&Ended>| {
+                    matches!(
+                        (ended, *word),
+                        (Some(Ended::Cancelled), "cancelled")
+                            | (Some(Ended::With(crate::program::Out::Go(_))), "completed")
+                            | (Some(Ended::With(crate::program::Out::Fail(_))), "failed")
+                    )
+                };
+                let is_true = is(self.ended.get(run)) || is(self.before.get(run));
                 if !is_true {
                     self.found.push(format!("run-{run}: it was told to be {word} before that was durable"));
                 }
             }
-            What::Heard { run, ended } if self.ended.get(run) != Some(ended) => {
+            What::Heard { run, ended }
+                if self.ended.get(run) != Some(ended) && self.before.get(run) != Some(ended) =>
+            {
                 let durable = self.ended.get(run);
                 self.found.push(format!("run-{run}: a client heard {ended:?}, and durable is {durable:?}"));
             }

@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use everstep_core::journal::Role;
 
 use super::Content;
-use crate::history::{Fact, Noted, What};
+use crate::history::{Ending, Fact, Noted, What};
 
 /// What breaks it.
 pub fn check(history: &[Fact], content: &Content) -> Vec<String> {
     let (mut journals, mut found) = (BTreeMap::<usize, Vec<Noted>>::new(), Vec::new());
     for fact in history {
-        let What::Turn { run, entries, .. } = &fact.what else { continue };
+        if let What::CutBack { run, from } = &fact.what {
+            journals.entry(*run).or_default().retain(|entry| entry.seq < *from);
+        }
+        let What::Turn { run, entries, end, .. } = &fact.what else { continue };
         let journal = journals.entry(*run).or_default();
         for entry in entries {
             // Entry 0 came with the start.
@@ -25,6 +28,9 @@ pub fn check(history: &[Fact], content: &Content) -> Vec<String> {
                 found.push(format!("run-{run}: entry {} stands after the outcome", entry.seq));
             }
             journal.push(entry.clone());
+        }
+        if *end == Some(Ending::Restarted) {
+            journal.clear();
         }
     }
     for (run, (_, entries)) in &content.runs {

@@ -1,21 +1,32 @@
 //! The checkers: one file for each guarantee of the design. Each is a pure function of a history, and its tests show
 //! that it finds what it is there for.
 
+mod answers;
 mod doubt;
 mod durable;
+mod family;
+mod generations;
 mod idempotent;
 mod journal;
 mod kept;
+mod lives;
 mod once;
 mod outcome;
 mod owner;
+mod promises;
 mod recorded;
+mod said;
+mod signals;
+mod undone;
 
 use std::collections::BTreeMap;
+
+use everstep_core::AttributeValue;
 
 use crate::{
     history::{Fact, Noted, What},
     plan::Plan,
+    program::Node,
 };
 
 /// What the store holds in the end.
@@ -25,6 +36,25 @@ pub struct Content {
     pub runs: BTreeMap<usize, (String, Vec<Noted>)>,
     /// The user's rows, and how often each was written.
     pub rows: BTreeMap<String, u64>,
+    /// How often each run began anew.
+    pub generations: BTreeMap<usize, u32>,
+    /// The program of each run's last generation.
+    pub programs: BTreeMap<usize, Node>,
+    /// What each run has said, and what it has left.
+    pub said: BTreeMap<usize, Said>,
+}
+
+/// What a run has said, and what it has left.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// Signals that no wait took, by name and value.
+    pub undelivered: Vec<(usize, i64)>,
+    /// What it has published.
+    pub published: Option<i64>,
+    /// The items of its stream.
+    pub items: Vec<i64>,
+    /// Its attribute.
+    pub stand: Option<AttributeValue>,
 }
 
 /// Everything that all checkers find.
@@ -38,6 +68,13 @@ pub fn all(plan: &Plan, history: &[Fact], content: &Content) -> Vec<String> {
     found.extend(idempotent::check(history));
     found.extend(journal::check(history, content));
     found.extend(outcome::check(plan, history, content));
+    found.extend(signals::check(plan, history, content));
+    found.extend(promises::check(history));
+    found.extend(family::check(history, content));
+    found.extend(answers::check(history));
+    found.extend(said::check(history, content));
+    found.extend(undone::check(history, content));
+    found.extend(generations::check(history, content));
     found
 }
 

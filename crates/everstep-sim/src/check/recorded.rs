@@ -16,7 +16,8 @@ pub fn check(history: &[Fact]) -> Vec<String> {
 
 #[derive(Default)]
 struct Look {
-    recorded: BTreeMap<Step, Got>,
+    /// What is recorded, and by which entry.
+    recorded: BTreeMap<Step, (u64, Got)>,
     /// What a worker's function was given of a step that is not recorded yet.
     ahead: BTreeMap<(Step, i64), Got>,
     drawn: BTreeMap<(usize, String), u64>,
@@ -34,7 +35,7 @@ impl Look {
                     if let Some(given) = self.ahead.remove(&(step.clone(), *worker)) {
                         self.same(&step, given, got);
                     }
-                    self.recorded.insert(step, got);
+                    self.recorded.insert(step, (entry.seq, got));
                 }
             }
             What::Owned { run, worker } => {
@@ -51,9 +52,14 @@ impl Look {
             What::Given { run, key, worker, got, .. } => {
                 let step = (*run, key.clone());
                 match self.recorded.get(&step) {
-                    Some(recorded) => self.same(&step, *got, *recorded),
+                    Some((_, recorded)) => self.same(&step, *got, *recorded),
                     None => drop(self.ahead.insert((step, *worker), *got)),
                 }
+            }
+            // Only a person goes back: what was recorded from there on is made again, and free values are others.
+            What::CutBack { run, from } => {
+                self.recorded.retain(|(of, _), (seq, _)| of != run || *seq < *from);
+                self.drawn.retain(|(of, _), _| of != run);
             }
             What::Drawn { run, label, value } => {
                 let first = *self.drawn.entry((*run, label.clone())).or_insert(*value);
@@ -106,6 +112,16 @@ mod tests {
         assert_eq!(finds(lost), 0, "what was never recorded binds nobody");
         let stale = vec![owned(1), owned(2), turn(2, vec![done(1, 1)]), given(1, 1, 5)];
         assert_eq!(finds(stale), 0, "nor does what a stale worker's function is given");
+    }
+
+    #[test]
+    fn what_a_person_has_taken_back_may_be_made_again() {
+        let (first, again) = (begun(1, 1, 1, Policy::Retry), begun(2, 2, 1, Policy::Retry));
+        let back = |from| What::CutBack { run: 0, from };
+        let facts = |from| {
+            vec![owned(1), first.clone(), turn(1, vec![done(1, 1)]), back(from), owned(2), again.clone()]
+        };
+        assert_eq!((finds(facts(1)), finds(facts(2))), (0, 1), "what is kept is not made again");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Feature, Node, Policy, Step, expected};
+use super::{Block, Feature, Goal, Kept, Mapping, Node, Offspring, Owed, Policy, Step, Telling, expected};
 use crate::chance::Chance;
 
 /// Names are few, so that they come again.
@@ -14,8 +14,8 @@ const BUDGET: u64 = 14;
 pub fn generate(chance: &mut Chance, features: &BTreeSet<Feature>) -> Node {
     loop {
         let budget = chance.between(3, BUDGET) as usize;
-        let mut making = Making { chance, features, left: budget, value: 0 };
-        let program = making.sequence(0);
+        let mut making = Making { chance, features, left: budget, value: 0, parents: 0 };
+        let program = making.whole();
         if expected(&program).is_some() {
             return program;
         }
@@ -27,6 +27,8 @@ struct Making<'a> {
     features: &'a BTreeSet<Feature>,
     left: usize,
     value: i64,
+    /// How many runs above the one that is made.
+    parents: usize,
 }
 
 impl Making<'_> {
@@ -37,6 +39,20 @@ impl Making<'_> {
     fn next_value(&mut self) -> i64 {
         self.value += 1;
         self.value
+    }
+
+    /// A whole program. It begins anew only where nothing of it is open.
+    fn whole(&mut self) -> Node {
+        let program = self.sequence(0);
+        let restarts = self.has(Feature::Restart) && self.chance.one_in(4);
+        match program {
+            Node::Sequence(mut all) if restarts => {
+                self.left = self.left.max(3);
+                all.push(Node::Restart(Box::new(self.whole())));
+                Node::Sequence(all)
+            }
+            program => program,
+        }
     }
 
     fn sequence(&mut self, depth: u32) -> Node {
@@ -58,7 +74,19 @@ impl Making<'_> {
             return self.leaf();
         }
         use Feature as F;
-        let inner = [F::Join, F::Stream, F::Race, F::Loop, F::Scope, F::Timeout, F::Error];
+        let inner = [
+            F::Join,
+            F::Stream,
+            F::Race,
+            F::Loop,
+            F::Scope,
+            F::Timeout,
+            F::Error,
+            F::Map,
+            F::Block,
+            F::Child,
+            F::Request,
+        ];
         match *self.chance.pick(&inner) {
             feature if !self.has(feature) => self.leaf(),
             F::Join => Node::Join(self.branches(depth)),
@@ -67,8 +95,47 @@ impl Making<'_> {
             F::Loop => Node::Loop(self.chance.between(2, 3) as u32, Box::new(self.sequence(depth + 1))),
             F::Scope => Node::Scope(Box::new(self.sequence(depth + 1))),
             F::Timeout => Node::Timeout(self.wait(), Box::new(self.sequence(depth + 1))),
+            F::Map => self.map(depth),
+            F::Block => self.block(depth),
+            F::Child if self.parents < 2 => self.child(),
+            F::Request if self.parents == 0 => Node::Serve(Box::new(self.sequence(depth + 1))),
+            F::Child | F::Request => self.leaf(),
             _ => Node::Catch(Box::new(self.sequence(depth + 1))),
         }
+    }
+
+    fn map(&mut self, depth: u32) -> Node {
+        let items: Vec<_> = (0..self.chance.between(1, 4)).map(|_| self.node(depth + 1)).collect();
+        let goal = match self.chance.below(3) {
+            0 => Goal::All,
+            1 => Goal::Each,
+            _ => Goal::AtLeast(self.chance.between(0, items.len() as u64) as usize),
+        };
+        Node::Map(Mapping { limit: self.chance.between(1, 3) as usize, goal, items })
+    }
+
+    fn block(&mut self, depth: u32) -> Node {
+        let attempts = self.chance.between(1, 3) as u32;
+        let fails = self.chance.below(u64::from(attempts) + 1) as u32;
+        let fails = if self.has(Feature::Error) { fails } else { fails.min(attempts - 1) };
+        let (value, pause_ms) = (self.next_value(), self.chance.between(0, 3_000));
+        Node::Block(Block { attempts, fails, value, pause_ms, body: Box::new(self.sequence(depth + 1)) })
+    }
+
+    /// A child does a bit of everything, but for what people outside would have to send to it.
+    fn child(&mut self) -> Node {
+        let left = std::mem::replace(&mut self.left, 4);
+        self.parents += 1;
+        let program = self.whole();
+        self.parents -= 1;
+        self.left = left.saturating_sub(2);
+        Node::Child(Box::new(Offspring {
+            program,
+            left: self.has(Feature::Left) && self.chance.one_in(3),
+            awaited: !self.has(Feature::Unawaited) || !self.chance.one_in(3),
+            cancelled: self.has(Feature::ChildCancel) && self.chance.one_in(3),
+            meanwhile: if self.chance.one_in(2) { self.leaf() } else { Node::Yield(1) },
+        }))
     }
 
     fn wait(&mut self) -> u64 {
@@ -81,15 +148,33 @@ impl Making<'_> {
 
     fn leaf(&mut self) -> Node {
         use Feature as F;
-        match self.chance.below(16) {
+        match self.chance.below(28) {
             0 | 1 if self.has(F::Transaction) => Node::Transact(*self.chance.pick(&NAMES), self.next_value()),
-            2 if self.has(F::Timer) => Node::Sleep(self.wait()),
-            3 | 4 if self.has(F::Yield) => Node::Yield(self.chance.between(1, 4) as u32),
-            5 if self.has(F::Draw) => Node::Draw,
-            6 if self.has(F::Error) && self.chance.one_in(2) => Node::Raise(self.next_value()),
-            7 if self.has(F::Return) && self.chance.one_in(2) => Node::Return(self.next_value()),
+            2 | 3 if self.has(F::Timer) => Node::Sleep(self.wait()),
+            4 | 5 if self.has(F::Yield) => Node::Yield(self.chance.between(1, 4) as u32),
+            6 if self.has(F::Draw) => Node::Draw,
+            7 if self.has(F::Error) && self.chance.one_in(2) => Node::Raise(self.next_value()),
+            8 if self.has(F::Return) && self.chance.one_in(2) => Node::Return(self.next_value()),
+            9..12 if self.has(F::Signal) && self.parents == 0 => Node::Signal(self.chance.below(2) as usize),
+            12..14 if self.has(F::Promise) => Node::Promise(self.owed()),
+            14 if self.has(F::Publish) => Node::Tell(Telling::Publish),
+            15 if self.has(F::Emit) => Node::Tell(Telling::Emit),
+            16 if self.has(F::Attribute) => Node::Tell(Telling::Attribute),
+            17 if self.has(F::OnCancel) => Node::OnCancel,
             _ => Node::Step(self.step()),
         }
+    }
+
+    fn owed(&mut self) -> Owed {
+        use Feature as F;
+        let rejects = self.has(F::Reject) && self.chance.one_in(3);
+        let expires_ms = (self.has(F::Expiry) && self.chance.one_in(3)).then(|| self.wait());
+        let how = match expires_ms {
+            Some(_) if self.chance.one_in(2) => Kept::Never,
+            _ if rejects => Kept::Rejects,
+            _ => Kept::Resolves,
+        };
+        Owed { value: self.next_value(), how, after_ms: self.wait(), expires_ms }
     }
 
     fn step(&mut self) -> Step {
@@ -111,6 +196,7 @@ impl Making<'_> {
             typed: self.chance.one_in(2),
             input: self.chance.one_in(4),
             doubt: self.policy(),
+            undo: self.has(F::Undo) && self.chance.one_in(3),
         };
         if self.has(F::Retry) && self.chance.one_in(3) {
             step.attempts = self.chance.between(2, 4) as u32;
@@ -155,6 +241,20 @@ mod tests {
         for word in
             ["Join", "Stream", "Race", "Loop", "Scope", "Timeout", "Catch", "Raise", "Return", "Transact"]
         {
+            assert!(text.contains(word), "{word}");
+        }
+        for word in [
+            "Signal",
+            "Promise",
+            "Child",
+            "Serve",
+            "Tell",
+            "Map",
+            "Block",
+            "OnCancel",
+            "Restart",
+            "undo: true",
+        ] {
             assert!(text.contains(word), "{word}");
         }
         for word in ["Sleep", "Yield", "Draw", "Fail", "Ask", "Verify", "hangs: 1", "terminal: true"] {

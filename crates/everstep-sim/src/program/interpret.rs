@@ -2,28 +2,27 @@
 //! what they do, and the world decides whether their process survives it.
 
 use std::{
-    collections::BTreeMap,
-    future::{Future, poll_fn},
-    sync::{Arc, Mutex, PoisonError},
+    future::poll_fn,
+    sync::{Arc, atomic::AtomicI64},
     task::Poll,
 };
 
 use everstep_core::{
-    BoxFuture, Ctx, Doubt, Error, Result, Retry, Step as EngineStep, StepCtx, Verdict, Workflow, join, select,
+    BoxFuture, Ctx, Doubt, Error, Result, Retry, Step as EngineStep, StepCtx, Verdict, Workflow,
 };
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Node, Out, Policy, Step,
-    reference::{all_of, branch_name, caught, winner},
+    place::{Names, Place},
+    reference::caught,
 };
 use crate::{
     base,
     fault::Fault,
-    history::{Got, Made, What, code_of_parts},
+    history::{Got, Made, What, code_of_parts, keyed},
     opening::Opening,
-    program::{OUT_OF_TIME, mix},
+    program::OUT_OF_TIME,
     world::{ms, nap},
 };
 
@@ -33,17 +32,22 @@ pub const PROGRAM: Workflow<Node, i64> = Workflow::new("program");
 /// What a step fails with.
 #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("declined {0}")]
-struct Declined(i64);
+pub(super) struct Declined(pub(super) i64);
 
 /// Runs `program` as a workflow of the process that has `opening`.
 ///
 /// # Errors
 /// What the program comes to.
 pub async fn interpret(ctx: Ctx, program: Node, opening: Arc<Opening>) -> Result<i64> {
+    let (generation, program) = match program {
+        Node::Generation(generation, program) => (generation, *program),
+        first => (0, first),
+    };
     let run = opening.world.run_of_id(ctx.id());
     let life = opening.world.next_life();
-    let call = Call { opening, run, life };
-    let place = Place { ctx, names: Arc::default(), at: "0".to_string() };
+    opening.saw(What::Called { run, worker: opening.worker(), life, generation });
+    let call = Call { opening, run, life, generation, told: Arc::default() };
+    let place = Place { ctx, names: Arc::<Names>::default(), at: generation.to_string() };
     match call.node(place, &program).await? {
         Out::Go(value) | Out::Return(value) => Ok(value),
         Out::Fail(_) => unreachable!("an error is an `Err`"),
@@ -51,94 +55,41 @@ pub async fn interpret(ctx: Ctx, program: Node, opening: Arc<Opening>) -> Result
 }
 
 /// The number of an error, as the function sees it.
-fn code_of(error: &Error) -> i64 {
+pub(super) fn code_of(error: &Error) -> i64 {
     match error.downcast::<Declined>() {
         Some(Declined(code)) => code,
         None => code_of_parts(error.code(), &error.to_string()),
     }
 }
 
-/// One call of the function: in which process, of which run, and its number.
+/// One call of the function: in which process, of which run and generation, and its number.
 #[derive(Clone)]
-struct Call {
-    opening: Arc<Opening>,
-    run: usize,
-    life: u64,
-}
-
-/// A place in a program: its scope, and where it stands in the text.
-#[derive(Clone)]
-struct Place {
-    ctx: Ctx,
-    names: Arc<Names>,
-    at: String,
-}
-
-/// The keys of a scope, counted here once more: on replay no body tells its key.
-#[derive(Default)]
-struct Names {
-    path: String,
-    used: Mutex<BTreeMap<String, u32>>,
-}
-
-impl Names {
-    fn claim(&self, name: &str) -> Arc<str> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = used.entry(name.to_string()).or_default();
-        *count += 1;
-        let number = if *count == 1 { String::new() } else { format!("#{count}") };
-        format!("{}{name}{number}", self.path).into()
-    }
-}
-
-impl Place {
-    /// Somewhere in it.
-    fn part(&self, part: impl std::fmt::Display) -> Place {
-        Place { at: format!("{}.{part}", self.at), ..self.clone() }
-    }
-
-    /// What `body` comes to in a scope of its own.
-    fn scope<'a, F, B>(
-        &self,
-        name: &str,
-        body: B,
-    ) -> impl Future<Output = Result<Out>> + Send + Unpin + use<'a, F, B>
-    where
-        B: FnOnce(Place) -> F + Send + 'a,
-        F: Future<Output = Result<Out>> + Send + 'a,
-    {
-        let path = format!("{}/", self.names.claim(name));
-        let (names, at) = (Arc::new(Names { path, used: Mutex::default() }), format!("{}.{name}", self.at));
-        self.ctx.scope(name, move |ctx| body(Place { ctx, names, at }))
-    }
+pub(super) struct Call {
+    pub(super) opening: Arc<Opening>,
+    pub(super) run: usize,
+    pub(super) life: u64,
+    pub(super) generation: u32,
+    /// How often it has told its readers something.
+    pub(super) told: Arc<AtomicI64>,
 }
 
 impl Call {
-    fn node<'a>(&'a self, place: Place, node: &'a Node) -> BoxFuture<'a, Result<Out>> {
+    pub(super) fn node<'a>(&'a self, place: Place, node: &'a Node) -> BoxFuture<'a, Result<Out>> {
         Box::pin(async move {
             self.opening.world.meets(node.features());
             match node {
                 Node::Step(step) => self.step(&place, step).await,
                 Node::Transact(name, value) => self.transact(&place, *name, *value).await,
-                Node::Sleep(wait) => {
-                    place.ctx.sleep(ms(*wait)).await;
-                    Ok(Out::Go(1))
-                }
-                Node::Yield(times) => {
-                    wake_oneself(*times).await;
-                    Ok(Out::Go(1))
-                }
-                Node::Draw => {
-                    let value = place.ctx.random();
-                    self.opening.saw(What::Drawn { run: self.run, label: place.at, value });
-                    Ok(Out::Go(1))
-                }
+                Node::Raise(code) => Err(Declined(*code).into()),
+                Node::Return(value) => Ok(Out::Return(*value)),
                 Node::Sequence(all) => self.row(&place, all.iter()).await,
                 Node::Loop(times, body) => self.row(&place, (0..*times).map(|_| &**body)).await,
                 Node::Scope(body) => place.scope("scope", |inner| self.node(inner, body)).await,
                 Node::Join(all) => self.join(&place, all).await,
                 Node::Stream(all) => self.stream(&place, all).await,
                 Node::Race(all) => self.race(&place, all).await,
+                Node::Map(map) => self.map(&place, map).await,
+                Node::Block(block) => self.block(&place, block).await,
                 Node::Timeout(wait, body) => {
                     let work = self.node(place.part("in"), body);
                     Ok(place.ctx.timeout(ms(*wait), work).await?.unwrap_or(Out::Go(OUT_OF_TIME)))
@@ -147,84 +98,44 @@ impl Call {
                     Err(error) => Ok(caught(Out::Fail(code_of(&error)))),
                     done => done,
                 },
-                Node::Raise(code) => Err(Declined(*code).into()),
-                Node::Return(value) => Ok(Out::Return(*value)),
+                Node::Signal(name) => self.signal(&place, *name).await,
+                Node::Promise(owed) => self.promise(&place, *owed).await,
+                Node::Child(child) => self.child(&place, child).await,
+                Node::Serve(body) => self.serve(&place, body).await,
+                Node::Restart(body) => {
+                    place.ctx.forget_undos();
+                    let next = Node::Generation(self.generation + 1, body.clone());
+                    place.ctx.restart(PROGRAM, next).await
+                }
+                Node::Generation(_, body) => self.node(place, body).await,
+                small => {
+                    self.small(&place, small).await;
+                    Ok(Out::Go(1))
+                }
             }
         })
     }
 
-    async fn row<'a>(&'a self, place: &Place, parts: impl Iterator<Item = &'a Node> + Send) -> Result<Out> {
-        let mut sum = 0;
-        for (i, node) in parts.enumerate() {
-            match self.node(place.part(i), node).await? {
-                Out::Go(value) => sum = mix(sum, value),
-                over => return Ok(over),
+    /// What comes to nothing but that it was done.
+    async fn small(&self, place: &Place, node: &Node) {
+        match node {
+            Node::Sleep(wait) => place.ctx.sleep(ms(*wait)).await,
+            Node::Yield(times) => wake_oneself(*times).await,
+            Node::Draw => {
+                let (value, label) = (place.ctx.random(), place.at.clone());
+                self.opening.saw(What::Drawn { run: self.run, label, value });
             }
+            Node::Tell(what) => self.tell(place, *what),
+            Node::OnCancel => self.on_cancel(place),
+            other => unreachable!("{other:?} comes to something"),
         }
-        Ok(Out::Go(sum))
-    }
-
-    /// Branch `i` of several.
-    fn branch<'a>(
-        &'a self,
-        place: &Place,
-        all: &'a [Node],
-        i: usize,
-    ) -> impl Future<Output = Result<Out>> + Send + Unpin + use<'a> {
-        place.scope(&branch_name(i as i64 + 1), move |inner| self.node(inner, &all[i]))
-    }
-
-    async fn join(&self, place: &Place, all: &[Node]) -> Result<Out> {
-        let branch = |i| self.branch(place, all, i);
-        let done = match all.len() {
-            1 => vec![branch(0).await],
-            2 => {
-                let (a, b) = join!(branch(0), branch(1));
-                vec![a, b]
-            }
-            _ => {
-                let (a, b, c) = join!(branch(0), branch(1), branch(2));
-                vec![a, b, c]
-            }
-        };
-        together(done)
-    }
-
-    async fn stream(&self, place: &Place, all: &[Node]) -> Result<Out> {
-        let mut open = FuturesUnordered::new();
-        for i in 0..all.len() {
-            let branch = self.branch(place, all, i);
-            open.push(async move { (i, branch.await) });
-        }
-        let mut done: Vec<_> = all.iter().map(|_| None).collect();
-        while let Some((i, out)) = open.next().await {
-            done[i] = Some(out);
-        }
-        together(done.into_iter().map(|out| out.expect("each branch ends once")).collect())
-    }
-
-    async fn race(&self, place: &Place, all: &[Node]) -> Result<Out> {
-        let branch = |i| self.branch(place, all, i);
-        let (at, out) = match all.len() {
-            1 => (1, branch(0).await),
-            2 => select! {
-                out = branch(0) => (1, out),
-                out = branch(1) => (2, out),
-            },
-            _ => select! {
-                out = branch(0) => (1, out),
-                out = branch(1) => (2, out),
-                out = branch(2) => (3, out),
-            },
-        };
-        Ok(winner(at, out?))
     }
 
     async fn transact(&self, place: &Place, name: char, value: i64) -> Result<Out> {
         let world = self.opening.world.clone();
         let store = world.plan.store;
         let (name, label) = (name.to_string(), format!("run-{} {}", self.run, place.at));
-        let key = place.names.claim(&name);
+        let key = keyed(self.generation, &place.names.claim(&name));
         let make = move || Made { v: value, by: world.next_body() };
         let given = base::transact(store, &place.ctx, &name, label, make).await;
         self.given(key, given)
@@ -232,10 +143,14 @@ impl Call {
 
     async fn step(&self, place: &Place, step: &Step) -> Result<Out> {
         let name = step.name.to_string();
-        let key = place.names.claim(&name);
+        let key = keyed(self.generation, &place.names.claim(&name));
+        if step.undo {
+            let (run, life, key) = (self.run, self.life, key.clone());
+            self.opening.saw(What::Undoable { run, life, key, cleanup: false });
+        }
         let (call, text) = (self.clone(), step.clone());
         let made = place.ctx.step(&name, async move |s: StepCtx| call.body(&text, s).await);
-        let given = self.options(made, step).await;
+        let given = self.options(made, step, &key).await;
         self.given(key, given)
     }
 
@@ -250,7 +165,7 @@ impl Call {
         Ok(Out::Go(given?.v))
     }
 
-    fn options<'a>(&self, made: EngineStep<'a, Made>, step: &Step) -> EngineStep<'a, Made> {
+    fn options<'a>(&self, made: EngineStep<'a, Made>, step: &Step, key: &Arc<str>) -> EngineStep<'a, Made> {
         let mut made = made.retry(Retry::fixed(step.attempts, ms(step.pause_ms)));
         if step.typed {
             made = made.typed::<Declined>();
@@ -260,6 +175,10 @@ impl Call {
         }
         if let Some(limit) = step.limit_ms {
             made = made.attempt_timeout(ms(limit));
+        }
+        if step.undo {
+            let (call, key) = (self.clone(), key.clone());
+            made = made.undo(async move |_: Made| call.undo(key).await);
         }
         let call = self.clone();
         match step.doubt {
@@ -273,7 +192,7 @@ impl Call {
     /// What a body does.
     async fn body(self, step: &Step, s: StepCtx) -> Result<Made> {
         let (run, life, worker) = (self.run, self.life, s.fence_number());
-        let (key, attempt): (Arc<str>, _) = (s.key().into(), s.attempt());
+        let (key, attempt) = (keyed(self.generation, s.key()), s.attempt());
         let by = self.opening.world.next_body();
         let begun = What::Begun { run, key: key.clone(), attempt, worker, life, by, policy: step.doubt };
         self.opening.saw(begun);
@@ -296,13 +215,14 @@ impl Call {
 
     /// Whether an attempt in doubt has happened.
     fn look(&self, s: &StepCtx) -> Verdict<Made> {
-        let made = self.opening.world.effect(self.run, s.key());
-        self.opening.saw(What::Looked { run: self.run, key: s.key().into(), found: made.is_some() });
+        let key = keyed(self.generation, s.key());
+        let made = self.opening.world.effect(self.run, &key);
+        self.opening.saw(What::Looked { run: self.run, key, found: made.is_some() });
         made.map_or(Verdict::NotDone, Verdict::Done)
     }
 
     /// The process may die here.
-    async fn may_die(&self) {
+    pub(super) async fn may_die(&self) {
         if self.opening.world.strikes(Fault::Crash, 60) {
             self.opening.die(true);
         }
@@ -310,12 +230,6 @@ impl Call {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// What branches that all ran come to.
-fn together(done: Vec<Result<Out>>) -> Result<Out> {
-    let done: Result<Vec<_>> = done.into_iter().collect();
-    Ok(all_of(&done?))
 }
 
 /// Wakes its own task `times` times before it goes on.

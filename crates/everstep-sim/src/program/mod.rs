@@ -1,14 +1,23 @@
-//! Random workflow programs: what they are made of. `generate` makes them, `interpret` runs them on the engine,
-//! `reference` says what they may end with.
+//! Random workflow programs: what they are made of. `generate` makes them, `interpret` runs them on the engine, `outside`
+//! their waits for what comes from outside; `reference` says what they may end with, `walk` which steps they take.
 
+mod feature;
 mod generate;
 mod interpret;
+mod outside;
+mod place;
 mod reference;
+mod step;
+mod structure;
+mod walk;
 
+pub use feature::Feature;
 pub use generate::generate;
 pub use interpret::{PROGRAM, interpret};
+pub use outside::{ASK, Handed, LOG, PROGRESS, SIGNALS, STAND, answer_to};
 pub use reference::{Expected, Out, expected};
 use serde::{Deserialize, Serialize};
+pub use step::{Policy, Step};
 
 /// A program, or a part of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,116 +52,113 @@ pub enum Node {
     Raise(i64),
     /// The whole program returns early.
     Return(i64),
+    /// Waits for the next signal of this name, by its number; which one it is, a checker judges.
+    Signal(usize),
+    /// Makes a promise, hands its token out in a step, and waits for it.
+    Promise(Owed),
+    /// Starts a child.
+    Child(Box<Offspring>),
+    /// Answers requests while this runs.
+    Serve(Box<Node>),
+    /// Tells its readers something.
+    Tell(Telling),
+    /// One body for each item, so many at a time.
+    Map(Mapping),
+    /// Retried as one.
+    Block(Block),
+    /// Registers what is to be done when the run is cancelled.
+    OnCancel,
+    /// The run begins anew as this program.
+    Restart(Box<Node>),
+    /// What a restart begins with: which generation it is, and its program.
+    Generation(u32, Box<Node>),
 }
 
-/// A step: what its attempts do, and its options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Its name.
-    pub name: char,
-    /// The value that it returns in the end; what it fails with is the same number.
+/// A promise, and what its holder does with the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// What it is resolved or rejected with.
     pub value: i64,
-    /// How long a body takes.
-    pub ms: u64,
-    /// So many attempts fail.
-    pub fails: u32,
-    /// So many attempts never return.
-    pub hangs: u32,
-    /// The failure stops the retries.
-    pub terminal: bool,
+    /// What is done.
+    pub how: Kept,
+    /// How long after its token was handed out.
+    pub after_ms: u64,
+    /// When it expires.
+    pub expires_ms: Option<u64>,
+}
+
+/// What the holder of a token does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kept {
+    /// Resolves it.
+    Resolves,
+    /// Rejects it.
+    Rejects,
+    /// Nothing.
+    Never,
+}
+
+/// A child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offspring {
+    /// What it does.
+    pub program: Node,
+    /// Whether it outlives its parent.
+    pub left: bool,
+    /// Whether its outcome is awaited.
+    pub awaited: bool,
+    /// Whether its parent cancels it at once.
+    pub cancelled: bool,
+    /// What its parent does meanwhile.
+    pub meanwhile: Node,
+}
+
+/// What a run tells its readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Telling {
+    /// A value that only grows.
+    Publish,
+    /// The next item of a stream.
+    Emit,
+    /// An attribute.
+    Attribute,
+}
+
+/// A map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mapping {
+    /// So many items at a time.
+    pub limit: usize,
+    /// When it has ended.
+    pub goal: Goal,
+    /// Its items.
+    pub items: Vec<Node>,
+}
+
+/// When a map has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    /// All must succeed.
+    All,
+    /// All must end.
+    Each,
+    /// So many must succeed.
+    AtLeast(usize),
+}
+
+/// A block that is retried as one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Block {
     /// So many attempts there are at most.
     pub attempts: u32,
+    /// So many of them fail at their end, with this error.
+    pub fails: u32,
+    /// What they fail with.
+    pub value: i64,
     /// The pause between them.
     pub pause_ms: u64,
-    /// How long an attempt may take.
-    pub limit_ms: Option<u64>,
-    /// Whether its error is kept whole.
-    pub typed: bool,
-    /// Whether it says what its input is.
-    pub input: bool,
-    /// What becomes of an attempt in doubt.
-    pub doubt: Policy,
-}
-
-/// What a step does about an attempt in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Policy {
-    /// Makes it again.
-    Retry,
-    /// Fails.
-    Fail,
-    /// Asks a person.
-    Ask,
-    /// Looks.
-    Verify,
-}
-
-/// What a program can be made of, as the matrix counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Feature {
-    /// Steps one after the other.
-    Sequence,
-    /// `join!`.
-    Join,
-    /// `FuturesUnordered`.
-    Stream,
-    /// `select!`.
-    Race,
-    /// A loop.
-    Loop,
-    /// A scope.
-    Scope,
-    /// Failed attempts and their repetition.
-    Retry,
-    /// An error that goes through the function, typed or not.
-    Error,
-    /// An early return.
-    Return,
-    /// `Doubt::Fail`.
-    DoubtFail,
-    /// `Doubt::Ask`.
-    DoubtAsk,
-    /// `verify`.
-    Verify,
-    /// A transactional step.
-    Transaction,
-    /// A timer.
-    Timer,
-    /// `ctx.timeout`, and limits of attempts.
-    Timeout,
-    /// Code that wakes itself.
-    Yield,
-    /// Free values.
-    Draw,
-    /// A cancel from outside.
-    Cancel,
-}
-
-impl Feature {
-    /// All of them.
-    pub const ALL: [Feature; 18] = {
-        use Feature as F;
-        [
-            F::Sequence,
-            F::Join,
-            F::Stream,
-            F::Race,
-            F::Loop,
-            F::Scope,
-            F::Retry,
-            F::Error,
-            F::Return,
-            F::DoubtFail,
-            F::DoubtAsk,
-            F::Verify,
-            F::Transaction,
-            F::Timer,
-            F::Timeout,
-            F::Yield,
-            F::Draw,
-            F::Cancel,
-        ]
-    };
+    /// What is retried.
+    pub body: Box<Node>,
 }
 
 /// What two values in a row are together: the order shows.
@@ -162,30 +168,65 @@ pub fn mix(a: i64, b: i64) -> i64 {
 
 /// The value of what ran out of its time.
 pub const OUT_OF_TIME: i64 = 7_777;
-/// What an attempt that ran out of its time is as an error.
+/// The value of a map that had enough successes.
+pub const ENOUGH: i64 = 5_555;
+/// What an attempt, or a run, that ran out of its time is as an error.
 pub const TIMEOUT: i64 = -2;
 /// What `Doubt::Fail` fails with.
 pub const IN_DOUBT: i64 = -4;
+/// What a cancelled child is to its parent.
+pub const CANCELLED: i64 = -7;
 /// What a person's "it failed" is.
 pub const ANSWERED: i64 = -8;
+/// What a rejected promise is.
+pub const REJECTED: i64 = -9;
+/// What an expired promise is.
+pub const EXPIRED: i64 = -10;
 
 impl Node {
-    /// The parts of it.
+    /// The parts of it that its own run goes through.
     pub fn parts(&self) -> Vec<&Node> {
         match self {
             Node::Sequence(all) | Node::Join(all) | Node::Stream(all) | Node::Race(all) => {
                 all.iter().collect()
             }
-            Node::Loop(_, body) | Node::Scope(body) | Node::Timeout(_, body) | Node::Catch(body) => {
-                vec![body]
-            }
+            Node::Map(map) => map.items.iter().collect(),
+            Node::Block(block) => vec![&block.body],
+            Node::Child(child) => vec![&child.meanwhile],
+            Node::Loop(_, body)
+            | Node::Scope(body)
+            | Node::Timeout(_, body)
+            | Node::Catch(body)
+            | Node::Serve(body)
+            | Node::Restart(body)
+            | Node::Generation(_, body) => vec![body],
             _ => Vec::new(),
         }
     }
 
-    /// How many nodes it has.
+    /// How many nodes it has, those of its children too.
     pub fn size(&self) -> usize {
-        1 + self.parts().into_iter().map(Node::size).sum::<usize>()
+        let child = match self {
+            Node::Child(child) => child.program.size(),
+            _ => 0,
+        };
+        1 + child + self.parts().into_iter().map(Node::size).sum::<usize>()
+    }
+
+    /// How many signals of a name it can take at most.
+    pub fn signals(&self, name: usize) -> usize {
+        let parts: usize = self.parts().into_iter().map(|part| part.signals(name)).sum();
+        match self {
+            Node::Signal(own) => usize::from(*own == name),
+            Node::Loop(times, _) => parts * *times as usize,
+            Node::Block(block) => parts * block.attempts as usize,
+            _ => parts,
+        }
+    }
+
+    /// Whether it, or a part of it, is so.
+    pub fn any(&self, is: &dyn Fn(&Node) -> bool) -> bool {
+        is(self) || self.parts().into_iter().any(|part| part.any(is))
     }
 
     /// What it is an example of, by itself.
@@ -198,7 +239,7 @@ impl Node {
             Node::Yield(_) => F::Yield,
             Node::Draw => F::Draw,
             Node::Sequence(all) if all.len() > 1 => F::Sequence,
-            Node::Sequence(_) => return Vec::new(),
+            Node::Sequence(_) | Node::Generation(..) => return Vec::new(),
             Node::Join(_) => F::Join,
             Node::Stream(_) => F::Stream,
             Node::Race(_) => F::Race,
@@ -207,23 +248,40 @@ impl Node {
             Node::Timeout(..) => F::Timeout,
             Node::Catch(_) | Node::Raise(_) => F::Error,
             Node::Return(_) => F::Return,
+            Node::Signal(_) => F::Signal,
+            Node::Promise(owed) => return owed.features(),
+            Node::Child(child) => return child.features(),
+            Node::Serve(_) => F::Request,
+            Node::Tell(Telling::Publish) => F::Publish,
+            Node::Tell(Telling::Emit) => F::Emit,
+            Node::Tell(Telling::Attribute) => F::Attribute,
+            Node::Map(_) => F::Map,
+            Node::Block(_) => F::Block,
+            Node::OnCancel => F::OnCancel,
+            Node::Restart(_) => F::Restart,
         };
         vec![one]
     }
 }
 
-impl Step {
+impl Owed {
+    fn features(self) -> Vec<Feature> {
+        use Feature as F;
+        let how = match self.how {
+            Kept::Resolves => Some(F::Promise),
+            Kept::Rejects => Some(F::Reject),
+            Kept::Never => None,
+        };
+        how.into_iter().chain(self.expires_ms.map(|_| F::Expiry)).collect()
+    }
+}
+
+impl Offspring {
     fn features(&self) -> Vec<Feature> {
         use Feature as F;
-        let doubt = match self.doubt {
-            Policy::Retry => None,
-            Policy::Fail => Some(F::DoubtFail),
-            Policy::Ask => Some(F::DoubtAsk),
-            Policy::Verify => Some(F::Verify),
-        };
-        let retries = (self.attempts > 1 && self.fails > 0).then_some(F::Retry);
-        let fails = (self.fails >= self.attempts).then_some(F::Error);
-        let times_out = self.limit_ms.map(|_| F::Timeout);
-        [doubt, retries, fails, times_out].into_iter().flatten().collect()
+        let waits = if self.awaited { F::Child } else { F::Unawaited };
+        let left = self.left.then_some(F::Left);
+        let cancelled = self.cancelled.then_some(F::ChildCancel);
+        [Some(waits), left, cancelled].into_iter().flatten().collect()
     }
 }

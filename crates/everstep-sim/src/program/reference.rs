@@ -4,9 +4,12 @@
 //! Steps are functions of their text, so a program without races has one outcome, whatever happened to its workers.
 //! Who wins a race, and whether time runs out, is open: then there are several.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{ANSWERED, IN_DOUBT, Node, OUT_OF_TIME, Policy, Step, TIMEOUT, mix};
+use super::{
+    ANSWERED, Block, CANCELLED, ENOUGH, EXPIRED, Goal, IN_DOUBT, Kept, Mapping, Node, OUT_OF_TIME, Offspring,
+    Owed, Policy, REJECTED, Step, TIMEOUT, mix, walk,
+};
 
 /// More outcomes than this are not worth much as a check.
 const OUTCOMES_MAX: usize = 400;
@@ -35,12 +38,7 @@ pub struct Expected {
 /// What `program` may end with; `None` if there are too many possibilities.
 pub fn expected(program: &Node) -> Option<Expected> {
     let outcomes = outcomes(program)?;
-    let steps = is_exact(program).then(|| {
-        let mut walk = Walk { scope: String::new(), used: BTreeMap::new(), steps: BTreeSet::new() };
-        walk.node(program);
-        walk.steps
-    });
-    Some(Expected { outcomes, steps })
+    Some(Expected { outcomes, steps: walk::steps(program) })
 }
 
 type Outcomes = BTreeSet<Out>;
@@ -49,17 +47,23 @@ fn one(out: Out) -> Option<Outcomes> {
     Some(BTreeSet::from([out]))
 }
 
-fn outcomes(node: &Node) -> Option<Outcomes> {
+pub(super) fn outcomes(node: &Node) -> Option<Outcomes> {
     match node {
         Node::Step(step) => Some(of_step(step)),
         Node::Transact(_, value) => one(Out::Go(*value)),
         Node::Sleep(_) | Node::Yield(_) | Node::Draw => one(Out::Go(1)),
+        Node::Signal(_) | Node::Tell(_) | Node::OnCancel => one(Out::Go(1)),
         Node::Raise(code) => one(Out::Fail(*code)),
         Node::Return(value) => one(Out::Return(*value)),
         Node::Sequence(all) => in_a_row(all.iter()),
         Node::Loop(times, body) => in_a_row((0..*times).map(|_| &**body)),
-        Node::Scope(body) => outcomes(body),
-        Node::Join(all) | Node::Stream(all) => together(all),
+        Node::Scope(body) | Node::Serve(body) | Node::Generation(_, body) => outcomes(body),
+        Node::Join(all) | Node::Stream(all) => each(combined(all)?, all_of),
+        Node::Map(map) => of_map(map),
+        Node::Block(block) => of_block(block),
+        Node::Promise(owed) => Some(of_promise(owed)),
+        Node::Child(child) => of_child(child),
+        Node::Restart(body) => Some(outcomes(body)?.into_iter().map(at_the_end).collect()),
         Node::Race(all) => {
             let mut first = Outcomes::new();
             for (branch, at) in all.iter().zip(1..) {
@@ -74,6 +78,73 @@ fn outcomes(node: &Node) -> Option<Outcomes> {
         }
         Node::Catch(body) => Some(outcomes(body)?.into_iter().map(caught).collect()),
     }
+}
+
+/// What the last generation comes to is what the run comes to.
+pub(super) fn at_the_end(out: Out) -> Out {
+    match out {
+        Out::Go(value) => Out::Return(value),
+        other => other,
+    }
+}
+
+fn of_promise(owed: &Owed) -> Outcomes {
+    let kept = match owed.how {
+        Kept::Resolves => Some(Out::Go(owed.value)),
+        Kept::Rejects => Some(Out::Fail(REJECTED)),
+        Kept::Never => None,
+    };
+    kept.into_iter().chain(owed.expires_ms.map(|_| Out::Fail(EXPIRED))).collect()
+}
+
+/// What a child comes to for its parent.
+fn of_child(child: &Offspring) -> Option<Outcomes> {
+    let mut own = match child.awaited {
+        false => Outcomes::from([Out::Go(3)]),
+        true => outcomes(&child.program)?
+            .into_iter()
+            .map(|out| match out {
+                Out::Return(value) => Out::Go(value),
+                other => other,
+            })
+            .collect(),
+    };
+    if child.awaited && child.cancelled {
+        own.insert(Out::Fail(CANCELLED));
+    }
+    few(one_after_the_other(outcomes(&child.meanwhile)?, &own))
+}
+
+fn of_map(map: &Mapping) -> Option<Outcomes> {
+    let ends = combined(&map.items)?;
+    let is_error = |out: &&Out| matches!(out, Out::Fail(_));
+    match map.goal {
+        Goal::Each => each(ends, |items| all_of(&items.iter().copied().map(caught).collect::<Vec<_>>())),
+        // Which of several errors comes first is open.
+        Goal::All => few(ends
+            .iter()
+            .flat_map(|items| match items.iter().any(|out| is_error(&out)) {
+                true => items.iter().filter(is_error).copied().collect(),
+                false => vec![all_of(items)],
+            })
+            .collect()),
+        Goal::AtLeast(n) => few(ends
+            .iter()
+            .flat_map(|items| match items.iter().filter(|out| !is_error(out)).count() >= n {
+                true => vec![Out::Go(ENOUGH)],
+                false => items.iter().filter(is_error).copied().collect(),
+            })
+            .collect()),
+    }
+}
+
+fn of_block(block: &Block) -> Option<Outcomes> {
+    let spent = block.fails >= block.attempts;
+    let ends = outcomes(&block.body)?.into_iter().map(|out| match out {
+        Out::Go(_) if spent => Out::Fail(block.value),
+        other => other,
+    });
+    few(ends.collect())
 }
 
 /// What a race that branch `at` (from 1) has won comes to.
@@ -92,7 +163,7 @@ pub fn caught(out: Out) -> Out {
     }
 }
 
-fn of_step(step: &Step) -> Outcomes {
+pub(super) fn of_step(step: &Step) -> Outcomes {
     let undisturbed = alone(step);
     let mut outcomes = Outcomes::from([undisturbed]);
     if step.limit_ms.is_some() {
@@ -111,7 +182,7 @@ fn of_step(step: &Step) -> Outcomes {
 }
 
 /// What a step comes to when nothing disturbs it.
-fn alone(step: &Step) -> Out {
+pub(super) fn alone(step: &Step) -> Out {
     let attempts = if step.terminal && step.fails > step.hangs { step.hangs + 1 } else { step.attempts };
     match attempts.min(step.attempts) {
         last if last > step.fails.max(step.hangs) => Out::Go(step.value),
@@ -123,23 +194,27 @@ fn alone(step: &Step) -> Out {
 fn in_a_row<'n>(all: impl Iterator<Item = &'n Node>) -> Option<Outcomes> {
     let mut before = Outcomes::from([Out::Go(0)]);
     for node in all {
-        let next = outcomes(node)?;
-        let mut after = Outcomes::new();
-        for out in before {
-            match out {
-                Out::Go(a) => after.extend(next.iter().map(|out| match out {
-                    Out::Go(b) => Out::Go(mix(a, *b)),
-                    other => *other,
-                })),
-                over => drop(after.insert(over)),
-            }
-        }
-        before = few(after)?;
+        before = few(one_after_the_other(before, &outcomes(node)?))?;
     }
     Some(before)
 }
 
-fn together(all: &[Node]) -> Option<Outcomes> {
+fn one_after_the_other(before: Outcomes, next: &Outcomes) -> Outcomes {
+    let mut after = Outcomes::new();
+    for out in before {
+        match out {
+            Out::Go(a) => after.extend(next.iter().map(|out| match out {
+                Out::Go(b) => Out::Go(mix(a, *b)),
+                other => *other,
+            })),
+            over => drop(after.insert(over)),
+        }
+    }
+    after
+}
+
+/// Every way in which all of these may end.
+fn combined(all: &[Node]) -> Option<BTreeSet<Vec<Out>>> {
     let mut combined: BTreeSet<Vec<Out>> = BTreeSet::from([Vec::new()]);
     for node in all {
         let next = outcomes(node)?;
@@ -151,7 +226,11 @@ fn together(all: &[Node]) -> Option<Outcomes> {
             return None;
         }
     }
-    Some(combined.into_iter().map(|branches| all_of(&branches)).collect())
+    Some(combined)
+}
+
+fn each(ends: BTreeSet<Vec<Out>>, of: impl Fn(&[Out]) -> Out) -> Option<Outcomes> {
+    Some(ends.iter().map(|ends| of(ends)).collect())
 }
 
 /// What branches that all ran come to: the first error, else the first early return, else all values.
@@ -168,76 +247,6 @@ pub fn all_of(branches: &[Out]) -> Out {
 
 fn few(outcomes: Outcomes) -> Option<Outcomes> {
     (outcomes.len() <= OUTCOMES_MAX).then_some(outcomes)
-}
-
-/// Whether each step's outcome is known: no races, no time that may run out, nobody who answers.
-fn is_exact(node: &Node) -> bool {
-    let itself = match node {
-        Node::Race(_) | Node::Timeout(..) => false,
-        Node::Step(step) => of_step(step).len() == 1,
-        _ => true,
-    };
-    itself && node.parts().into_iter().all(is_exact)
-}
-
-/// Walks a program of one outcome, and names its steps as the engine does.
-struct Walk {
-    scope: String,
-    used: BTreeMap<String, u32>,
-    steps: BTreeSet<String>,
-}
-
-impl Walk {
-    fn claim(&mut self, name: &str) -> String {
-        let plain = format!("{}{name}", self.scope);
-        let used = self.used.entry(plain.clone()).or_default();
-        *used += 1;
-        if *used == 1 { plain } else { format!("{plain}#{used}") }
-    }
-
-    fn inside(&mut self, name: &str, body: &Node) -> Out {
-        let inner = format!("{}/", self.claim(name));
-        let outer = std::mem::replace(&mut self.scope, inner);
-        let out = self.node(body);
-        self.scope = outer;
-        out
-    }
-
-    fn row<'n>(&mut self, all: impl Iterator<Item = &'n Node>) -> Out {
-        let mut sum = 0;
-        for node in all {
-            match self.node(node) {
-                Out::Go(value) => sum = mix(sum, value),
-                over => return over,
-            }
-        }
-        Out::Go(sum)
-    }
-
-    fn node(&mut self, node: &Node) -> Out {
-        match node {
-            Node::Step(step) => {
-                let key = self.claim(&step.name.to_string());
-                self.steps.insert(key);
-                alone(step)
-            }
-            Node::Transact(name, value) => {
-                let key = self.claim(&name.to_string());
-                self.steps.insert(key);
-                Out::Go(*value)
-            }
-            Node::Sequence(all) => self.row(all.iter()),
-            Node::Loop(times, body) => self.row((0..*times).map(|_| &**body)),
-            Node::Scope(body) => self.inside("scope", body),
-            Node::Join(all) | Node::Stream(all) => {
-                let branches: Vec<_> =
-                    all.iter().zip(1..).map(|(node, at)| self.inside(&branch_name(at), node)).collect();
-                all_of(&branches)
-            }
-            Node::Catch(body) => caught(self.node(body)),
-            other => outcomes(other).and_then(|all| all.first().copied()).unwrap_or(Out::Go(1)),
-        }
-    }
 }
 
 /// The scope of branch `at` (from 1).
@@ -263,6 +272,7 @@ mod tests {
             typed: false,
             input: false,
             doubt: Policy::Retry,
+            undo: false,
         }
     }
 
@@ -305,18 +315,35 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_counted_as_the_engine_counts_them() {
-        let program = Node::Sequence(vec![
-            node(1),
-            Node::Loop(2, Box::new(Node::Join(vec![node(2), Node::Transact('b', 3)]))),
-            Node::Scope(Box::new(node(4))),
-            node(5),
-        ]);
-        let steps = expected(&program).expect("few").steps.expect("exact");
-        let keys: Vec<_> = steps.iter().map(String::as_str).collect();
-        assert_eq!(keys, ["a", "a#2", "branch1#2/a", "branch1/a", "branch2#2/b", "branch2/b", "scope/a"]);
-        let doubtful = Node::Step(Step { doubt: Policy::Fail, ..step('a', 1) });
-        assert_eq!(expected(&doubtful).expect("few").steps, None, "a crash may fail it");
+    fn what_others_owe_comes_to_what_they_do() {
+        let owed = |how, expires_ms| only(&Node::Promise(Owed { value: 7, how, after_ms: 0, expires_ms }));
+        assert_eq!(owed(Kept::Resolves, None), [Out::Go(7)]);
+        assert_eq!(owed(Kept::Rejects, None), [Out::Fail(REJECTED)]);
+        assert_eq!(owed(Kept::Resolves, Some(1)), [Out::Go(7), Out::Fail(EXPIRED)]);
+        let child = |awaited, cancelled| {
+            let (program, meanwhile) = (Node::Return(4), node(2));
+            only(&Node::Child(Box::new(Offspring { program, left: false, awaited, cancelled, meanwhile })))
+        };
+        assert_eq!(child(true, false), [Out::Go(mix(2, 4))], "its early return is its own");
+        assert_eq!(child(true, true), [Out::Go(mix(2, 4)), Out::Fail(CANCELLED)]);
+        assert_eq!(child(false, true), [Out::Go(mix(2, 3))], "nobody asks");
+    }
+
+    #[test]
+    fn maps_and_blocks_come_to_what_their_parts_allow() {
+        let map = |goal| only(&Node::Map(Mapping { limit: 2, goal, items: vec![node(2), Node::Raise(5)] }));
+        assert_eq!(map(Goal::All), [Out::Fail(5)]);
+        assert_eq!(map(Goal::Each), [Out::Go(mix(mix(1, 2), mix(99, 5)))]);
+        assert_eq!(
+            (map(Goal::AtLeast(1)), map(Goal::AtLeast(2))),
+            (vec![Out::Go(ENOUGH)], vec![Out::Fail(5)])
+        );
+        let block = |fails| {
+            let body = Box::new(node(2));
+            only(&Node::Block(Block { attempts: 2, fails, value: 8, pause_ms: 0, body }))
+        };
+        assert_eq!((block(1), block(2)), (vec![Out::Go(2)], vec![Out::Fail(8)]));
+        assert_eq!(only(&Node::Restart(Box::new(node(2)))), [Out::Return(2)]);
     }
 
     #[test]
