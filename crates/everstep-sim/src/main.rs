@@ -12,10 +12,10 @@ use everstep_sim::{
 };
 
 /// Seeds of the short form and of the full one, in memory and on SQLite.
-const SHORT: (u64, u64) = (2_000, 200);
+const SHORT: (u64, u64) = (1_700, 170);
 const FULL: (u64, u64) = (20_000, 2_000);
 /// Seeds whose programs run without faults, for each form.
-const CALM: (u64, u64) = (400, 4_000);
+const CALM: (u64, u64) = (340, 4_000);
 
 /// Runs seeds of the deterministic simulation, each twice.
 #[derive(Debug, Parser)]

@@ -1,7 +1,11 @@
 //! Guarantee 8, its second half: each whole journal replays, in a fresh engine, to the outcome that it holds, and no body
 //! runs for it.
 
-use everstep_core::{Client, Ctx, Engine, EngineError, Settings, journal::Entry, store::Memory};
+use everstep_core::{
+    Client, Ctx, Engine, EngineError, Settings,
+    journal::{Entry, Kind},
+    store::Memory,
+};
 use futures_util::FutureExt as _;
 
 use crate::{
@@ -28,8 +32,10 @@ pub async fn all(world: &World, base: &Base) -> Vec<String> {
 fn whole(base: &Base, run: usize) -> Option<Vec<Entry>> {
     let row = base.store().run(id_of(run).into()).now_or_never()?.ok()??;
     let entries = base.store().load(row.run).now_or_never()?.ok()?.entries;
+    // A kill comes wherever the function stands, and not at its entry.
+    let was_killed = entries.iter().any(|entry| entry.known_kind() == Some(Kind::KillAsked));
     // Ids of children and tokens follow from the generation, which a fresh store does not know.
-    (row.status.is_over() && row.generation == 0).then_some(entries)
+    (row.status.is_over() && row.generation == 0 && !was_killed).then_some(entries)
 }
 
 async fn again(world: &World, journals: &[(usize, Vec<Entry>)]) -> Result<Vec<String>, EngineError> {

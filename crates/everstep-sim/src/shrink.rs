@@ -3,7 +3,7 @@
 use crate::{
     fleet,
     plan::{Plan, RunPlan},
-    program::Node,
+    program::{Block, Goal, Mapping, Node, Offspring},
 };
 
 /// Plans tried at most: a failing one may take its whole bound of virtual time.
@@ -54,6 +54,11 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     for run in 0..plan.runs.len() {
         with(&|plan| plan.runs[run].cancel_ms = None);
         with(&|plan| plan.runs[run].again_ms = None);
+        with(&|plan| plan.runs[run].pause_ms = None);
+        with(&|plan| plan.runs[run].kill_ms = None);
+        with(&|plan| plan.runs[run].rewind_ms = None);
+        with(&|plan| plan.runs[run].deadline_ms = None);
+        with(&|plan| plan.runs[run].asks.clear());
         for program in smaller_programs(&plan.runs[run].program) {
             with(&|plan| plan.runs[run] = RunPlan { program: program.clone(), ..plan.runs[run].clone() });
         }
@@ -76,6 +81,27 @@ fn smaller_programs(node: &Node) -> Vec<Node> {
         Node::Scope(body) => programs.extend(within(body, &Node::Scope)),
         Node::Timeout(wait, body) => programs.extend(within(body, &|body| Node::Timeout(*wait, body))),
         Node::Catch(body) => programs.extend(within(body, &Node::Catch)),
+        Node::Serve(body) => programs.extend(within(body, &Node::Serve)),
+        Node::Restart(body) => programs.extend(within(body, &Node::Restart)),
+        Node::Map(map) => programs.extend(
+            smaller_lists(&map.items, 1)
+                .into_iter()
+                // More successes than there are items are no less, but something else.
+                .filter(|items| !matches!(map.goal, Goal::AtLeast(n) if n > items.len()))
+                .map(|items| Node::Map(Mapping { items, ..map.clone() })),
+        ),
+        Node::Block(block) => {
+            programs.extend(within(&block.body, &|body| Node::Block(Block { body, ..block.clone() })))
+        }
+        Node::Child(child) => {
+            let with = |program, meanwhile| {
+                Node::Child(Box::new(Offspring { program, meanwhile, ..(**child).clone() }))
+            };
+            let own = smaller_programs(&child.program);
+            programs.extend(own.into_iter().map(|program| with(program, child.meanwhile.clone())));
+            let between = smaller_programs(&child.meanwhile);
+            programs.extend(between.into_iter().map(|node| with(child.program.clone(), node)));
+        }
         _ => {}
     }
     programs
@@ -107,10 +133,11 @@ mod tests {
     fn every_smaller_plan_is_smaller() {
         let size = |plan: &Plan| {
             let programs: usize = plan.runs.iter().map(|run| run.program.size()).sum();
-            let extras = plan
-                .runs
-                .iter()
-                .map(|run| usize::from(run.cancel_ms.is_some()) + usize::from(run.again_ms.is_some()));
+            let extras = plan.runs.iter().map(|run| {
+                let times = [run.cancel_ms, run.again_ms, run.kill_ms, run.rewind_ms, run.deadline_ms];
+                let pause = usize::from(run.pause_ms.is_some());
+                times.iter().flatten().count() + pause + run.asks.len()
+            });
             programs
                 + extras.sum::<usize>()
                 + plan.faults.len()

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use everstep_core::{Simulation, store::RunId};
+use everstep_core::{Simulation, journal::Kind, store::RunId};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -88,6 +88,9 @@ impl Record {
             What::Effect { run, key, made } => drop(self.effects.insert((*run, key.clone()), *made)),
             What::CancelPosted { .. } => drop(self.met.insert(Feature::Cancel)),
             What::Turn { end: Some(Ending::Parked), .. } => drop(self.met.insert(Feature::Park)),
+            What::Turn { entries, .. } if entries.iter().any(|entry| entry.kind == Kind::DeadlinePassed) => {
+                self.met.insert(Feature::Deadline);
+            }
             What::Turn { run, end: Some(Ending::Restarted), .. } => {
                 *self.generations.entry(*run).or_default() += 1;
             }

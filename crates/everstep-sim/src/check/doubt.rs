@@ -30,8 +30,8 @@ struct Since {
 #[derive(Default)]
 struct Look {
     begun: BTreeMap<(usize, Arc<str>), Since>,
-    /// The last failed attempt of each step, and the entry that says so.
-    failed: BTreeMap<(usize, Arc<str>), (u32, u64)>,
+    /// The failed attempts of each step, and the entries that say so.
+    failed: BTreeMap<(usize, Arc<str>), Vec<(u32, u64)>>,
     found: Vec<String>,
 }
 
@@ -44,7 +44,8 @@ impl Look {
                     let step = (*run, key.clone());
                     match entry.kind {
                         Kind::AttemptFailed => {
-                            self.failed.insert(step.clone(), (entry.attempt, entry.seq));
+                            let failed = self.failed.entry(step.clone()).or_default();
+                            failed.push((entry.attempt, entry.seq));
                         }
                         Kind::Answered => drop(self.failed.remove(&step)),
                         _ => continue,
@@ -62,7 +63,8 @@ impl Look {
             // Attempts are counted anew.
             What::CutBack { run, from } => {
                 self.begun.retain(|(of, _), _| of != run);
-                self.failed.retain(|(of, _), (_, seq)| of != run || *seq < *from);
+                let own = self.failed.iter_mut().filter(|((of, _), _)| of == run);
+                own.for_each(|(_, failed)| failed.retain(|(_, seq)| seq < from));
             }
             What::Begun { run, key, attempt, life, policy, .. } => {
                 self.begins((*run, key.clone()), *attempt, *life, *policy);
@@ -73,7 +75,8 @@ impl Look {
 
     fn begins(&mut self, step: (usize, Arc<str>), attempt: u32, life: u64, policy: Policy) {
         let (run, key) = step.clone();
-        let failed = self.failed.get(&step).map_or(0, |(attempt, _)| *attempt);
+        let failed =
+            self.failed.get(&step).and_then(|failed| failed.last()).map_or(0, |(attempt, _)| *attempt);
         if attempt != failed + 1 {
             self.found
                 .push(format!("run-{run}: attempt {attempt} of `{key}` began, and recorded are {failed}"));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Content;
-use crate::history::{Fact, What};
+use crate::history::{Ended, Fact, What};
 
 /// What breaks it.
 pub fn check(history: &[Fact], content: &Content) -> Vec<String> {
@@ -20,6 +20,8 @@ struct Look {
     started: BTreeSet<usize>,
     heard: BTreeSet<usize>,
     cancelled: BTreeSet<usize>,
+    /// Runs that ended so.
+    over: BTreeSet<usize>,
     /// Who took which run after it was cancelled.
     took: BTreeSet<(usize, i64)>,
     found: Vec<String>,
@@ -36,7 +38,12 @@ impl Look {
                 }
             }
             What::CancelPosted { run } => drop(self.cancelled.insert(*run)),
-            What::CancelHeard { run } if !self.cancelled.contains(run) => {
+            What::Turn { run, entries, .. } => {
+                let ended = entries.iter().filter(|entry| entry.ended == Some(Ended::Cancelled));
+                self.over.extend(ended.map(|_| *run));
+            }
+            // A run that was killed is cancelled already.
+            What::CancelHeard { run } if !self.cancelled.contains(run) && !self.over.contains(run) => {
                 self.found.push(format!("run-{run}: its cancel was acknowledged before it was durable"));
             }
             What::Owned { run, worker } if self.cancelled.contains(run) => {
@@ -53,8 +60,10 @@ impl Look {
 
 #[cfg(test)]
 mod tests {
+    use everstep_core::journal::Kind;
+
     use super::{super::made_up::*, *};
-    use crate::program::Policy;
+    use crate::{history::Noted, program::Policy};
 
     fn finds(facts: Vec<What>, is_there: bool) -> usize {
         let runs = is_there.then(|| (0, ("Completed".to_string(), Vec::new()))).into_iter().collect();
@@ -72,6 +81,8 @@ mod tests {
     #[test]
     fn a_lost_cancel_is_found() {
         let (posted, heard) = (What::CancelPosted { run: 0 }, What::CancelHeard { run: 0 });
+        let killed = last_turn(1, vec![Noted { ended: Some(Ended::Cancelled), ..entry(1, Kind::Cancelled) }]);
+        assert_eq!(finds(vec![killed, heard.clone()], true), 0, "it is over already");
         let begins = begun(1, 1, 1, Policy::Retry);
         assert_eq!(finds(vec![posted.clone(), heard.clone()], true), 0);
         assert_eq!(finds(vec![heard, posted.clone()], true), 1, "too early");

@@ -5,25 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use everstep_core::journal::Kind;
 
 use super::lives;
-use crate::history::{Fact, Told, What};
+use crate::history::{Ending, Fact, Told, What};
 
 /// What breaks it.
 pub fn check(history: &[Fact]) -> Vec<String> {
     let went_back = lives::went_back(history);
-    let (mut settled, mut recorded) = (BTreeMap::new(), BTreeSet::new());
+    let (mut settled, mut recorded, mut restarted) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
     let mut found = Vec::new();
     for fact in history {
         match &fact.what {
-            What::Settled { run, told: Told::Unknown, .. } => {
+            // A generation's promises end with it.
+            What::Settled { run, told: Told::Unknown, .. } if !restarted.contains(run) => {
                 found.push(format!("run-{run}: a token that was handed out is nobody's"));
             }
-            What::Settled { run, token, told } if *told != Told::TooLate => {
+            What::Settled { run, token, told } if matches!(told, Told::Resolved(_) | Told::Rejected) => {
                 let first = settled.entry(*token).or_insert(*told);
                 if first != told {
                     found.push(format!("run-{run}: a promise was settled as {first:?}, and as {told:?}"));
                 }
             }
-            What::Turn { run, entries, .. } => {
+            What::Turn { run, entries, end, .. } => {
+                if *end == Some(Ending::Restarted) {
+                    restarted.insert(*run);
+                }
                 for entry in entries.iter().filter(|entry| entry.kind == Kind::PromiseSettled) {
                     let Some(key) = &entry.key else { continue };
                     if !recorded.insert((*run, key.clone())) && !went_back.contains(run) {
