@@ -22,6 +22,8 @@ impl Drive {
         // What the run must know of its past comes before what it is to do.
         let first = |kind| self.inbox.letters().find(|received| is_of(received, kind)).cloned();
         if let Some(Received { n, letter }) = first(LetterKind::Reseed) {
+            // Whoever takes a run back lets it go on.
+            self.take_back_pauses(n);
             self.take(Some(n));
             self.go_on_after_cut(letter.body);
         } else if let Some(resumed) = first(LetterKind::Resume) {
@@ -66,14 +68,29 @@ impl Drive {
 
     /// Letter `n` takes back what was asked before it.
     fn go_on_after_pause(&mut self, n: u64) {
-        let before = |received: &&Received| received.n <= n;
-        let asks = |received: &&Received| is_of(received, LetterKind::Pause) || received.n == n;
-        let over: Vec<u64> = self.inbox.letters().filter(before).filter(asks).map(|asked| asked.n).collect();
-        over.into_iter().for_each(|n| self.take(Some(n)));
-        self.pausing = self.pausing.filter(|pausing| *pausing > n);
-        self.core.news.set_pausing(self.pausing.is_some());
+        self.take_back_pauses(n);
+        self.take(Some(n));
         // Its time goes on here, so that what it begins now does not begin in the past.
         self.append(Draft::new(Kind::Resumed, Payload::default()));
+    }
+
+    fn take_back_pauses(&mut self, before: u64) {
+        self.take_pauses(before);
+        self.pausing = self.pausing.filter(|pausing| *pausing > before);
+        self.core.news.set_pausing(self.pausing.is_some());
+    }
+
+    /// It is set aside: everybody who has asked for that so far is heard, so that it does not happen again when it goes on.
+    pub(super) fn take_all_pauses(&mut self) {
+        if self.pausing.is_some() {
+            self.take_pauses(u64::MAX);
+        }
+    }
+
+    fn take_pauses(&mut self, before: u64) {
+        let asks = |received: &&Received| received.n < before && is_of(received, LetterKind::Pause);
+        let asked: Vec<u64> = self.inbox.letters().filter(asks).map(|asked| asked.n).collect();
+        asked.into_iter().for_each(|n| self.take(Some(n)));
     }
 
     /// Lets the wait of this key end now, or the one that would end first. If there is none, nothing happens: what the run

@@ -221,7 +221,7 @@ impl Drive {
             return self.end_without_undos();
         }
         // A stuck run is set aside already.
-        self.take(self.pausing);
+        self.take_all_pauses();
         let at = self.core.worker.clock.now();
         self.core.worker.warn_stuck(self.core.id(), &stuck);
         let (run, told) = (self.core.id().clone(), stuck.clone());
@@ -231,7 +231,7 @@ impl Drive {
 
     /// A person has set it aside, and nothing of it runs.
     pub(super) fn end_paused(&mut self) -> Next {
-        self.take(self.pausing);
+        self.take_all_pauses();
         let run = self.core.id().clone();
         self.tell_durable(|| Event::Paused { run });
         self.end(End::Paused { inbox_n: self.inbox.known() })

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
 use everstep_core::{
-    Ctx, Engine, ErrorKind, Result, Retry, Simulation, Status, days,
+    Client, Ctx, Engine, ErrorKind, Result, Retry, Simulation, Status, days,
     journal::{Answer, Kind},
     seconds,
     store::Memory,
@@ -153,6 +153,54 @@ fn a_pause_outlives_the_worker_that_did_not_come_to_it() {
         let engine = engine(&memory, &world, day).await;
         nap(60_000).await;
         assert_eq!(status(&engine).await, Status::Paused);
+    });
+}
+
+/// A short step, then one that takes most of a minute, then a day.
+async fn long_day(ctx: Ctx, _: u64) -> Result<String> {
+    let short = ctx.step("short", async || Ok(1)).await?;
+    let long = ctx.step("long", async || after(50_000, 2).await).await?;
+    ctx.sleep(days(1)).await;
+    Ok((short + long).to_string())
+}
+
+/// Whoever does not know whether his wish arrived sends it again. The second one paused the run after the rewind.
+#[test]
+fn a_run_that_was_paused_twice_and_taken_back_goes_on() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, long_day).await;
+        engine.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        for _ in 0..2 {
+            engine.pause("r", "").await.expect("asked");
+        }
+        nap(60_000).await;
+        assert_eq!(status(&engine).await, Status::Paused);
+        engine.rewind("r", "short").await.expect("goes on");
+        nap(60_000).await;
+        assert_eq!(status(&engine).await, Status::Waiting);
+    });
+}
+
+/// The first wish stayed in the inbox when its worker left, and paused the run after the rewind.
+#[test]
+fn a_pause_that_nobody_heard_does_not_outlive_a_rewind() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let first = engine(&memory, &world, long_day).await;
+        first.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        first.pause("r", "").await.expect("asked");
+        first.shutdown().await.expect("leaves before the body has ended");
+        let client = Client::simulated(memory.clone(), &world);
+        client.pause("r", "").await.expect("nobody has it");
+        let second = engine(&memory, &world, long_day).await;
+        nap(60_000).await;
+        assert_eq!(status(&second).await, Status::Paused);
+        second.rewind("r", "short").await.expect("goes on");
+        nap(60_000).await;
+        assert_eq!(status(&second).await, Status::Waiting);
     });
 }
 
