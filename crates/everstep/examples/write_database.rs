@@ -3,14 +3,20 @@
 
 #[path = "../tests/databases/story.rs"]
 mod story;
+#[path = "../tests/databases/waiting.rs"]
+mod waiting;
 
-use std::{fs, path::Path};
+#[path = "../tests/databases/finish.rs"]
+mod finish;
+
+use std::{fs, path::Path, time::Duration};
 
 use everstep::{
-    Client, EngineError, Run,
+    Client, EngineError, Run, Settings,
     sqlite::{Sqlite, rusqlite::Connection},
 };
-use story::{Any, BROKEN, DIVERGES, DOUBTS, GONE, PANICS, PAYS, PLAIN, SPENT, WAITS, World, builder, finish};
+use finish::finish;
+use story::{Any, BROKEN, DIVERGES, DOUBTS, GONE, PANICS, PAYS, PLAIN, SPENT, WAITS, World, builder};
 
 #[tokio::main]
 async fn main() -> Any<()> {
@@ -71,6 +77,7 @@ async fn begin(path: &Path) -> Any<()> {
     while Connection::open(path)?.query_row::<i64, _, _>(marks, [], |row| row.get(0))? < 5 {
         tokio::task::yield_now().await;
     }
+    waiting::begin(&engine, path).await?;
     // The process dies here: `crash` copies its files as they are.
     std::mem::forget(engine);
     Ok(())
@@ -79,11 +86,13 @@ async fn begin(path: &Path) -> Any<()> {
 /// The second process: finds doubts and a divergence, takes a failure back, asks to cancel, and dies.
 async fn go_on(path: &Path) -> Any<()> {
     let store = Sqlite::open(path)?;
-    let engine = builder(store.clone(), World::Changed).start().await?;
+    let settings = Settings { park_after: Duration::ZERO, ..Settings::default() };
+    let engine = builder(store.clone(), World::Changed).settings(settings).start().await?;
     for id in ["doubts-done", "doubts-no", "doubts-again"] {
         over(engine.get(DOUBTS, id).await?.result().await);
     }
     over(engine.get(DIVERGES, "diverges").await?.result().await);
+    waiting::park(&engine).await?;
     // Let go of the worker before people come: what they ask for waits in the inbox.
     let client = Client::new(store);
     engine.shutdown().await?;
@@ -91,6 +100,7 @@ async fn go_on(path: &Path) -> Any<()> {
     client.start(WAITS, "waits-then-cancelled", 24).await?;
     client.cancel("waits-then-cancelled", "asked while nobody was there").await?;
     client.start(PLAIN, "plain-pending", 2).await?;
+    waiting::go_on(&client, path).await?;
     Ok(())
 }
 

@@ -1,14 +1,13 @@
-//! The runs in the checked-in databases, and how each of them is brought to its end. What a database holds was written
-//! by the code of its time: these workflows may only be changed as a user may change his, with open runs.
-
-use std::{fmt::Write as _, path::Path};
+//! The workflows of the runs in the checked-in databases. What a database holds was written by the code of its time: these
+//! workflows may only be changed as a user may change his, with open runs.
 
 use everstep::{
-    Builder, Ctx, Doubt, Engine, Result, Retry, Status, StepCtx, Verdict, With, Workflow, hours,
-    journal::Answer,
+    Builder, Ctx, Doubt, Engine, Result, Retry, StepCtx, Verdict, With, Workflow, hours,
     sqlite::{Sqlite, Transaction as _},
     try_join,
 };
+
+use crate::waiting;
 
 pub type Any<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -23,7 +22,7 @@ pub enum World {
 
 impl World {
     /// A body that is under way when the process ends.
-    async fn passes(self) {
+    pub async fn passes(self) {
         if self != World::Mended {
             std::future::pending().await
         }
@@ -138,8 +137,7 @@ async fn pays(ctx: Ctx, cents: i64, world: World) -> Result<String> {
 
 /// The engine of that world; the lost workflow is registered by nobody.
 pub fn builder(store: Sqlite, world: World) -> Builder<With<World>> {
-    Engine::builder(store)
-        .state(world)
+    waiting::register(Engine::builder(store).state(world))
         .register(PLAIN, plain)
         .register(BROKEN, broken)
         .register(WAITS, waits)
@@ -148,72 +146,4 @@ pub fn builder(store: Sqlite, world: World) -> Builder<With<World>> {
         .register(PANICS, panics)
         .register(DIVERGES, diverges)
         .register(PAYS, pays)
-}
-
-/// What a person does to a run that needs one.
-enum Help {
-    Answer(Answer),
-    Retry,
-}
-
-/// Opens the database with today's code, lets every run go as far as it goes by itself, helps those that need a person,
-/// and tells what became of each.
-pub async fn finish(path: &Path) -> Any<String> {
-    let engine = builder(Sqlite::open(path)?, World::Mended).start().await?;
-    let mut told = String::new();
-    let mut runs = engine.list("").limit(1000).await?;
-    runs.sort_by(|a, b| a.id.cmp(&b.id));
-    for info in runs {
-        if ["gone", "waits-long"].contains(&&*info.id) {
-            // Nobody knows the one, and the other is not due: both are left alone.
-            let left = engine.list(&format!("id = \"{}\"", info.id)).await?;
-            writeln!(told, "{}: {}", info.id, if left[0].status.is_over() { "over" } else { "open" })?;
-            continue;
-        }
-        let run = engine
-            .get(Workflow::<serde_json::Value, String>::new(workflow_name(&info.workflow)), &*info.id)
-            .await?;
-        let mut outcome = run.result().await;
-        if run.status().await? == Status::Stuck {
-            let stuck = run.stuck().await?.ok_or("a stuck run says why")?;
-            write!(told, "{}: stuck, {}; ", info.id, stuck.reason)?;
-            match help(&info.id) {
-                Help::Answer(answer) => engine.answer(&info.id, answer).await?,
-                Help::Retry => engine.retry(&info.id).await?,
-            }
-            outcome = run.result().await;
-        } else {
-            write!(told, "{}: ", info.id)?;
-        }
-        let text = outcome.unwrap_or_else(|error| format!("{} {error}", error.code()));
-        writeln!(told, "{}: {text}", run.status().await?)?;
-    }
-    engine.shutdown().await?;
-    Ok(told)
-}
-
-fn help(id: &str) -> Help {
-    match id {
-        "doubts-done" => Help::Answer(Answer::Done { value: "\"a person says so\"".to_string() }),
-        "doubts-no" => Help::Answer(Answer::Fail { message: "a person says no".to_string() }),
-        "doubts-again" => Help::Answer(Answer::Retry),
-        _ => Help::Retry,
-    }
-}
-
-/// The names are constants: a name that is read is looked up among them.
-fn workflow_name(name: &str) -> &'static str {
-    [
-        PLAIN.name(),
-        BROKEN.name(),
-        WAITS.name(),
-        DOUBTS.name(),
-        SPENT.name(),
-        PANICS.name(),
-        DIVERGES.name(),
-        PAYS.name(),
-    ]
-    .into_iter()
-    .find(|known| *known == name)
-    .expect("a registered workflow")
 }
