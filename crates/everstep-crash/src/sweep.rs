@@ -34,7 +34,7 @@ const CAN_FAIL: [Failpoint; 9] = [
     Failpoint::BeatDurable,
 ];
 /// Every so many plans of a kind are played in the short form.
-const SHORT_STRIDE: usize = 9;
+const SHORT_STRIDE: usize = 13;
 /// More violations than these say nothing new.
 const VIOLATIONS_MAX: usize = 10;
 /// First lives that are killed for the sake of the second, per workload.
@@ -51,8 +51,16 @@ pub(crate) struct Plans {
 }
 
 impl Plans {
+    /// Of these workloads, all at once: most of a life is waiting.
+    pub(crate) fn of_all(workloads: &[&Workload]) -> Vec<Plans> {
+        std::thread::scope(|scope| {
+            let all: Vec<_> = workloads.iter().map(|workload| scope.spawn(|| Plans::of(workload))).collect();
+            all.into_iter().map(|plans| plans.join().expect("no panic")).collect()
+        })
+    }
+
     /// Counts what a workload passes, alone and after earlier deaths, and plans a death at each.
-    pub(crate) fn of(workload: &Workload) -> Plans {
+    fn of(workload: &Workload) -> Plans {
         let mut plans = Plans::default();
         let first = plans.deaths(workload, &[], &[]);
         plans.deaths(workload, &[], &[Deed::Leave { results: 1 }]);

@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// All of them. The first begins without a file; the others with a closed database that has the user's table.
-const NAMES: [&str; 5] = ["onboarding", "parallel", "transfer", "random", "saga"];
+const NAMES: [&str; 9] =
+    ["onboarding", "parallel", "transfer", "random", "saga", "messages", "family", "looping", "rewound"];
 /// A run that is cancelled, and one of the same input that is not.
 const TWINS: (&str, &str) = ("r-3", "r-6");
 

@@ -5,30 +5,32 @@
 //! `victim WORKLOAD DATABASE SEEN LEASE_MS [RESULTS]`: `SEEN` is a file with the effects of earlier lives; after so many
 //! results the engine shuts down, whatever still runs.
 
+mod outside;
+mod world;
+
+mod family;
+mod looping;
+mod messages;
 mod onboarding;
 mod parallel;
 mod random;
+mod rewound;
 mod saga;
 mod transfer;
-mod world;
 
 use std::{process::ExitCode, time::Duration};
 
-use everstep::{
-    Builder, Code, Engine, EngineError, ErrorKind, Event, Run, Settings, StuckReason, With, Workflow,
-    journal::Answer, sqlite::Sqlite,
-};
+use everstep::{Builder, Client, Engine, EngineError, Event, Settings, With, Workflow, sqlite::Sqlite};
+use outside::{Visit, Visited, end};
 use tokio::task::JoinSet;
 use world::{World, say};
 
-/// What a workload is: its workflow, its runs, and those of them that are cancelled.
+/// What a workload is: its workflow, its runs, and what is done to each of them while it goes on.
 struct Workload {
     workflow: Workflow<u64, String>,
     register: fn(Builder<With<World>>) -> Builder<With<World>>,
     runs: Vec<(String, u64)>,
-    cancelled: Option<String>,
-    /// Whether its runs wait for a signal.
-    signalled: bool,
+    visit: fn(Visited, u64) -> Visit,
 }
 
 /// It has shut down before its runs were over.
@@ -59,6 +61,10 @@ fn named(workload: &str) -> Workload {
         "transfer" => transfer::workload(),
         "random" => random::workload(),
         "saga" => saga::workload(),
+        "messages" => messages::workload(),
+        "family" => family::workload(),
+        "looping" => looping::workload(),
+        "rewound" => rewound::workload(),
         other => panic!("there is no workload `{other}`"),
     }
 }
@@ -83,22 +89,12 @@ async fn live(
     });
     let mut waiting = JoinSet::new();
     for (id, input) in &workload.runs {
+        let events = engine.events();
         let run = engine.start(workload.workflow, id, *input).await?;
         say(format!("started {id}"));
-        if workload.cancelled.as_ref() == Some(id) && !run.status().await?.is_over() {
-            engine.cancel(id, "asked to").await?;
-            say(format!("asked {id}"));
-        }
-        if workload.signalled && !run.status().await?.is_over() {
-            match engine.signal(id.as_str(), saga::GO, *input).key("the only one").await {
-                Ok(()) => say(format!("signalled {id}")),
-                // It had the signal before, and has ended meanwhile.
-                Err(error) if error.code() == Code::NOT_ALLOWED => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let client = everstep::Client::clone(&engine);
-        waiting.spawn(async move { end(&client, run).await });
+        let client = Client::clone(&engine);
+        let visit = (workload.visit)(Visited { client: client.clone(), run: run.clone(), events }, *input);
+        waiting.spawn(async move { tokio::try_join!(visit, end(&client, &run)).map(drop) });
     }
     let mut left = results.unwrap_or(usize::MAX);
     while left > 0
@@ -115,42 +111,6 @@ async fn live(
     }
     say("all over");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Waits for a run's end. A step in doubt that asks a person is answered.
-async fn end(client: &everstep::Client, run: Run<String>) -> Result<(), EngineError> {
-    loop {
-        let result = run.result().await;
-        match result {
-            Ok(value) => {
-                say(format!("result {} {value}", run.id()));
-                return Ok(());
-            }
-            Err(error) if error.kind() == ErrorKind::Cancelled => {
-                say(format!("result {} cancelled", run.id()));
-                return Ok(());
-            }
-            Err(error) if error.kind() == ErrorKind::Raised => {
-                say(format!("result {} failed", run.id()));
-                return Ok(());
-            }
-            Err(error) if error.kind() == ErrorKind::Stuck => answer(client, &run, error).await?,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn answer(client: &everstep::Client, run: &Run<String>, error: EngineError) -> Result<(), EngineError> {
-    match run.stuck().await? {
-        Some(stuck) if stuck.reason == StuckReason::InDoubt => {
-            client.answer(run.id(), Answer::Done { value: "\"answered\"".to_string() }).await?;
-            say(format!("answered {} {}", run.id(), stuck.key.as_deref().unwrap_or("-")));
-            Ok(())
-        }
-        Some(_) => Err(error),
-        // Somebody has answered meanwhile.
-        None => Ok(()),
-    }
 }
 
 fn tell(event: &Event) {

@@ -2,7 +2,7 @@
 
 use everstep::{Ctx, Result, StepCtx, Workflow, try_join};
 
-use crate::{Workload, world::World};
+use crate::{Workload, outside::nobody, world::World};
 
 const ONBOARD: Workflow<u64, String> = Workflow::new("onboard");
 
@@ -11,8 +11,7 @@ pub(crate) fn workload() -> Workload {
         workflow: ONBOARD,
         register: |builder| builder.register(ONBOARD, onboard),
         runs: (1..=4).map(|n| (format!("emp-{n}"), n)).collect(),
-        cancelled: None,
-        signalled: false,
+        visit: nobody,
     }
 }
 

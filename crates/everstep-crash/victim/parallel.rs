@@ -5,7 +5,7 @@ use std::time::Duration;
 use everstep::{Ctx, Error, Result, Retry, StepCtx, Workflow};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
-use crate::{Workload, world::World};
+use crate::{Workload, outside::nobody, world::World};
 
 const PARALLEL: Workflow<u64, String> = Workflow::new("parallel");
 
@@ -14,8 +14,7 @@ pub(crate) fn workload() -> Workload {
         workflow: PARALLEL,
         register: |builder| builder.register(PARALLEL, parallel),
         runs: (1..=3).map(|n| (format!("p-{n}"), n)).collect(),
-        cancelled: None,
-        signalled: false,
+        visit: nobody,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use everstep::{Ctx, Doubt, Error, Result, Retry, StepCtx, Verdict, Workflow};
+use everstep::{Ctx, Doubt, EngineError, Error, Result, Retry, StepCtx, Verdict, Workflow};
 
-use crate::{Workload, transfer, world::World};
+use crate::{Workload, outside::Visited, transfer, world::World};
 
 const RANDOM: Workflow<u64, String> = Workflow::new("random");
 /// Operations of a run.
@@ -16,8 +16,15 @@ pub(crate) fn workload() -> Workload {
         register: |builder| builder.register(RANDOM, random),
         // The last does what the cancelled one would have done.
         runs: (1..=5).map(|n| (format!("r-{n}"), n)).chain([("r-6".to_string(), 3)]).collect(),
-        cancelled: Some("r-3".to_string()),
-        signalled: false,
+        visit: |run, _| Box::pin(visit(run)),
+    }
+}
+
+/// One of them is cancelled.
+async fn visit(to: Visited) -> std::result::Result<(), EngineError> {
+    match to.id() {
+        id @ "r-3" => to.tell(to.client.cancel(id, "asked to"), format!("asked {id}")).await,
+        _ => Ok(()),
     }
 }
 

@@ -2,23 +2,22 @@
 
 use std::time::Duration;
 
-use everstep::{Ctx, Result, Signal, StepCtx, Workflow};
+use everstep::{Ctx, Result, StepCtx, Workflow};
 
 use crate::{
     Workload,
-    world::{World, say},
+    world::{World, undoes},
 };
 
 const SAGA: Workflow<u64, String> = Workflow::new("saga");
-pub(crate) const GO: Signal<u64> = Signal::new("go");
+const GO: &str = "go";
 
 pub(crate) fn workload() -> Workload {
     Workload {
         workflow: SAGA,
         register: |builder| builder.register(SAGA, saga),
         runs: (1..=3).map(|n| (format!("s-{n}"), n)).collect(),
-        cancelled: None,
-        signalled: true,
+        visit: |run, n| Box::pin(async move { run.signal(GO, n).await }),
     }
 }
 
@@ -31,13 +30,13 @@ async fn saga(ctx: Ctx, n: u64, world: World) -> Result<String> {
         })
         // The last is undone first.
         .undo(async move |_| {
-            say(format!("effect {run} undo/{name} 1 {}", 4 - stage));
+            undoes(&run, name, 4 - stage);
             Ok(())
         })
         .await?;
     }
     ctx.sleep(Duration::from_millis(20)).await;
-    let got = ctx.signal(GO).await?;
+    let got: u64 = ctx.signal(GO).await?;
     ctx.step("note", async |s: StepCtx| {
         world.effect(&ctx, &s, 2);
         Ok(got)

@@ -2,7 +2,7 @@
 
 use everstep::{Ctx, Result, StepCtx, Workflow, sqlite::Transaction as _};
 
-use crate::{Workload, world::World};
+use crate::{Workload, outside::nobody, world::World};
 
 const TRANSFER: Workflow<u64, String> = Workflow::new("transfer");
 
@@ -11,8 +11,7 @@ pub(crate) fn workload() -> Workload {
         workflow: TRANSFER,
         register: |builder| builder.register(TRANSFER, transfer),
         runs: (1..=4).map(|n| (format!("t-{n}"), n)).collect(),
-        cancelled: None,
-        signalled: false,
+        visit: nobody,
     }
 }
 

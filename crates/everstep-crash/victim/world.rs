@@ -16,13 +16,35 @@ impl World {
 
     /// A body takes effect. Everything of an earlier `stage` of its run is to be recorded by now.
     pub(crate) fn effect(&self, ctx: &Ctx, s: &StepCtx, stage: usize) {
-        say(format!("effect {} {} {} {stage}", ctx.id(), s.key(), s.attempt()));
+        effect(ctx.id(), s.key(), s, stage);
+    }
+
+    /// As [`World::effect`], of a generation: the same key is another step in another one.
+    pub(crate) fn effect_of(&self, ctx: &Ctx, s: &StepCtx, stage: usize, generation: u32) {
+        match generation {
+            0 => self.effect(ctx, s, stage),
+            _ => effect(ctx.id(), &format!("{}@{generation}", s.key()), s, stage),
+        }
+    }
+
+    /// A body that runs beside all others takes effect.
+    pub(crate) fn effect_beside(&self, ctx: &Ctx, s: &StepCtx) {
+        effect(ctx.id(), s.key(), s, "-");
     }
 
     /// Whether a body of this step took effect in an earlier life.
     pub(crate) fn has_seen(&self, run: &str, key: &str) -> bool {
         self.0.contains(&format!("{run} {key}"))
     }
+}
+
+fn effect(run: &str, key: &str, s: &StepCtx, stage: impl std::fmt::Display) {
+    say(format!("effect {run} {key} {} {stage} {}", s.attempt(), s.idempotency_key()));
+}
+
+/// An undo, or what is done when a run is cancelled, takes effect.
+pub(crate) fn undoes(run: &str, key: &str, stage: usize) {
+    say(format!("effect {run} undo/{key} 1 {stage} -"));
 }
 
 /// One line, in one write: whoever is killed has said it or not.
