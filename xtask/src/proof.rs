@@ -21,6 +21,7 @@ struct Part {
 
 const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "crash", args: &[] };
 const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
+const SIGNALS: Part = Part { what: "signals", package: "everstep-processes", bin: "signals", args: &[] };
 const POWER: Part = Part { what: "power loss", package: "everstep-disk", bin: "disk", args: &["power"] };
 const FAULTS: Part = Part { what: "I/O errors", package: "everstep-disk", bin: "disk", args: &["faults"] };
 const SIMULATION: Part = Part { what: "simulation", package: "everstep-sim", bin: "sim", args: &[] };
@@ -33,10 +34,10 @@ const STORES: Part =
 const WEAVES: Part =
     Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
 
-const PARTS: [Part; 9] = [CRASHES, STALE, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, WEAVES];
+const PARTS: [Part; 10] = [CRASHES, STALE, SIGNALS, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, WEAVES];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
-const GUARDS: [(&str, Part); 8] = [
+const GUARDS: [(&str, Part); 9] = [
     ("fence", STALE),
     ("order", CRASHES),
     ("replay", CRASHES),
@@ -45,6 +46,7 @@ const GUARDS: [(&str, Part); 8] = [
     ("doubt", CRASHES),
     ("load", WALKS),
     ("quiesce", SIMULATION),
+    ("take", SIGNALS),
 ];
 
 /// Where the figures stand.

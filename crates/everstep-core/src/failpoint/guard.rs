@@ -19,11 +19,13 @@ pub enum Guard {
     Load,
     /// Nothing is delivered before the function is quiet.
     Quiesce,
+    /// A letter leaves the inbox with the entry that takes it.
+    Take,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 8] = [
+    pub const ALL: [Guard; 9] = [
         Guard::Fence,
         Guard::Order,
         Guard::Replay,
@@ -32,6 +34,7 @@ impl Guard {
         Guard::Doubt,
         Guard::Load,
         Guard::Quiesce,
+        Guard::Take,
     ];
 
     /// Its name outside.
@@ -45,6 +48,7 @@ impl Guard {
             Guard::Doubt => "doubt",
             Guard::Load => "load",
             Guard::Quiesce => "quiesce",
+            Guard::Take => "take",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use everstep_core::{
     Status, Stuck, Timestamp,
+    failpoint::{Guard, broken},
     journal::Outcome,
     store::{End, Ended, Fence, Mark, Receipt, RunId, Say, Settled, StoreError, Turn},
 };
@@ -67,7 +68,7 @@ impl Commit {
         for mark in &turn.marks {
             set_mark(batch.conn, turn.run, mark)?;
         }
-        for n in &turn.takes {
+        for n in turn.takes.iter().filter(|_| !broken(Guard::Take)) {
             batch
                 .conn
                 .prepare_cached("DELETE FROM everstep_inbox WHERE run = ?1 AND n = ?2")?
