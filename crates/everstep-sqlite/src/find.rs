@@ -313,10 +313,12 @@ impl Sql {
 
 #[cfg(test)]
 mod tests {
-    use everstep_core::{StatusSet, Timestamp};
+    use everstep_core::{Status, StatusSet, Timestamp};
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
     use super::*;
-    use crate::migrate::migrate;
+    use crate::{migrate::migrate, names::Names};
 
     /// Runs 1 to 30,000, one in 1,000 of them failed. Attributes: `common` of all, `half` of every second, `n` their
     /// number, `rare` of one in 1,000.
@@ -441,5 +443,150 @@ mod tests {
         assert!(nothing(Condition::AttributeIs { name: "n".into(), not: false, values: vec![] }));
         assert!(nothing(Condition::AttributeIs { name: "never".into(), not: true, values: vec![] }));
         assert!(!nothing(Condition::AttributeIs { name: "n".into(), not: true, values: vec![] }));
+    }
+
+    /// Texts that would be something else if they became SQL.
+    const HOSTILE: [&str; 10] = [
+        "'",
+        "\"",
+        "x' OR 1 = 1 --",
+        "x\"; DROP TABLE everstep_run; --",
+        "?1",
+        ") OR (1",
+        "%_\\",
+        "/* x",
+        "\0 x",
+        "NULL",
+    ];
+
+    fn any_text() -> impl Strategy<Value = String> {
+        prop_oneof![select(&HOSTILE[..]).prop_map(str::to_string), ".{0,12}", "[a-z]{1,4}"]
+    }
+
+    fn any_value() -> impl Strategy<Value = AttributeValue> {
+        prop_oneof![
+            3 => any_text().prop_map(AttributeValue::Text),
+            1 => any::<i64>().prop_map(AttributeValue::Integer),
+            1 => (-1e300..1e300).prop_map(AttributeValue::Float),
+            1 => any::<bool>().prop_map(AttributeValue::Bool),
+            1 => any::<i64>().prop_map(|at| AttributeValue::Time(Timestamp(at))),
+        ]
+    }
+
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        let operator = || select(&[Operator::Before, Operator::UpTo, Operator::After, Operator::From][..]);
+        let texts = vec(any_text(), 0..4);
+        prop_oneof![
+            vec(select(&Status::ALL[..]), 0..4).prop_map(|of| Condition::Status(StatusSet::of(&of))),
+            (select(&[Field::Id, Field::Workflow][..]), any::<bool>(), texts)
+                .prop_map(|(field, not, values)| Condition::Text { field, not, values }),
+            (select(&[Field::Created, Field::Finished][..]), operator(), any::<i64>())
+                .prop_map(|(field, operator, at)| Condition::Time { field, operator, at: Timestamp(at) }),
+            (any_text(), any::<bool>(), vec(any_value(), 0..4)).prop_map(|(name, not, values)| {
+                Condition::AttributeIs { name: name.into(), not, values }
+            }),
+            (any_text(), operator(), any_value()).prop_map(|(name, operator, value)| {
+                Condition::AttributeLies { name: name.into(), operator, value }
+            }),
+        ]
+    }
+
+    /// The same shape with nothing of its user's in it.
+    fn bare(condition: &Condition) -> Condition {
+        let value = |value: &AttributeValue| match value {
+            AttributeValue::Text(_) => AttributeValue::Text("x".to_string()),
+            AttributeValue::Integer(_) => AttributeValue::Integer(0),
+            AttributeValue::Float(_) => AttributeValue::Float(0.0),
+            AttributeValue::Bool(_) => AttributeValue::Bool(false),
+            AttributeValue::Time(_) => AttributeValue::Time(Timestamp(0)),
+        };
+        match condition.clone() {
+            Condition::Text { field, not, values } => {
+                Condition::Text { field, not, values: vec!["x".to_string(); values.len()] }
+            }
+            Condition::Time { field, operator, .. } => Condition::Time { field, operator, at: Timestamp(0) },
+            Condition::AttributeIs { not, values, .. } => {
+                Condition::AttributeIs { name: "x".into(), not, values: values.iter().map(value).collect() }
+            }
+            Condition::AttributeLies { operator, value: of, .. } => {
+                Condition::AttributeLies { name: "x".into(), operator, value: value(&of) }
+            }
+            status @ Condition::Status(_) => status,
+        }
+    }
+
+    /// All SQL that a list and a count of it take, with the names it speaks of made known, as SQLite was given it.
+    fn sql_of(filter: &Filter) -> Vec<String> {
+        let mut conn = Connection::open_in_memory().expect("memory");
+        migrate(&mut conn).expect("migrates");
+        for condition in &filter.conditions {
+            let (kind, names) = match condition {
+                Condition::Text { field: Field::Workflow, values, .. } => {
+                    (NameKind::Workflow, values.clone())
+                }
+                Condition::AttributeIs { name, .. } | Condition::AttributeLies { name, .. } => {
+                    (NameKind::Attribute, vec![name.to_string()])
+                }
+                _ => continue,
+            };
+            for name in names {
+                Names::default().intern(&conn, kind, &name.into()).expect("is made known");
+            }
+        }
+        let (send, heard) = std::sync::mpsc::channel();
+        let told = move |event: TraceEvent<'_>| {
+            if let TraceEvent::Stmt(_, sql) = event {
+                send.send(sql.to_string()).expect("it is heard");
+            }
+        };
+        conn.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(told)).expect("listens");
+        runs(&conn, &Texts::default(), filter, None, 10).expect("finds");
+        super::count(&conn, filter, 10).expect("counts");
+        // The ways that are not taken where there are no runs.
+        let mut others = Vec::new();
+        if let Some(compiled) = Compiled::of(&conn, filter).expect("compiles") {
+            let by_attribute = (0..compiled.attributes.len()).map(Way::Attribute);
+            for way in [Way::Ids, Way::Attention, Way::Pages].into_iter().chain(by_attribute) {
+                others.extend([compiled.list(way, None, 1), compiled.count(way, 1)].map(|sql| sql.text));
+            }
+        }
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'everstep_run'";
+        assert_eq!(conn.query_row(tables, [], |row| row.get::<_, i64>(0)).expect("counts"), 1);
+        drop(conn);
+        heard.iter().chain(others).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+        /// The SQL follows from the shape of a filter alone: whatever texts, names, numbers and times are in it, it is
+        /// that of the same filter without them.
+        #[test]
+        fn no_string_ever_reaches_sql_unbound(conditions in vec(any_condition(), 0..5)) {
+            let bare = Filter { conditions: conditions.iter().map(bare).collect() };
+            let filter = Filter { conditions };
+            prop_assert_eq!(sql_of(&filter), sql_of(&bare));
+        }
+    }
+
+    /// The same for what is read from text: the filter that a user writes.
+    #[test]
+    fn no_text_of_a_filter_is_sql() {
+        for hostile in HOSTILE {
+            let quoted = format!("\"{}\"", hostile.replace('\\', "\\\\").replace('"', "\\\""));
+            for about in ["id", "workflow", "team"] {
+                for operator in ["= $", "!= $", "in ($, a)", "not in (a, $)", "< $"] {
+                    let text = |value: &str| format!("{about} {}", operator.replace('$', value));
+                    let parse = |value: &str| Filter::parse(&text(value), Timestamp(0));
+                    let Ok(filter) = parse(&quoted) else {
+                        assert!(operator == "< $" && about != "team", "{}", text(&quoted));
+                        continue;
+                    };
+                    let heard = sql_of(&filter);
+                    assert_eq!(heard, sql_of(&parse("x").expect("a filter")), "{}", text(&quoted));
+                    assert!(heard.len() > 4, "it was asked for: {heard:?}");
+                }
+            }
+        }
     }
 }

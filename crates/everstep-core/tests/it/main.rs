@@ -12,6 +12,7 @@ mod doubt;
 mod endings;
 mod errors;
 mod exports;
+mod faults;
 mod foreign;
 mod heartbeats;
 mod lease;

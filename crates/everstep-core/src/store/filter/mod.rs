@@ -258,4 +258,43 @@ mod tests {
             assert_eq!(filter.matches(&row(), &attributes), expected, "{text}");
         }
     }
+
+    #[test]
+    fn fields_match_as_they_are_written() {
+        let over = RunRow { status: Status::Failed, finished_at: Some(Timestamp(5_000_000)), ..row() };
+        let day = 86_400_000_000;
+        let team = BTreeMap::from([(Arc::from("team"), AttributeValue::from("x"))]);
+        for (text, waiting, failed) in [
+            ("", true, true),
+            ("id = a", true, true),
+            ("id != a", false, false),
+            ("id in (b, a)", true, true),
+            ("id not in (b, A)", true, true),
+            ("workflow = w and id = b", false, false),
+            ("workflow != w", false, false),
+            ("workflow not in (v)", true, true),
+            ("status = waiting", true, false),
+            ("status != waiting", false, true),
+            ("status in (failed, stuck)", false, true),
+            ("status not in (failed, stuck)", true, false),
+            ("status = waiting and status = failed", false, false),
+            ("status in (waiting, failed) and status != failed", true, false),
+            ("created > -2d", true, true),
+            ("created > -1d", false, false),
+            ("created >= -1d and created <= 1970-01-01", true, true),
+            ("created < 1970-01-01", false, false),
+            // A run that is not over has no such time.
+            ("finished > -1d", false, true),
+            ("finished < 1970-01-01T00:00:05Z", false, false),
+            ("finished <= 1970-01-01T00:00:05Z", false, true),
+            ("workflow = w and status in (failed, stuck) and created > -2d and team = \"x\"", false, true),
+        ] {
+            let filter = Filter::parse(text, Timestamp(day)).expect(text);
+            assert_eq!(
+                [filter.matches(&row(), &team), filter.matches(&over, &team)],
+                [waiting, failed],
+                "{text}"
+            );
+        }
+    }
 }

@@ -51,7 +51,7 @@ struct Behind {
     gate: Mutex<Option<oneshot::Receiver<()>>>,
     /// How many reads of an inbox fail from now on.
     unread: AtomicU64,
-    /// Nothing can be written: beats fail.
+    /// Nothing can be written: beats and letters fail.
     full: AtomicBool,
     weak: AtomicBool,
     /// Replies of beats that are lost, after the lease was renewed.
@@ -300,6 +300,9 @@ impl Store for Wrapped {
         })
     }
     fn post(&self, post: Post) -> Answer<Posted> {
+        if self.behind.full.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(StoreError::Full("no space left".into())) });
+        }
         self.memory.post(post)
     }
     fn cut(&self, cut: Cut) -> Answer<bool> {
