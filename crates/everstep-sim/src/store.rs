@@ -7,8 +7,8 @@ use everstep_core::{
     journal::{Entry, Payload},
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, Filter,
-        Inspect, LetterId, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received, RunId,
-        RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
+        Inspect, Kept, LetterId, Loaded, NewRun, PatchRow, Post, Posted, PublishedRow, Receipt, Received,
+        RunId, RunRow, Settled, Started, Store, StoreError, StreamRow, Transact, Transacted, Turn, WorkerId,
         WorkerInfo, WorkerSeen,
     },
 };
@@ -177,6 +177,9 @@ impl Inspect for FaultyStore {
     }
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
         self.read(move |store| store.acts(run, limit))
+    }
+    fn kept(&self, run: RunId) -> Answer<Kept> {
+        self.read(move |store| store.kept(run))
     }
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
         self.read(move |store| store.attributes(run))

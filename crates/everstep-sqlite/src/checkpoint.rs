@@ -10,6 +10,11 @@ use crate::row::unsigned;
 
 /// Pages between two checkpoints, as SQLite itself would have it: 4 MB.
 pub(crate) const EVERY: u64 = 1000;
+/// Commits between two checkpoints, unless the WAL gets `MASS` times as long before. Where a thousand runs wake together a
+/// commit has hundreds of pages, many of them those of the one before: each is to be written into the database once, not
+/// after every third commit.
+const COMMITS: u64 = 64;
+const MASS: u64 = 8;
 /// Pages from which on the WAL is too long: 64 MB. Somebody reads without end, and it cannot begin anew.
 const TOO_LONG: u64 = 16_000;
 /// How long everybody who writes waits then for those who read.
@@ -20,6 +25,8 @@ const WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct Checkpoints {
     every: u64,
     too_long: u64,
+    /// Commits since the last one.
+    commits: u64,
     /// What may be written before the next look at the length of the WAL: a look costs a hundredth of a commit.
     left: u64,
     /// The WAL is too long, and has been tried to begin anew at this length.
@@ -41,12 +48,13 @@ impl Default for Checkpoints {
 impl Checkpoints {
     /// One about every so many pages.
     pub(crate) fn every(pages: u64) -> Checkpoints {
-        Checkpoints { every: pages, too_long: TOO_LONG, left: 0, tried_at: None }
+        Checkpoints { every: pages, too_long: TOO_LONG, commits: 0, left: 0, tried_at: None }
     }
 
     /// A commit is done and answered; it changed about so many rows, or pages if they are long.
     pub(crate) fn after_commit(&mut self, conn: &Connection, changes: u64) -> rusqlite::Result<()> {
         self.left = self.left.saturating_sub(changes);
+        self.commits = self.commits.saturating_add(1);
         if self.left > 0 {
             return Ok(());
         }
@@ -63,9 +71,11 @@ impl Checkpoints {
         if wal.pages < self.too_long {
             self.tried_at = None;
         }
-        if wal.pages < self.every {
+        let are_large = self.commits < COMMITS * self.every / EVERY;
+        if wal.pages < self.every || (are_large && wal.pages < self.every * MASS) {
             return Ok(wal);
         }
+        self.commits = 0;
         if wal.pages < self.tried_at.map_or(self.too_long, |at| at + self.every) {
             return run(conn, "PASSIVE");
         }
@@ -119,7 +129,7 @@ mod tests {
                 "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)",
             )
             .expect("makes");
-            Desk { dir, conn, checkpoints: Checkpoints { every: 10, too_long: 20, left: 0, tried_at: None } }
+            Desk { dir, conn, checkpoints: Checkpoints { too_long: 20, ..Checkpoints::every(10) } }
         }
 
         /// Writes pages, two a commit; how many the WAL has then.
@@ -149,6 +159,23 @@ mod tests {
         drop(reader);
         assert!(desk.write(20) <= 20);
         assert!(desk.checkpoints.tried_at.is_none());
+    }
+
+    #[test]
+    fn large_commits_are_gathered_up_to_a_bound() {
+        let mut desk = Desk::new();
+        desk.checkpoints = Checkpoints::default();
+        let mut write = |commits: usize| {
+            for _ in 0..commits {
+                desk.conn.execute_batch("INSERT INTO t VALUES (zeroblob(1200000))").expect("writes");
+                desk.checkpoints.after_commit(&desk.conn, 300).expect("checkpoints");
+            }
+            run(&desk.conn, "NOOP").expect("looks")
+        };
+        let wal = write(10);
+        assert!(wal.pages > 2 * EVERY && wal.done == 0, "{} of {}", wal.done, wal.pages);
+        let wal = write(30);
+        assert!(wal.pages < EVERY * (MASS + 1), "{} of {}", wal.done, wal.pages);
     }
 
     #[test]

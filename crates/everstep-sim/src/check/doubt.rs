@@ -27,11 +27,14 @@ struct Since {
     looked: bool,
 }
 
+/// A step: its run and its key.
+type Of = (usize, Arc<str>);
+
 #[derive(Default)]
 struct Look {
-    begun: BTreeMap<(usize, Arc<str>), Since>,
+    begun: BTreeMap<Of, Since>,
     /// The failed attempts of each step, and the entries that say so.
-    failed: BTreeMap<(usize, Arc<str>), Vec<(u32, u64)>>,
+    failed: BTreeMap<Of, Vec<(u32, u64)>>,
     found: Vec<String>,
 }
 

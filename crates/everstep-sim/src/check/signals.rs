@@ -21,12 +21,10 @@ pub fn check(plan: &Plan, history: &[Fact], content: &Content) -> Vec<String> {
     for fact in history {
         match fact.what {
             What::SignalPosted { run, name, value } => posted.entry(run).or_default().push((name, value)),
-            What::SignalHeard { run, name, value } => {
-                if !posted.get(&run).is_some_and(|all| all.contains(&(name, value))) {
-                    found.push(format!(
-                        "run-{run}: signal {name} = {value} was acknowledged and is not there"
-                    ));
-                }
+            What::SignalHeard { run, name, value }
+                if !posted.get(&run).is_some_and(|all| all.contains(&(name, value))) =>
+            {
+                found.push(format!("run-{run}: signal {name} = {value} was acknowledged and is not there"));
             }
             What::Taken { life, name, value, .. } => taken.entry(life).or_default().push((name, value)),
             _ => {}
