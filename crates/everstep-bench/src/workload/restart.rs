@@ -16,8 +16,8 @@ use crate::{
 
 const COUNT: u64 = 1_000_000;
 const EACH: u64 = 1_000;
-/// Generations that are not measured: the caches fill.
-const WARM: usize = 20;
+/// Generations that are not measured: until then the writer's page cache (16 MB) fills, with restarts or without.
+const WARM: usize = 100;
 /// So many generations are the first, and so many the last: one alone is a short time for a CPU clock.
 const PART: usize = 20;
 const COUNTS: Workflow<u64, u64> = Workflow::new("counts");
