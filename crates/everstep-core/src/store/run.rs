@@ -60,7 +60,7 @@ pub struct NewRun {
     pub due: Timestamp,
     /// The trace context of the caller (W3C `traceparent`), if any.
     pub trace: Option<Arc<str>>,
-    /// Whether the starting worker takes it into memory at once.
+    /// Whether the starting worker takes it into memory at once; not one with letters or a fork, which are read first.
     pub claim: bool,
     /// What is in its inbox from the beginning, if it is new.
     pub letters: Vec<Letter>,

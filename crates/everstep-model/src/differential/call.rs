@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use everstep_conformance::Deed;
-use everstep_core::store::{Claim, Cut, Fence, Filter, NewRun, Post, RunId, Turn, WorkerId};
+use everstep_core::store::{
+    Act, Claim, Cut, Does, Doomed, Fence, Filter, LetterId, NewRun, Post, RunId, Turn, WorkerId,
+};
 
 /// A load, as its place in the list of all that were given; `None` is one that never was.
 pub(super) type LoadAt = Option<usize>;
@@ -36,6 +38,8 @@ pub(super) enum Verb {
     Transact(Fence, LoadAt, Job),
     Post(Post),
     Cut(Cut),
+    Act(Does, Act),
+    Delete(Vec<Doomed>),
     Run(Arc<str>),
     Find(Filter, Option<RunId>, usize),
     Load(RunId),
@@ -48,6 +52,10 @@ pub(super) enum Verb {
     PublishedAll(RunId, usize),
     Stream(RunId, Arc<str>, u64, usize),
     Attributes(RunId),
+    Reply(RunId, LetterId),
+    StreamNames(RunId),
+    Acts(RunId, usize),
+    Patches,
 }
 
 /// A transactional step.
@@ -67,7 +75,9 @@ impl Verb {
         match self {
             Verb::Commit(_, _, turn) => Some(turn.run),
             Verb::Transact(_, _, job) => Some(job.run),
-            Verb::Cut(cut) => Some(cut.run),
+            Verb::Cut(cut) | Verb::Act(Does::Cut(cut), _) => Some(cut.run),
+            Verb::Act(Does::Edit(edit), _) => Some(edit.run),
+            Verb::Act(Does::Post(post) | Does::Pause(post), _) => post.to.run().and_then(|id| number(id)),
             Verb::Post(post) => post.to.run().and_then(|id| number(id)),
             _ => None,
         }
@@ -80,9 +90,10 @@ impl Verb {
             Verb::Workers | Verb::NextDue(_) | Verb::Run(_) | Verb::Find(..) | Verb::Load(_) => true,
             Verb::Inbox(..) | Verb::Last(_) | Verb::Stuck(_) | Verb::Counts | Verb::Count(..) => true,
             Verb::Published(..) | Verb::PublishedAll(..) | Verb::Stream(..) | Verb::Attributes(_) => true,
+            Verb::Reply(..) | Verb::StreamNames(_) | Verb::Acts(..) | Verb::Patches => true,
             Verb::Enroll | Verb::Beat(_) | Verb::Fence(..) | Verb::Leave(_) | Verb::Start(..) => false,
             Verb::Claim(..) | Verb::Reload(..) | Verb::Nudged(_) | Verb::Commit(..) => false,
-            Verb::Transact(..) | Verb::Post(_) | Verb::Cut(_) => false,
+            Verb::Transact(..) | Verb::Post(_) | Verb::Cut(_) | Verb::Act(..) | Verb::Delete(_) => false,
         }
     }
 }

@@ -19,12 +19,12 @@ pub(super) const KEYS: usize = 3;
 /// What payloads and texts can be like.
 pub(super) const FLAVOURS: usize = 8;
 /// Names of letters.
-const LETTERS: usize = 9;
+pub(super) const LETTERS: usize = 9;
 /// Filters of the pool.
 pub(super) const FILTERS: usize = 24;
 /// Names of what is published and of streams, of attributes, and the values of attributes.
 pub(super) const NAMES: usize = 2;
-pub(super) const ATTRIBUTES: usize = 3;
+pub(super) const ATTRIBUTES: usize = 4;
 pub(super) const VALUES: usize = 16;
 
 /// The stream of a seed.
@@ -39,7 +39,7 @@ pub fn stream(seed: u64) -> Vec<Step> {
     steps
 }
 
-struct Draw(Chance);
+pub(super) struct Draw(pub(super) Chance);
 
 impl Draw {
     fn operation(&mut self) -> Operation {
@@ -51,8 +51,9 @@ impl Draw {
             36..40 => self.reload(),
             40..63 => self.commit(),
             63..70 => self.transact(),
-            70..82 => self.post(),
-            82..90 => self.cut(),
+            70..79 => Operation::Post { what: self.sending(), on: self.nth() },
+            79..83 => Operation::Cut { what: self.cutting(), on: self.nth() },
+            83..91 => self.person(),
             _ => self.read(),
         }
     }
@@ -100,6 +101,11 @@ impl Draw {
                 true => (0..2).map(|_| (self.0.below(LETTERS), self.letter_kind())).collect(),
                 false => Vec::new(),
             },
+            attributes: match self.0.one_in(6) {
+                true => vec![(self.0.below(ATTRIBUTES), self.0.below(VALUES))],
+                false => Vec::new(),
+            },
+            forked: self.0.one_in(10).then(|| (self.0.below(3), self.against(6))),
         }
     }
 
@@ -147,7 +153,8 @@ impl Draw {
     }
 
     fn ending(&mut self) -> Ending {
-        match self.0.below(9) {
+        match self.0.below(10) {
+            9 => Ending::Paused,
             0 => Ending::Finished(Status::Completed),
             1 => Ending::Finished(self.0.of(&[Status::Failed, Status::Failed, Status::Cancelled])),
             2 => Ending::Finished(self.0.of(&Status::ALL)),
@@ -167,7 +174,15 @@ impl Draw {
         match self.0.below(8) {
             0 | 1 => Saying::Publishes(self.0.below(NAMES), self.flavour()),
             2..5 => Saying::Emits(self.0.below(NAMES), self.against(6), self.flavour()),
+            5 | 6 => self.saying_to_others(),
             _ => Saying::Sets(self.0.below(ATTRIBUTES), (!self.0.one_in(4)).then(|| self.0.below(VALUES))),
+        }
+    }
+
+    fn saying_to_others(&mut self) -> Saying {
+        match self.0.one_in(2) {
+            true => Saying::Promises(self.0.below(3), self.0.below(KEYS), self.0.one_in(2)),
+            false => Saying::Answers(self.0.below(LETTERS), self.flavour()),
         }
     }
 
@@ -183,30 +198,6 @@ impl Draw {
             Doing::Foreign,
         ]);
         Operation::Transact { load: self.which(), by: self.in_name(), key: self.0.below(KEYS), doing }
-    }
-
-    fn post(&mut self) -> Operation {
-        Operation::Post {
-            to: self.0.below(IDS + 1),
-            id: self.0.below(LETTERS),
-            kind: self.letter_kind(),
-            flavour: self.flavour(),
-            only: self.statuses(),
-            revive: self.0.one_in(2),
-            on: self.nth(),
-        }
-    }
-
-    fn cut(&mut self) -> Operation {
-        let n = self.0.of(&[0, 0, 1, 2, 3]);
-        Operation::Cut {
-            run: self.run(),
-            only: self.statuses(),
-            inbox: self.against(6),
-            from: self.0.of(&[0, 1, 1, 1, 2, 2, 3, 4, u64::MAX]),
-            letters: (0..n).map(|_| (self.0.below(LETTERS), self.letter_kind())).collect(),
-            on: self.nth(),
-        }
     }
 
     fn read(&mut self) -> Operation {
@@ -225,7 +216,11 @@ impl Draw {
 
     fn read_said(&mut self, run: i64, on: Nth) -> Operation {
         let (name, limit) = (self.0.below(NAMES + 1), self.0.of(&[0, 1, 2, 100, usize::MAX]));
-        match self.0.below(5) {
+        match self.0.below(9) {
+            5 => Operation::Reply { run, id: self.0.below(LETTERS), on },
+            6 => Operation::StreamNames { run, on },
+            7 => Operation::Acts { run, limit, on },
+            8 => Operation::Patches { on },
             0 => Operation::Count {
                 filter: self.0.below(FILTERS),
                 at_most: self.0.of(&[0, 1, 2, 100, u64::MAX]),
@@ -247,21 +242,21 @@ impl Draw {
     }
 
     /// A run's number; now and then one that is none.
-    fn run(&mut self) -> i64 {
+    pub(super) fn run(&mut self) -> i64 {
         match self.0.one_in(20) {
             true => self.0.of(&[0, -1, 77, i64::MAX]),
-            false => 1 + self.0.below(IDS) as i64,
+            false => 1 + self.0.below(IDS + 3) as i64,
         }
     }
 
-    fn letter_kind(&mut self) -> u16 {
+    pub(super) fn letter_kind(&mut self) -> u16 {
         match self.0.one_in(25) {
             true => self.0.of(&[LetterKind::Recorded as u16, 0, u16::MAX]),
-            false => self.0.of(&[1, 2, 3, 4, 6, 7]),
+            false => self.0.of(&[1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12]),
         }
     }
 
-    fn statuses(&mut self) -> u8 {
+    pub(super) fn statuses(&mut self) -> u8 {
         match self.0.below(4) {
             0 => self.0.next().to_le_bytes()[0],
             _ => u8::MAX,
@@ -301,7 +296,7 @@ impl Draw {
     }
 
     /// Right, but once in `n` not.
-    fn against(&mut self, n: usize) -> Against {
+    pub(super) fn against(&mut self, n: usize) -> Against {
         match self.0.one_in(n) {
             true => self.0.of(&[Against::Less, Against::More, Against::More, Against::Most]),
             false => Against::Right,
@@ -317,14 +312,14 @@ impl Draw {
         }
     }
 
-    fn flavour(&mut self) -> usize {
+    pub(super) fn flavour(&mut self) -> usize {
         match self.0.one_in(3) {
             true => self.0.below(FLAVOURS),
             false => 0,
         }
     }
 
-    fn nth(&mut self) -> Nth {
+    pub(super) fn nth(&mut self) -> Nth {
         Nth(self.0.below(60))
     }
 }

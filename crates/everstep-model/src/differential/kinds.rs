@@ -2,7 +2,16 @@
 //! whose answer depends on it every status of their run. What depends on two rare things at once may come or not.
 
 /// All of them.
-pub(super) const KINDS: [&str; 137] = [
+pub(super) const KINDS: [&str; 150] = [
+    "act that cuts a run: it has moved",
+    "act that edits a run: refused",
+    "act that pauses a pending run: done",
+    "act that pauses a waiting run: done",
+    "act that posts to a run: known",
+    "act that posts to a run: no such run",
+    "act that posts to a waiting run: done",
+    "acts: none",
+    "acts: one",
     "attributes: none",
     "attributes: one",
     "attributes: several",
@@ -55,6 +64,9 @@ pub(super) const KINDS: [&str; 137] = [
     "cut of a run: refused",
     "cut of a stuck run: yes",
     "cut of a waiting run: yes",
+    "delete: gone",
+    "delete: kept",
+    "delete: nothing",
     "emit again after a cut: durable",
     "enroll: a worker",
     "fence: fenced",
@@ -110,6 +122,7 @@ pub(super) const KINDS: [&str; 137] = [
     "reload: again",
     "reload: fenced",
     "reload: not this worker's",
+    "reply: none",
     "run: a row",
     "run: no such run",
     "say: durable",

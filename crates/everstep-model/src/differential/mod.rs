@@ -5,6 +5,7 @@
 //! stores that were written apart agree, or one of them is wrong.
 
 mod operation;
+mod people;
 mod sample;
 
 mod draw;
@@ -15,6 +16,7 @@ mod reply;
 mod signature;
 
 mod picture;
+mod saying;
 mod side;
 mod world;
 
@@ -25,4 +27,5 @@ mod play;
 pub use campaign::{Failure, Figures, campaign, replay, run};
 pub use draw::stream;
 pub use operation::*;
+pub use people::{Cutting, Deed, Sending};
 pub use play::{Difference, Played};

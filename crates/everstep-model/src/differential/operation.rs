@@ -3,6 +3,8 @@
 
 use everstep_core::Status;
 
+use super::people::{Cutting, Deed, Sending};
+
 /// One of those there are, counted from the first, round and round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nth(pub usize);
@@ -87,6 +89,10 @@ pub struct Begin {
     pub reuse: u8,
     /// What is in its inbox from the beginning, and what kinds of letters.
     pub letters: Vec<(usize, u16)>,
+    /// Its attributes from the beginning.
+    pub attributes: Vec<(usize, usize)>,
+    /// Of a fork: how many entries it begins with besides, and whether the first is the next.
+    pub forked: Option<(usize, Against)>,
 }
 
 /// What a turn does to inbox numbers.
@@ -120,6 +126,10 @@ pub enum Saying {
     Emits(usize, Against, usize),
     /// An attribute of the pool gets a value of the pool, or goes.
     Sets(usize, Option<usize>),
+    /// A promise of the pool, under a key of the pool, and whether it expires.
+    Promises(usize, usize, bool),
+    /// An answer to a letter of the pool.
+    Answers(usize, usize),
 }
 
 /// How a turn ends its load.
@@ -131,6 +141,8 @@ pub enum Ending {
     Parked(Option<When>),
     /// Needs a person, for this reason of the list.
     Stuck(usize),
+    /// Set aside.
+    Paused,
     /// For anybody.
     GivenBack(When),
     /// The next generation, and what its first payload is like.
@@ -255,20 +267,28 @@ pub enum Operation {
         doing: Doing,
     },
     Post {
-        to: usize,
-        id: usize,
-        kind: u16,
-        flavour: usize,
-        only: u8,
-        revive: bool,
+        what: Sending,
         on: Nth,
     },
     Cut {
-        run: i64,
+        what: Cutting,
+        on: Nth,
+    },
+    Act {
+        does: Deed,
+        on: Nth,
+    },
+    /// Whoever has the token of a promise of the pool settles it.
+    Settle {
+        promise: usize,
+        id: usize,
+        kind: u16,
+        late: bool,
         only: u8,
-        inbox: Against,
-        from: u64,
-        letters: Vec<(usize, u16)>,
+        on: Nth,
+    },
+    Delete {
+        runs: Vec<(i64, Against)>,
         on: Nth,
     },
     Run {
@@ -323,6 +343,23 @@ pub enum Operation {
     },
     Attributes {
         run: i64,
+        on: Nth,
+    },
+    Reply {
+        run: i64,
+        id: usize,
+        on: Nth,
+    },
+    StreamNames {
+        run: i64,
+        on: Nth,
+    },
+    Acts {
+        run: i64,
+        limit: usize,
+        on: Nth,
+    },
+    Patches {
         on: Nth,
     },
 }

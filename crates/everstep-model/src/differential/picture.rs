@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everstep_core::{
     AttributeValue, Stuck, Timestamp,
-    store::{Filter, PublishedRow, RunId, RunRow, Store, StoreError, StreamRow, WorkerSeen},
+    store::{Act, Filter, PublishedRow, RunId, RunRow, Store, StoreError, StreamRow, WorkerSeen},
 };
 
 use super::{
@@ -39,6 +39,8 @@ struct Said {
     published: Vec<PublishedRow>,
     streams: Vec<(Arc<str>, Vec<StreamRow>)>,
     attributes: Vec<(Arc<str>, AttributeValue)>,
+    /// What people have done to it.
+    acts: Vec<Act>,
 }
 
 impl Said {
@@ -48,7 +50,8 @@ impl Said {
             streams.push((name.clone(), store.stream(run, name, 0, usize::MAX).await?));
         }
         let published = store.published_all(run, usize::MAX).await?;
-        Ok(Said { published, streams, attributes: store.attributes(run).await? })
+        let acts = store.acts(run, usize::MAX).await?;
+        Ok(Said { published, streams, attributes: store.attributes(run).await?, acts })
     }
 }
 

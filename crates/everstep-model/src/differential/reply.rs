@@ -7,8 +7,8 @@ use everstep_core::{
     AttributeValue, Status, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
-        Letter, LetterId, LetterKind, Loaded, Posted, PublishedRow, Received, RunId, RunRow, Settled,
-        Started, StartedRow, StoreError, StreamRow, Transacted, WorkerId, WorkerSeen,
+        Act, Acted, Letter, LetterId, LetterKind, Loaded, PatchRow, Posted, PublishedRow, Received, RunId,
+        RunRow, Settled, Started, StartedRow, StoreError, StreamRow, Transacted, WorkerId, WorkerSeen,
     },
 };
 
@@ -43,6 +43,13 @@ pub(super) enum Reply {
     PublishedAll(Vec<PublishedRow>),
     Items(Vec<StreamRow>),
     Attributes(Vec<(Arc<str>, AttributeValue)>),
+    Acted(Acted),
+    /// What became of each of several.
+    Each(Vec<bool>),
+    Answer(Option<Payload>),
+    Names(Vec<Arc<str>>),
+    Acts(Vec<Act>),
+    Patches(Vec<PatchRow>),
     Fenced(WorkerId),
     Failed(Failure),
 }

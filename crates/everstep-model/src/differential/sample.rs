@@ -5,7 +5,7 @@ use std::sync::Arc;
 use everstep_core::{
     AttributeValue, Status, StatusSet, StuckReason, Timestamp,
     journal::{Entry, Kind, Payload, Site},
-    store::{Condition, Field, Filter, Letter, LetterId, Operator},
+    store::{Act, Condition, Field, Filter, Forked, Letter, LetterId, Operator, PATCHED, Say},
 };
 
 use super::operation::When;
@@ -77,6 +77,25 @@ pub(super) fn entry(seq: u64, flavour: usize) -> Entry {
     }
 }
 
+/// What a fork begins with, from this entry on.
+pub(super) fn forked(entries: usize, from: u64) -> Forked {
+    let act = Act {
+        verb: "fork".into(),
+        who: "".into(),
+        why: "".into(),
+        at: at(When::At(8)),
+        detail: "order 7".into(),
+    };
+    let entries: Vec<_> = (0..entries as u64).map(|n| entry(from.saturating_add(n), 0)).collect();
+    let says = entries.iter().take(1).map(|entry| Say::Published {
+        name: name(0),
+        body: payload(0),
+        seq: entry.seq,
+        at: entry.at,
+    });
+    Forked { says: says.collect(), entries, act }
+}
+
 /// A name of what is published, or of a stream.
 pub(super) fn name(n: usize) -> Arc<str> {
     Arc::from(["total", "naïve's \"log\""].get(n).copied().unwrap_or("never said"))
@@ -84,7 +103,15 @@ pub(super) fn name(n: usize) -> Arc<str> {
 
 /// A name of an attribute.
 pub(super) fn attribute(n: usize) -> Arc<str> {
-    Arc::from(["team", "due'; --", "a\u{0}b"].get(n).copied().unwrap_or("never set"))
+    Arc::from(["team", "due'; --", "a\u{0}b", "$patched/new way"].get(n).copied().unwrap_or("never set"))
+}
+
+/// A value of this attribute: of a patch the engine writes nothing but when it was taken.
+pub(super) fn value_of(attribute: usize, n: usize) -> AttributeValue {
+    match (self::attribute(attribute).starts_with(PATCHED), value(n)) {
+        (true, value) if !matches!(value, AttributeValue::Time(_)) => at(When::At(n as i64)).into(),
+        (_, value) => value,
+    }
 }
 
 /// A value of an attribute; the last is none.
@@ -107,6 +134,11 @@ pub(super) fn value(n: usize) -> AttributeValue {
         15 => f64::NAN.into(),
         _ => "blue".into(),
     }
+}
+
+/// The hash of a promise's token.
+pub(super) fn hash(n: usize) -> [u8; 32] {
+    [[0; 32], [7; 32], [255; 32]][n % 3]
 }
 
 /// A letter.

@@ -163,6 +163,12 @@ impl Side {
                 answer(store.stream(run, name, from, limit), Reply::Items)
             }
             Verb::Attributes(run) => answer(store.attributes(run), Reply::Attributes),
+            Verb::Act(does, act) => answer(store.act(does, act), Reply::Acted),
+            Verb::Delete(runs) => answer(store.delete(runs), Reply::Each),
+            Verb::Reply(run, id) => answer(store.reply(run, id), Reply::Answer),
+            Verb::StreamNames(run) => answer(store.stream_names(run), Reply::Names),
+            Verb::Acts(run, limit) => answer(store.acts(run, limit), Reply::Acts),
+            Verb::Patches => answer(store.patches(), Reply::Patches),
         }
     }
 

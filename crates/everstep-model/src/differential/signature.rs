@@ -1,9 +1,11 @@
 //! The kinds of replies: a verb, what it was about, and how it was answered. A campaign has seen enough when no new one
 //! comes.
 
+use std::collections::BTreeSet;
+
 use everstep_core::{
     Status,
-    store::{End, Posted, RunId, Say},
+    store::{Acted, Does, End, Posted, RunId, Say},
 };
 
 use super::{
@@ -15,26 +17,32 @@ use super::{
 /// The kinds of this reply; a call about several runs has several. `before` is what the stores looked like before the
 /// call, if that is known: not if other calls were on their way.
 pub(super) fn signatures(call: &Call, reply: &Reply, before: Option<&Picture>) -> Vec<String> {
-    let verbs = [Some(about(call, reply, before)), says(call, reply, before).map(String::from)];
-    let verbs: Vec<_> = verbs.into_iter().flatten().collect();
+    let says = says(call, reply, before).into_iter().map(String::from);
+    let verbs: Vec<_> = [about(call, reply, before)].into_iter().chain(says).collect();
     let told = |answer: String| verbs.iter().map(move |verb| format!("{verb}: {answer}")).collect::<Vec<_>>();
     answers(reply).into_iter().flat_map(told).collect()
 }
 
-/// What a turn that tells readers something does beside all else.
-fn says(call: &Call, reply: &Reply, before: Option<&Picture>) -> Option<&'static str> {
-    let Verb::Commit(_, _, turn) = &call.verb else { return None };
+/// What a turn that tells others something does beside all else.
+fn says(call: &Call, reply: &Reply, before: Option<&Picture>) -> Vec<&'static str> {
+    let Verb::Commit(_, _, turn) = &call.verb else { return Vec::new() };
     let held = |stream: &str| before.and_then(|before| before.items(turn.run, stream)).unwrap_or(0);
-    let again = |say: &Say| matches!(say, Say::Emitted { name, n, .. } if *n < held(name));
-    match turn.says.iter().any(again) && matches!(reply, Reply::Durable(_)) {
-        true => Some("emit again after a cut"),
-        false => (!turn.says.is_empty()).then_some("say"),
-    }
+    let is_durable = matches!(reply, Reply::Durable(_));
+    let kinds = turn.says.iter().map(|say| match say {
+        Say::Emitted { name, n, .. } if is_durable && *n < held(name) => "emit again after a cut",
+        Say::Published { .. } | Say::Emitted { .. } | Say::Attribute { .. } => "say",
+        Say::Promised { .. } => "promise",
+        Say::Child { .. } => "bear a child",
+        Say::Tell { .. } => "tell another run",
+        Say::Answered { .. } => "answer",
+        Say::Cancel { .. } => "cancel children",
+    });
+    kinds.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
     // The status of the run has to do with it only where the rules look at it.
-    let looks = matches!(reply, Reply::Posted(Posted::Added) | Reply::Is(true));
+    let looks = matches!(reply, Reply::Posted(Posted::Added) | Reply::Is(true) | Reply::Acted(Acted::Done));
     let of_a = |which: &dyn Fn(RunId, &str) -> bool| match (before, looks) {
         (Some(before), true) => status_of(before, which),
         _ => "run".into(),
@@ -56,6 +64,20 @@ fn about(call: &Call, reply: &Reply, before: Option<&Picture>) -> String {
         Verb::Nudged(_) => "nudged".into(),
         Verb::Commit(_, _, turn) => format!("commit that {}", ending(turn.end.as_ref())),
         Verb::Transact(..) => "transact".into(),
+        Verb::Post(post) if post.to.run().is_none() => "post to a promise".into(),
+        Verb::Act(Does::Post(post), _) => {
+            format!("act that posts to a {}", of_a(&|_, id| post.to.run().is_some_and(|to| *id == **to)))
+        }
+        Verb::Act(Does::Pause(post), _) => {
+            format!("act that pauses a {}", of_a(&|_, id| post.to.run().is_some_and(|to| *id == **to)))
+        }
+        Verb::Act(Does::Cut(cut), _) => format!("act that cuts a {}", of_a(&|run, _| run == cut.run)),
+        Verb::Act(Does::Edit(edit), _) => format!("act that edits a {}", of_a(&|run, _| run == edit.run)),
+        Verb::Delete(_) => "delete".into(),
+        Verb::Reply(..) => "reply".into(),
+        Verb::StreamNames(_) => "stream names".into(),
+        Verb::Acts(..) => "acts".into(),
+        Verb::Patches => "patches".into(),
         Verb::Post(post) => {
             let how = if post.revive && looks { "post that revives" } else { "post" };
             format!("{how} to a {}", of_a(&|_, id| post.to.run().is_some_and(|to| *id == **to)))
@@ -145,6 +167,22 @@ fn answers(reply: &Reply) -> Vec<String> {
         Reply::PublishedAll(rows) => one(some(rows.len())),
         Reply::Items(items) => one(some(items.len())),
         Reply::Attributes(attributes) => one(some(attributes.len())),
+        Reply::Acted(acted) => one(match acted {
+            Acted::Done => "done",
+            Acted::Known => "known",
+            Acted::NoSuchRun => "no such run",
+            Acted::Refused(_) => "not in this status",
+            Acted::Moved => "it has moved",
+        }),
+        Reply::Each(all) if all.is_empty() => one("nothing"),
+        Reply::Each(all) => {
+            let kinds = [(all.contains(&true), "gone"), (all.contains(&false), "kept")];
+            kinds.iter().filter(|(there, _)| *there).map(|(_, kind)| (*kind).to_string()).collect()
+        }
+        Reply::Answer(answer) => one(if answer.is_some() { "an answer" } else { "none" }),
+        Reply::Names(names) => one(some(names.len())),
+        Reply::Acts(acts) => one(some(acts.len())),
+        Reply::Patches(patches) => one(some(patches.len())),
         Reply::Fenced(_) => one("fenced"),
         Reply::Failed(failure) => one(match failure {
             Failure::Refused => "refused",

@@ -9,14 +9,15 @@ use everstep_conformance::Deed;
 use everstep_core::{
     Stuck,
     journal::Entry,
-    store::{Claim, Cut, End, Fence, LoadId, Mark, NewRun, Post, RunId, Say, StartedRow, Turn, WorkerId},
+    store::{Acted, Claim, Does, End, Fence, LoadId, Mark, NewRun, RunId, StartedRow, Turn, WorkerId},
 };
 
 use super::{
     call::{Call, Job, LoadAt, Verb},
     operation::{
-        Against, As, Begin, Doing, Ending, Marking, Nth, Operation, Saying, Takes, Turning, When, Which, Who,
+        Against, As, Begin, Doing, Ending, Marking, Nth, Operation, Takes, Turning, When, Which, Who,
     },
+    people,
     picture::{Picture, Pictured},
     reply::Reply,
     sample,
@@ -122,23 +123,17 @@ impl World {
             Operation::Leave { who, .. } => Verb::Leave(self.who(*who)?.0),
             Operation::Start { runs, .. } => Verb::Start(None, runs.iter().map(begin).collect()),
             Operation::NextDue { workflows, .. } => Verb::NextDue(sample::workflows(workflows)),
-            Operation::Post { to, id, kind, flavour, only, revive, .. } => Verb::Post(Post {
-                to: sample::id(*to).into(),
-                letter: sample::letter(*id, *kind, *flavour),
-                only: sample::statuses(*only),
-                revive: *revive,
-            }),
-            Operation::Cut { run, only, inbox, from, letters, .. } => Verb::Cut(Cut {
-                run: RunId(*run),
-                only: sample::statuses(*only),
-                inbox_n: against(self.inbox_n(RunId(*run)), *inbox),
-                last: None,
-                from: *from,
-                letters: letters.iter().map(|(id, kind)| sample::letter(*id, *kind, 0)).collect(),
-                reopens: vec![],
-                why: "it's a \"retry\"".into(),
-                at: sample::at(When::At(6)),
-            }),
+            Operation::Post { what, .. } => Verb::Post(people::post(what)),
+            Operation::Cut { what, .. } => Verb::Cut(self.cutting(what)),
+            Operation::Act { does, .. } => self.deed(does),
+            Operation::Settle { promise, id, kind, late, only, .. } => {
+                Verb::Post(people::settle(*promise, *id, *kind, *late, *only))
+            }
+            Operation::Delete { runs, .. } => Verb::Delete(self.doomed(runs)),
+            Operation::Reply { run, id, .. } => Verb::Reply(RunId(*run), sample::letter(*id, 1, 0).id),
+            Operation::StreamNames { run, .. } => Verb::StreamNames(RunId(*run)),
+            Operation::Acts { run, limit, .. } => Verb::Acts(RunId(*run), *limit),
+            Operation::Patches { .. } => Verb::Patches,
             Operation::Run { id, .. } => Verb::Run(sample::id(*id)),
             Operation::Find { what, .. } => {
                 Verb::Find(sample::filter(what.filter), what.before.map(RunId), what.limit)
@@ -203,31 +198,9 @@ impl World {
         Some(Call { on, verb: Verb::Commit(fence, at, turn) })
     }
 
-    fn says(&mut self, says: &[Saying], run: RunId) -> Vec<Say> {
-        let at = sample::at(When::At(4));
-        let mut told = Vec::new();
-        for say in says {
-            told.push(match *say {
-                Saying::Publishes(name, flavour) => {
-                    let (name, body) = (sample::name(name), sample::payload(flavour));
-                    Say::Published { name, body, seq: told.len() as u64, at }
-                }
-                Saying::Emits(stream, how, flavour) => {
-                    let (name, body) = (sample::name(stream), sample::payload(flavour));
-                    let n = against(self.next_item(run, &name), how);
-                    Say::Emitted { name, n, body, at }
-                }
-                Saying::Sets(name, value) => {
-                    Say::Attribute { name: sample::attribute(name), value: value.map(sample::value) }
-                }
-            });
-        }
-        told
-    }
-
     /// How many items a run counts before the next, if all goes well that is on its way: fewer than there are, once its end
     /// was taken back.
-    fn next_item(&mut self, run: RunId, stream: &Arc<str>) -> u64 {
+    pub(super) fn next_item(&mut self, run: RunId, stream: &Arc<str>) -> u64 {
         let held = self.picture.as_ref().and_then(|picture| picture.items(run, stream)).unwrap_or(0);
         let coming = self.items.entry((run, stream.clone())).or_default();
         *coming += 1;
@@ -325,16 +298,20 @@ impl World {
             | Operation::Published { on, .. }
             | Operation::PublishedAll { on, .. }
             | Operation::Stream { on, .. }
+            | Operation::Reply { on, .. }
+            | Operation::StreamNames { on, .. }
+            | Operation::Acts { on, .. }
+            | Operation::Patches { on }
             | Operation::Attributes { on, .. } => self.opening(*on),
-            _ => self.any_opening(),
+            other => people::place(other).map_or(self.any_opening(), |on| self.opening(on)),
         }
     }
 
-    fn pictured(&self, run: RunId) -> Option<&Pictured> {
+    pub(super) fn pictured(&self, run: RunId) -> Option<&Pictured> {
         self.picture.as_ref()?.runs.iter().find(|pictured| pictured.row.run == run)
     }
 
-    fn inbox_n(&self, run: RunId) -> u64 {
+    pub(super) fn inbox_n(&self, run: RunId) -> u64 {
         self.pictured(run).map_or(0, |run| run.row.inbox_n)
     }
 
@@ -376,7 +353,9 @@ impl World {
                 before.for_each(|load| load.open = false);
                 self.loaded(call.on, *fence, row.run, u64::MAX);
             }
-            (Verb::Cut(cut), Reply::Is(true)) => drop(self.cut.insert(cut.run)),
+            (Verb::Cut(cut), Reply::Is(true)) | (Verb::Act(Does::Cut(cut), _), Reply::Acted(Acted::Done)) => {
+                self.cut.insert(cut.run);
+            }
             (Verb::Commit(_, Some(at), turn), reply) => {
                 let ended = matches!(reply, Reply::Durable(_)) && turn.end.is_some();
                 self.loads[*at].open &= !(ended || matches!(reply, Reply::Failed(_) | Reply::Fenced(_)));
@@ -409,7 +388,7 @@ fn nth_of<T>(nth: Nth, all: impl Iterator<Item = T>) -> Option<T> {
     (!all.is_empty()).then(|| all.swap_remove(nth.0 % all.len()))
 }
 
-fn against(right: u64, how: Against) -> u64 {
+pub(super) fn against(right: u64, how: Against) -> u64 {
     match how {
         Against::Right => right,
         Against::Less => right.saturating_sub(1),
@@ -423,9 +402,16 @@ fn begin(new: &Begin) -> NewRun {
     NewRun {
         due: sample::at(new.due),
         trace: (new.flavour == 3).then(|| Arc::from("00-trace")),
-        claim: new.claim,
+        // What a fork begins with is read by whoever claims it.
+        claim: new.claim && new.forked.is_none(),
         reuse: sample::statuses(new.reuse),
         letters: new.letters.iter().map(|(id, kind)| sample::letter(*id, *kind, 0)).collect(),
+        attributes: new
+            .attributes
+            .iter()
+            .map(|(name, value)| (sample::attribute(*name), sample::value_of(*name, *value)))
+            .collect(),
+        forked: new.forked.map(|(entries, from)| Box::new(sample::forked(entries, against(1, from)))),
         ..NewRun::of(sample::id(new.id), sample::workflow(new.workflow), first)
     }
 }
@@ -455,6 +441,7 @@ fn end(how: Ending, inbox_n: u64) -> End {
             let stuck = Stuck { reason: sample::reason(reason), key, detail: "it's stuck".into() };
             End::Stuck { stuck, inbox_n, at }
         }
+        Ending::Paused => End::Paused { inbox_n },
         Ending::GivenBack(when) => End::GivenBack { wake_at: sample::at(when) },
         Ending::Restarted(flavour) => End::Restarted { first: Box::new(sample::entry(0, flavour)) },
     }
