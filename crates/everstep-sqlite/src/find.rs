@@ -315,15 +315,23 @@ impl Sql {
 mod tests {
     use everstep_core::{Status, StatusSet, Timestamp};
     use proptest::{collection::vec, prelude::*, sample::select};
-    use rusqlite::trace::{TraceEvent, TraceEventCodes};
+    use rusqlite::{
+        OpenFlags,
+        trace::{TraceEvent, TraceEventCodes},
+    };
 
     use super::*;
-    use crate::{migrate::migrate, names::Names};
+    use crate::{migrate::migrate, names::Names, open::connection};
+
+    /// With the settings of every connection: what plans may look at is one of them.
+    fn in_memory() -> Connection {
+        connection(":memory:".as_ref(), OpenFlags::default(), None).expect("memory")
+    }
 
     /// Runs 1 to 30,000, one in 1,000 of them failed. Attributes: `common` of all, `half` of every second, `n` their
     /// number, `rare` of one in 1,000.
     fn database() -> Connection {
-        let mut conn = Connection::open_in_memory().expect("memory");
+        let mut conn = in_memory();
         migrate(&mut conn).expect("migrates");
         conn.execute_batch(
             "INSERT INTO everstep_name (id, kind, text) VALUES
@@ -517,7 +525,7 @@ mod tests {
 
     /// All SQL that a list and a count of it take, with the names it speaks of made known, as SQLite was given it.
     fn sql_of(filter: &Filter) -> Vec<String> {
-        let mut conn = Connection::open_in_memory().expect("memory");
+        let mut conn = in_memory();
         migrate(&mut conn).expect("migrates");
         for condition in &filter.conditions {
             let (kind, names) = match condition {
