@@ -4,7 +4,7 @@ use super::{Client, Verb};
 use crate::{
     error::EngineError,
     journal::Payload,
-    store::{Does, LetterKind},
+    store::{Does, Letter, LetterKind},
 };
 
 impl Client {
@@ -54,9 +54,13 @@ impl Client {
     ///
     /// The example of [`Client::pause`] shows it.
     pub async fn resume(&self, id: &str) -> Result<(), EngineError> {
-        let letter = self.letter(LetterKind::Resume, "resume", Payload::default());
+        let letter = self.resume_letter();
         let post = self.post_of(id, letter, Verb::Resume, true)?;
         self.done(Verb::Resume, id, Does::Post(post), self.act(Verb::Resume, "", "")?).await
+    }
+
+    pub(super) fn resume_letter(&self) -> Letter {
+        self.letter(LetterKind::Resume, "resume", Payload::default())
     }
 }
 

@@ -211,13 +211,16 @@ impl Client {
         let kept = self.taken_again(&loaded, |entry| entry.seq >= from && !is_made_again(entry, cause));
         let (retried, reopens) = self.made_again(cause);
         let reseed = left.map(|left| self.reseed(&left));
+        // It failed before it could be set aside. Whoever retries it lets it go on.
+        let was_to_pause = loaded.inbox.iter().any(|it| it.letter.kind == LetterKind::Pause as u16);
+        let resume = was_to_pause.then(|| self.resume_letter());
         let cut = Cut {
             run: row.run,
             only: StatusSet::of(&[Status::Failed]),
             inbox_n: row.inbox_n,
             last: Some(last.seq),
             from,
-            letters: retried.into_iter().chain(kept).chain(reseed).collect(),
+            letters: retried.into_iter().chain(kept).chain(reseed).chain(resume).collect(),
             reopens,
             why: "retry".to_string(),
             at: self.clock.now(),

@@ -1,6 +1,11 @@
 //! Runs that people set aside and let go on, and waits that they end.
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use everstep_core::{
     Client, Ctx, Engine, ErrorKind, Result, Retry, Simulation, Status, days,
     journal::{Answer, Kind},
@@ -24,6 +29,34 @@ async fn day(ctx: Ctx, _: u64) -> Result<String> {
     ctx.sleep(days(1)).await;
     let two = ctx.step("two", async || after(1000, 2).await).await?;
     Ok(format!("{}", one + two))
+}
+
+#[test]
+fn a_run_that_failed_before_it_could_be_paused_goes_on_when_it_is_retried() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let is_up = Arc::new(AtomicBool::new(false));
+        let seen = is_up.clone();
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let seen = seen.clone();
+            async move {
+                let one = ctx.step("one", async || match seen.load(Relaxed) {
+                    true => after(1000, 1).await,
+                    false => after(1000, 0).await.and(Err("down".into())),
+                });
+                Ok(one.await?.to_string())
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        engine.pause("r", "to look").await.expect("asked");
+        run.result().await.expect_err("failed");
+        is_up.store(true, Relaxed);
+        engine.retry("r").await.expect("lets it go on");
+        nap(2000).await;
+        assert_eq!(status(&engine).await, Status::Completed);
+    });
 }
 
 #[test]
