@@ -181,9 +181,17 @@ impl Drive {
             return Next::Wait;
         }
         if has_jobs {
-            return Next::Wait;
+            return self.wait_for_jobs();
         }
         self.begin_undoing()
+    }
+
+    /// Nothing but what the store says ends the grace now: a time that has passed would wake the run again and again.
+    fn wait_for_jobs(&mut self) -> Next {
+        if let Some(Closing { stage: Stage::Grace(grace), .. }) = self.closing.as_deref_mut() {
+            (grace.is_over, grace.until) = (true, Timestamp::NEVER);
+        }
+        Next::Wait
     }
 
     /// Bodies that are jobs of the store are withdrawn, not dropped: whether that came too late must be known, or what they
