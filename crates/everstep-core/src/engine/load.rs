@@ -199,15 +199,17 @@ impl Worker {
         again
     }
 
-    async fn reloaded(&self, run: RunId, pause: Duration) -> Option<Claimed> {
+    async fn reloaded(&self, run: RunId, mut pause: Duration) -> Option<Claimed> {
         loop {
-            let pause = self.clock.sleep(pause);
-            tokio::select! { biased; () = self.stopped.cancelled() => return None, () = pause => {} }
+            let slept = self.clock.sleep(pause);
+            tokio::select! { biased; () = self.stopped.cancelled() => return None, () = slept => {} }
             match self.store.reload(self.fence, run).await {
                 Ok(again) => return again,
                 Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return None,
                 Err(error) => tracing::warn!(run = run.0, %error, "a run cannot be taken again yet"),
             }
+            // Not at once: what is in the way may stay there for long.
+            pause = pause.max(REFUSED_PAUSE);
         }
     }
 
