@@ -157,6 +157,30 @@ fn a_failure_is_the_childs_own() {
 }
 
 #[test]
+fn a_cancel_does_not_reach_a_left_child_of_an_earlier_generation_with_the_same_key() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let parent = async |ctx: Ctx, n| {
+            let id = format!("c{n}");
+            let child = ctx.start(CHILD, &*id, n).leave().await?;
+            if n == 0 {
+                ctx.restart(W, 1).await
+            }
+            child.cancel("not needed");
+            child.result().await.expect_err("it is cancelled");
+            Ok("over".to_string())
+        };
+        let engine = family(&memory, &world, settings(), parent, waits).await;
+        let run = engine.start(W, "r", 0).await.expect("it starts");
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("over"));
+        nap(3_000).await;
+        let status = engine.get(CHILD, "c0").await.expect("found").status().await.expect("reads");
+        assert!(!status.is_over() || status == Status::Completed, "{status:?}");
+        engine.shutdown().await.expect("it leaves");
+    });
+}
+
+#[test]
 fn a_child_that_is_cancelled_is_an_error_of_that_kind() {
     virtual_time(async {
         let (memory, world) = (Memory::default(), Simulation::new(1));

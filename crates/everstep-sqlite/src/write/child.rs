@@ -45,7 +45,8 @@ pub(crate) fn tell(batch: &mut Batch<'_>, run: RunId, generation: u32, letter: &
     }
 }
 
-/// The letter to the children of `parent` that are open: to the one of this key, or to all that close with it.
+/// The letter to the children of `parent` that are open: to the one of this key and of this generation, whose keys begin
+/// anew, or to all that close with it.
 pub(crate) fn cancel(
     batch: &mut Batch<'_>,
     parent: RunId,
@@ -54,7 +55,8 @@ pub(crate) fn cancel(
 ) -> Result<(), Fault> {
     // 3 to 5: over.
     let sql = "SELECT r.id FROM everstep_run_extra x JOIN everstep_run r ON r.id = x.run
-               WHERE x.parent = ?1 AND (x.parent_key = ?2 OR (?2 IS NULL AND x.policy = 1))
+               WHERE x.parent = ?1 AND ((?2 IS NULL AND x.policy = 1) OR (x.parent_key = ?2
+                 AND x.parent_generation = (SELECT generation FROM everstep_run WHERE id = ?1)))
                  AND r.status NOT BETWEEN 3 AND 5";
     for child in row::all(batch.conn, sql, params![parent.0, key], |row| Ok(RunId(row.get(0)?)))? {
         if let Some(to) = post::find_run(batch.conn, child)? {

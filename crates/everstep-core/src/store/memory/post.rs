@@ -3,7 +3,7 @@
 use super::content::Content;
 use crate::{
     status::{Change, Status},
-    store::{Letter, Post, Posted, RunId, StoreError},
+    store::{Letter, Parent, Post, Posted, RunId, StoreError},
     time::Timestamp,
 };
 
@@ -48,17 +48,20 @@ impl Content {
         }
     }
 
-    /// The letter to the children of `parent` that are open: to the one of this key, or to all that close with it.
+    /// The letter to the children of `parent` that are open: to the one of this key and of this generation, whose keys begin
+    /// anew, or to all that close with it.
     pub(super) fn cancel_children(
         &mut self,
         parent: RunId,
         key: Option<&str>,
         letter: &Letter,
     ) -> Result<(), StoreError> {
+        let generation = self.run(parent)?.row.generation;
         for child in self.children.get(&parent).cloned().unwrap_or_default() {
             let run = self.run(child)?;
             let of_it = run.parent.as_ref().filter(|own| own.run == parent);
-            let meant = of_it.is_some_and(|own| key.map_or(own.closes, |key| *own.key == *key));
+            let is_named = |own: &Parent, key: &str| *own.key == *key && own.generation == generation;
+            let meant = of_it.is_some_and(|own| key.map_or(own.closes, |key| is_named(own, key)));
             if meant && !run.row.status.is_over() {
                 self.deliver(child, letter.clone())?;
             }
