@@ -36,6 +36,29 @@ impl Client {
         Client { who: who.into(), ..self.clone() }
     }
 
+    /// The same client with a reason: it is recorded with what it does to runs, where the verb is not given another one.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, days, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.sleep(days(1)).await;
+    /// #     Ok(format!("hello {name}"))
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// let run = engine.start(GREET, "ada", "Ada".to_string()).await?;
+    /// engine.because("she is here already").skip_wait("ada", None).await?;
+    /// assert_eq!(run.result().await?, "hello Ada");
+    /// assert_eq!(&*engine.acts("ada").await?[0].why, "she is here already");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn because(&self, why: &str) -> Client {
+        Client { why: why.into(), ..self.clone() }
+    }
+
     /// What people did to a run, in the order in which it was done: the verb, who, when, why. At most the last
     /// [`ACTS_MAX`]. Signals are no acts, and a start is in the journal.
     ///
@@ -53,11 +76,12 @@ impl Client {
 
     /// The record of what is done now.
     pub(super) fn act(&self, verb: Verb, why: &str, detail: &str) -> Result<Act, EngineError> {
-        for (what, words) in [("a reason", why), ("a name of who acts", &*self.who)] {
+        let why = if why.is_empty() { self.why.clone() } else { why.into() };
+        for (what, words) in [("a reason", &why), ("a name of who acts", &self.who)] {
             self.check_size(what, words.len())?;
         }
         let (verb, who) = (verb.word().into(), self.who.clone());
-        Ok(Act { verb, who, why: why.into(), at: self.clock.now(), detail: detail.into() })
+        Ok(Act { verb, who, why, at: self.clock.now(), detail: detail.into() })
     }
 
     /// A letter of a verb, for the statuses in which the verb goes through the inbox or does something itself.

@@ -7,7 +7,7 @@ use super::{Allowed, Client, Verb, act::not_possible, act::refused, json_of};
 use crate::{
     body::Data,
     digest::Incarnation,
-    error::EngineError,
+    error::{Code, EngineError, ErrorKind},
     journal::{Carried, Entry, Failure, Kind, Payload, Reseeded, decode, encode},
     scope::name_in,
     status::StatusSet,
@@ -244,7 +244,6 @@ fn undo_of(entries: &[Entry], step: &Entry) -> Vec<Entry> {
 }
 
 pub(super) fn unreadable(id: &str, why: &str) -> EngineError {
-    use crate::error::{Code, ErrorKind};
     EngineError::new(
         ErrorKind::Store,
         Code::DAMAGED,

@@ -1,10 +1,13 @@
 //! One verb for many runs: those that a filter matches, a page at a time, so that a million of them take no memory.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, panic::Location, sync::Arc};
 
-use super::{Client, list::bad_filter};
+use super::{Allowed, Client, Verb, act::refused, list::bad_filter};
 use crate::{
+    Op, Workflow,
+    body::Data,
     error::{EngineError, ErrorKind},
+    journal::Answer,
     run::RunInfo,
     store::{Filter, FilterError, RunRow},
 };
@@ -125,40 +128,75 @@ impl Bulk {
 
     /// [`Client::cancel`] for each.
     pub async fn cancel(self, why: &str) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::Cancel, async |client, row| client.cancel(&row.id, why).await).await
+        self.each(Verb::Cancel, async |client, row| client.cancel(&row.id, why).await).await
+    }
+
+    /// [`Client::kill`] for each.
+    pub async fn kill(self, why: &str) -> Result<BulkDone, EngineError> {
+        self.each(Verb::Kill, async |client, row| client.kill(&row.id, why).await).await
+    }
+
+    /// [`Client::answer`] for each, the same.
+    pub async fn answer(self, answer: Answer) -> Result<BulkDone, EngineError> {
+        self.each(Verb::Answer, async |client, row| client.answer(&row.id, answer.clone()).await).await
     }
 
     /// [`Client::retry`] for each.
     pub async fn retry(self) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::Retry, async |client, row| client.retry(&row.id).await).await
+        self.each(Verb::Retry, async |client, row| client.retry(&row.id).await).await
     }
 
     /// [`Client::pause`] for each.
     pub async fn pause(self, why: &str) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::Pause, async |client, row| client.pause(&row.id, why).await).await
+        self.each(Verb::Pause, async |client, row| client.pause(&row.id, why).await).await
     }
 
     /// [`Client::resume`] for each.
     pub async fn resume(self) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::Resume, async |client, row| client.resume(&row.id).await).await
+        self.each(Verb::Resume, async |client, row| client.resume(&row.id).await).await
     }
 
     /// [`Client::rewind`] to this key for each.
     pub async fn rewind(self, key: &str) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::Rewind, async |client, row| client.rewind(&row.id, key).await).await
+        self.each(Verb::Rewind, async |client, row| client.rewind(&row.id, key).await).await
+    }
+
+    /// [`Client::edit`] for each: the same value for the step of this key.
+    pub async fn edit<T: Data + Clone>(self, key: &str, value: T) -> Result<BulkDone, EngineError> {
+        self.each(Verb::Edit, async |client, row| client.edit(&row.id, key, value.clone()).await).await
+    }
+
+    /// [`Client::fork`] for each, from the step of this key or from the beginning; `new_id` makes the id of the new run of
+    /// the run's. Runs of other workflows fail: name the workflow in the filter.
+    ///
+    /// Called again it fails for those that are forked already, whose new ids are used.
+    #[track_caller]
+    pub fn fork<I: Data, O: Data>(
+        self,
+        workflow: Workflow<I, O>,
+        from: Option<&str>,
+        new_id: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Op<'static, Result<BulkDone, EngineError>> {
+        let (site, from) = (Location::caller(), from.map(str::to_string));
+        let forks = async move |client: &Client, row: &RunRow| {
+            let fork = client.fork_at(workflow, row.id.to_string(), new_id(&row.id), site);
+            let fork = if let Some(key) = &from { fork.from(key) } else { fork };
+            fork.await.map(drop)
+        };
+        Op::new(self.each(Verb::Fork, forks))
     }
 
     /// [`Client::skip_wait`] for each.
     pub async fn skip_wait(self, key: Option<&str>) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::SkipWait, async |client, row| client.skip_wait(&row.id, key).await).await
+        self.each(Verb::SkipWait, async |client, row| client.skip_wait(&row.id, key).await).await
     }
 
     /// [`Client::delete`] for each.
     pub async fn delete(self) -> Result<BulkDone, EngineError> {
-        self.each(super::Verb::Delete, async |client, row| client.delete_row(row, false).await).await
+        self.each(Verb::Delete, async |client, row| client.delete_row(row, false).await).await
     }
 
-    async fn each<F>(mut self, verb: super::Verb, mut does: F) -> Result<BulkDone, EngineError>
+    async fn each<F>(mut self, verb: Verb, mut does: F) -> Result<BulkDone, EngineError>
     where
         F: AsyncFnMut(&Client, &RunRow) -> Result<(), EngineError>,
     {
@@ -172,7 +210,7 @@ impl Bulk {
                 }
                 before = Some(row.run);
                 let done = match (self.dry_run, verb.on(row.status)) {
-                    (true, super::Allowed::Refused(_)) => Err(super::act::refused(verb, &row.id, row.status)),
+                    (true, Allowed::Refused(_)) => Err(refused(verb, &row.id, row.status)),
                     (true, _) => Ok(()),
                     (false, _) => does(&self.client, row).await,
                 };

@@ -62,7 +62,7 @@ impl Client {
                 format!("run `{}` has begun: `cancel` or `pause` it first, or delete it by force", row.id);
             return Err(not_possible(Verb::Delete, &why));
         }
-        tracing::info!(run = %row.id, %status, who = %self.who, "a run is deleted");
+        tracing::info!(run = %row.id, %status, who = %self.who, why = %self.why, "a run is deleted");
         match self.store.delete(vec![Doomed::of(row)]).await?[..] {
             [true] => Ok(()),
             _ => self.heard(Verb::Delete, &row.id, crate::store::Acted::Moved),

@@ -113,15 +113,26 @@ impl Client {
         id: impl Into<String>,
         new_id: impl Into<String>,
     ) -> Fork<O> {
+        self.fork_at(workflow, id.into(), new_id.into(), Location::caller())
+    }
+
+    /// A fork that was asked for in this line.
+    pub(super) fn fork_at<I: Data, O: Data>(
+        &self,
+        workflow: Workflow<I, O>,
+        of: String,
+        id: String,
+        site: &'static Location<'static>,
+    ) -> Fork<O> {
         Fork {
             client: self.clone(),
             workflow: workflow.name(),
-            of: id.into(),
-            id: new_id.into(),
+            of,
+            id,
             from: None,
             input: None,
             results: Vec::new(),
-            site: Location::caller(),
+            site,
             ends: PhantomData,
         }
     }

@@ -73,6 +73,8 @@ pub struct Client {
     worker: Option<Arc<Worker>>,
     /// Who acts by it.
     who: Arc<str>,
+    /// Why, unless the verb says it.
+    why: Arc<str>,
 }
 
 impl std::fmt::Debug for Client {
@@ -99,7 +101,7 @@ impl Client {
         entropy: Entropy,
         worker: Option<Arc<Worker>>,
     ) -> Self {
-        Client { store, clock, entropy, worker, who: act::this_process() }
+        Client { store, clock, entropy, worker, who: act::this_process(), why: "".into() }
     }
 
     /// The run of `workflow` with this id.

@@ -44,7 +44,8 @@ impl Worker {
                 read => read,
             };
             let read = read.unwrap_or_else(|error| claimed.iter().map(|_| Err(error.clone())).collect());
-            for (claimed, read) in claimed.drain(..read.len()).zip(read) {
+            let together = read.len().min(claimed.len());
+            for (claimed, read) in claimed.drain(..together).zip(read) {
                 match read {
                     Ok(loaded) => self.take_in(Box::new((claimed, loaded))),
                     Err(error) => self.leave_unread(&claimed, error),

@@ -1,6 +1,8 @@
 //! Restarts: a run begins anew with another input, in one transaction, and loses nothing that reached it.
 
-use crate::common::{W, engine, engine_with, journal, nap, plain, settings, soon, stays, told, virtual_time};
+use crate::common::{
+    W, engine, engine_with, journal, nap, plain, settings, soon, stays, told, virtual_time, wrapped::Wrapped,
+};
 use everstep_core::{
     Client, Code, Ctx, Engine, Event, Published, Result, Settings, Signal, Simulation, Status, StepCtx,
     Stream, StuckReason, Workflow, days,
@@ -41,6 +43,22 @@ fn a_run_begins_anew_under_its_id_with_an_empty_journal() {
         let same = engine.start(W, "r", 3).await.expect("the same start is the same run");
         assert_eq!(same.result().await.ok(), run.result().await.ok());
         assert!(engine.start(W, "r", 0).await.expect_err("another input").is_conflict());
+    });
+}
+
+/// The restart is written, and the next generation cannot be taken: it is tried again, with pauses.
+#[test]
+fn a_restart_waits_for_a_store_that_can_do_nothing() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let engine = engine_with(&store, &world, settings(), down).await;
+        store.be_full(true);
+        let run = engine.start(W, "r", 1).await.expect("it starts");
+        nap(3_000).await;
+        assert_eq!(run.status().await.expect("reads"), Status::Running);
+        store.be_full(false);
+        plain(soon(run.result()).await).expect("it ends");
+        engine.shutdown().await.expect("it leaves");
     });
 }
 

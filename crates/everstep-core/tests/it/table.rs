@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
 use everstep_core::{
-    Allowed, Client, Ctx, EngineError, ErrorKind, Result, Simulation, Status, Verb, days, hours,
+    Allowed, BulkDone, Client, Ctx, EngineError, ErrorKind, Result, Simulation, Status, Verb, days, hours,
     journal::Answer, store::Memory,
 };
 
@@ -137,6 +137,41 @@ fn a_bulk_does_a_verb_to_all_that_match_and_tells_of_the_others() {
         assert_eq!(engine.on_all("status = paused").delete().await.expect("deletes").done, 105);
         let bad = engine.on_all("status = nothing").resume().await.expect_err("no such status");
         assert_eq!(bad.code(), everstep_core::Code::BAD_FILTER);
+    });
+}
+
+#[test]
+fn every_verb_that_one_run_has_many_have() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, comes_to).await;
+        for status in [Status::Waiting, Status::Stuck, Status::Failed] {
+            for n in 0..3 {
+                bring(&engine, &format!("{status}-{n}"), status).await;
+            }
+        }
+        nap(60_000).await;
+        let people = engine.acting_as("grace").because("it is over");
+        let done = |bulk: BulkDone| (bulk.done, bulk.skipped, bulk.failed);
+        let edited = people.on_all("status = failed").edit("one", 2u64).await.expect("edits");
+        assert_eq!(done(edited), (3, 0, 0));
+        let fork = || people.on_all("status = stuck").fork(W, Some("one"), |id| format!("{id} again"));
+        assert_eq!(done(fork().await.expect("forks")), (3, 0, 0));
+        assert_eq!(done(fork().await.expect("forks")), (0, 0, 3), "their new ids are used");
+        nap(60_000).await;
+        let answer = Answer::Done { value: "null".to_string() };
+        let answered = people.on_all("status = stuck").answer(answer).await.expect("answers");
+        assert_eq!(done(answered), (6, 0, 0));
+        let killed = people.on_all("status = waiting").kill("").await.expect("kills");
+        assert_eq!(done(killed), (3, 0, 0));
+        nap(60_000).await;
+        assert_eq!(engine.count("status = completed").await.expect("counts"), 6);
+        assert_eq!(engine.count("status = cancelled").await.expect("counts"), 3);
+        for id in ["failed-0", "stuck-0 again", "stuck-1", "waiting-2"] {
+            let acts = engine.acts(id).await.expect("reads");
+            let act = acts.last().expect("one at least");
+            assert_eq!((&*act.who, &*act.why), ("grace", "it is over"), "{id}");
+        }
     });
 }
 

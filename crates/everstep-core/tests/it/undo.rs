@@ -1,8 +1,11 @@
 //! Undos: what a failed or cancelled run takes back, in which order, once, whatever the crash.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::common::{
@@ -11,7 +14,7 @@ use crate::common::{
     wrapped::{Wrapped, transaction},
 };
 use everstep_core::{
-    Code, Ctx, Engine, Event, Result, Retry, Settings, Simulation, Status, StuckReason, join,
+    Code, Ctx, Engine, Event, Result, Retry, Settings, Simulation, Status, StuckReason, days, join,
     journal::{Answer, Kind},
     minutes, select,
     store::{Inspect, Memory},
@@ -456,6 +459,33 @@ fn no_scope_takes_the_keys_of_undos() {
         Ok(refused.to_string())
     });
     assert!(out.contains("cannot be called `undo`"), "{out}");
+}
+
+/// Its grace is over, no body is left, and what becomes of a transaction that it dropped is not known yet.
+#[test]
+fn a_cancelled_run_waits_for_a_transaction_that_it_dropped() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let workflow = async |ctx: Ctx, _| {
+            let pays = transaction(&ctx, "pay", || Ok(5));
+            let paid = ctx.timeout(Duration::from_millis(100), pays).await?;
+            ctx.sleep(days(1)).await;
+            Ok(format!("{paid:?}"))
+        };
+        store.hold_jobs();
+        let engine = engine_with(&store, &world, settings(), workflow).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1_000).await;
+        engine.cancel("r", "enough").await.expect("open");
+        nap(120_000).await;
+        assert_eq!(run.status().await.expect("reads"), Status::Running);
+        store.release_jobs();
+        // It was withdrawn in time: nothing of it is there.
+        soon(run.result()).await.expect_err("cancelled");
+        let told = told(&journal(&store.memory).await);
+        assert!(!told.iter().any(|line| line.contains("pay")), "{told:?}");
+        engine.shutdown().await.expect("it leaves");
+    });
 }
 
 /// The store has committed it, and the process dies before that is in the journal.

@@ -31,6 +31,9 @@ pub struct Wrapped {
     behind: Arc<Behind>,
 }
 
+/// Nobody asks so often unless he asks without a pause, which lets no virtual time pass: a test would hang.
+const AGAIN_AND_AGAIN: u64 = 10_000;
+
 type Answering = oneshot::Sender<Result<Transacted, StoreError>>;
 type Queued = (Fence, Transact, Answering);
 type Answered = (Answering, Result<Transacted, StoreError>);
@@ -51,8 +54,10 @@ struct Behind {
     gate: Mutex<Option<oneshot::Receiver<()>>>,
     /// How many reads of an inbox fail from now on.
     unread: AtomicU64,
-    /// Nothing can be written: beats and letters fail.
+    /// Nothing can be written: beats, letters and reloads fail.
     full: AtomicBool,
+    /// Reloads that failed.
+    reloads: AtomicU64,
     weak: AtomicBool,
     /// Replies of beats that are lost, after the lease was renewed.
     beats_lost: AtomicU64,
@@ -127,7 +132,7 @@ impl Wrapped {
         self.behind.unread.store(times, Ordering::SeqCst);
     }
 
-    /// Whether beats fail.
+    /// Whether beats, letters and reloads fail.
     pub fn be_full(&self, full: bool) {
         self.behind.full.store(full, Ordering::SeqCst);
     }
@@ -277,6 +282,11 @@ impl Store for Wrapped {
     }
 
     fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        if self.behind.full.load(Ordering::SeqCst) {
+            let before = self.behind.reloads.fetch_add(1, Ordering::SeqCst);
+            assert!(before < AGAIN_AND_AGAIN, "a run is taken again and again, and time stands still");
+            return Box::pin(std::future::ready(Err(StoreError::Full("no space".into()))));
+        }
         self.memory.reload(fence, run)
     }
     fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
@@ -295,9 +305,13 @@ impl Store for Wrapped {
         if !self.behind.holding.load(Ordering::SeqCst) {
             self.release_jobs();
         }
-        Box::pin(async move {
-            answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the job was lost".into())))
-        })
+        let (mut answer, mut asked) = (Box::pin(answer), 0);
+        Box::pin(std::future::poll_fn(move |cx| {
+            asked += 1;
+            assert!(asked < AGAIN_AND_AGAIN, "a job is asked again and again, and time stands still");
+            let lost = |_| Err(StoreError::Failed("the job was lost".into()));
+            answer.as_mut().poll(cx).map(|answer| answer.unwrap_or_else(lost))
+        }))
     }
     fn post(&self, post: Post) -> Answer<Posted> {
         if self.behind.full.load(Ordering::SeqCst) {
