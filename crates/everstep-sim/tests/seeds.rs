@@ -24,6 +24,15 @@ fn seeds_on_sqlite_go_the_same_way_twice_and_nothing_is_wrong() {
     check(0..6, StoreKind::Sqlite);
 }
 
+/// A busy loop in the grace of a cancelled run, one in a restart on a full disk, signals that a rewind lost, a cancel that
+/// reached a child of an earlier generation.
+#[test]
+fn seeds_that_have_failed_once_hold() {
+    for seed in [2505, 2813, 1779, 9335] {
+        check(seed..seed + 1, StoreKind::Memory);
+    }
+}
+
 #[test]
 fn another_seed_goes_another_way() {
     let trace = |seed| life::live(&Plan::of_seed(seed, StoreKind::Memory), false).trace;

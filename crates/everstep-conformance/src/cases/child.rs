@@ -281,6 +281,25 @@ pub(crate) async fn a_cancel_of_one_child_reaches_that_one(desk: Desk) {
     assert_eq!(heard(&desk).await, [("over", 0), ("other's", 0), ("c", 0), ("d", 1), ("left", 1)]);
 }
 
+pub(crate) async fn a_cancel_of_one_child_is_for_the_generation_that_asks_for_it(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut load = worker.start("a").await;
+    let first = Box::new(new_run("a").first);
+    let turn = Turn {
+        entries: vec![entry(1, Kind::Restarted, "{}")],
+        end: Some(End::Restarted { first }),
+        ..saying(&load, [starts(left(child(&load, "old", "c")), 1)])
+    };
+    assert_eq!(load.commit(turn).await, Heard::Next(2));
+    let next = desk.store.reload(worker.fence, load.run).await.expect("reads").expect("it is this worker's");
+    let mut load = worker.load(&next);
+    let new = child(&load, "new", "c");
+    let parent = new.parent.clone().map(|parent| Parent { generation: 1, ..parent });
+    let says = [starts(left(NewRun { parent, ..new }), 2), cancels(Some("c"), 9)];
+    assert_eq!(load.commit(saying(&load, says)).await, Heard::Next(1));
+    assert_eq!((desk.row("old").await.inbox_n, desk.row("new").await.inbox_n), (0, 1));
+}
+
 pub(crate) async fn what_a_turn_starts_and_cancels_is_cancelled(desk: Desk) {
     let worker = desk.worker().await;
     let mut load = worker.start("a").await;

@@ -185,22 +185,7 @@ impl Client {
             .last()
             .filter(|last| last.known_kind() == Some(Kind::Failed))
             .ok_or_else(damaged)?;
-        // What was undone is not there any more, and a step that is made again keeps its idempotency key: whoever is called
-        // with it would answer with what was taken back.
-        if let Some(undone) = first_undone(&loaded.entries) {
-            let why = format!(
-                "step `{undone}` of run `{}` was undone, and so may be what came after it. `rewind` it to `{undone}` or before it, which makes those steps again under other idempotency keys, or `fork` it from there",
-                row.id
-            );
-            return Err(not_possible(Verb::Retry, &why));
-        }
-        if loaded.entries.iter().any(|e| e.known_kind() == Some(Kind::DeadlinePassed)) {
-            let why = format!(
-                "the deadline of run `{}` has passed, and would end it again. `fork` it: a fork has no deadline",
-                row.id
-            );
-            return Err(not_possible(Verb::Retry, &why));
-        }
+        may_retry(&row.id, &loaded.entries)?;
         let failure: Failure = decode(&last.body).map_err(|_| damaged())?;
         // An entry that was edited since is no failure any more.
         let cause = failure.cause.and_then(|seq| loaded.entries.get(usize::try_from(seq).ok()?));
@@ -334,6 +319,25 @@ impl Client {
         let id = LetterId(self.entropy.draw());
         Letter { id, kind: kind as u16, name: name.into(), body, at: self.clock.now() }
     }
+}
+
+/// Refuses what a retry would not help.
+fn may_retry(id: &str, entries: &[Entry]) -> Result<(), EngineError> {
+    // What was undone is not there any more, and a step that is made again keeps its idempotency key: whoever is called
+    // with it would answer with what was taken back.
+    if let Some(undone) = first_undone(entries) {
+        let why = format!(
+            "step `{undone}` of run `{id}` was undone, and so may be what came after it. `rewind` it to `{undone}` or before it, which makes those steps again under other idempotency keys, or `fork` it from there"
+        );
+        return Err(not_possible(Verb::Retry, &why));
+    }
+    if entries.iter().any(|e| e.known_kind() == Some(Kind::DeadlinePassed)) {
+        let why = format!(
+            "the deadline of run `{id}` has passed, and would end it again. `fork` it: a fork has no deadline"
+        );
+        return Err(not_possible(Verb::Retry, &why));
+    }
+    Ok(())
 }
 
 /// From where a run is made again that this entry has ended: a child whose id was in use is started again.

@@ -258,26 +258,8 @@ pub fn branch_name(at: i64) -> String {
 mod tests {
     use super::*;
 
-    fn step(name: char, value: i64) -> Step {
-        Step {
-            name,
-            value,
-            ms: 0,
-            fails: 0,
-            hangs: 0,
-            terminal: false,
-            attempts: 1,
-            pause_ms: 0,
-            limit_ms: None,
-            typed: false,
-            input: false,
-            doubt: Policy::Retry,
-            undo: false,
-        }
-    }
-
     fn node(value: i64) -> Node {
-        Node::Step(step('a', value))
+        Node::Step(Step::plain('a', value))
     }
 
     fn only(node: &Node) -> Vec<Out> {
@@ -303,13 +285,14 @@ mod tests {
 
     #[test]
     fn a_step_succeeds_after_its_failures_or_fails_with_the_last_of_them() {
-        let tries = |fails, hangs, attempts| alone(&Step { fails, hangs, attempts, ..step('a', 7) });
+        let tries = |fails, hangs, attempts| alone(&Step { fails, hangs, attempts, ..Step::plain('a', 7) });
         assert_eq!(tries(0, 0, 1), Out::Go(7));
         assert_eq!(tries(2, 0, 3), Out::Go(7));
         assert_eq!(tries(2, 0, 2), Out::Fail(7));
         assert_eq!(tries(0, 2, 2), Out::Fail(TIMEOUT));
         assert_eq!(tries(2, 1, 2), Out::Fail(7));
-        let terminal = |hangs| alone(&Step { fails: 3, hangs, attempts: 3, terminal: true, ..step('a', 7) });
+        let terminal =
+            |hangs| alone(&Step { fails: 3, hangs, attempts: 3, terminal: true, ..Step::plain('a', 7) });
         assert_eq!(terminal(0), Out::Fail(7));
         assert_eq!(terminal(3), Out::Fail(TIMEOUT));
     }

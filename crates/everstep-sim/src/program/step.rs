@@ -50,6 +50,26 @@ pub enum Policy {
 }
 
 impl Step {
+    /// One that does nothing special.
+    #[cfg(test)]
+    pub(super) fn plain(name: char, value: i64) -> Step {
+        Step {
+            name,
+            value,
+            ms: 0,
+            fails: 0,
+            hangs: 0,
+            terminal: false,
+            attempts: 1,
+            pause_ms: 0,
+            limit_ms: None,
+            typed: false,
+            input: false,
+            doubt: Policy::Retry,
+            undo: false,
+        }
+    }
+
     /// What it is an example of.
     pub(super) fn features(&self) -> Vec<Feature> {
         use Feature as F;

@@ -154,26 +154,8 @@ mod tests {
         *,
     };
 
-    fn step(name: char, value: i64) -> Step {
-        Step {
-            name,
-            value,
-            ms: 0,
-            fails: 0,
-            hangs: 0,
-            terminal: false,
-            attempts: 1,
-            pause_ms: 0,
-            limit_ms: None,
-            typed: false,
-            input: false,
-            doubt: Policy::Retry,
-            undo: false,
-        }
-    }
-
     fn node(value: i64) -> Node {
-        Node::Step(step('a', value))
+        Node::Step(Step::plain('a', value))
     }
 
     fn keys(program: &Node) -> Vec<String> {
@@ -190,7 +172,7 @@ mod tests {
         ]);
         let joined = ["a", "a#2", "branch1#2/a", "branch1/a", "branch2#2/b", "branch2/b", "scope/a"];
         assert_eq!(keys(&program), joined);
-        let doubtful = Node::Step(Step { doubt: Policy::Fail, ..step('a', 1) });
+        let doubtful = Node::Step(Step { doubt: Policy::Fail, ..Step::plain('a', 1) });
         assert_eq!(expected(&doubtful).expect("few").steps, None, "a crash may fail it");
     }
 
