@@ -25,6 +25,9 @@ impl Client {
     /// # Errors
     /// Not found; running or waiting, or pending after it began; the run has moved meanwhile; the store's.
     ///
+    /// # What survives a crash
+    /// It is one transaction: all of the run, or nothing.
+    ///
     /// ```
     /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
     /// # const GREET: Workflow<String, String> = Workflow::new("greet");
@@ -47,6 +50,9 @@ impl Client {
     ///
     /// # Errors
     /// Not found; running; the run has moved meanwhile; the store's.
+    ///
+    /// # What survives a crash
+    /// It is one transaction: all of the run, or nothing.
     pub async fn delete_by_force(&self, id: &str) -> Result<(), EngineError> {
         self.delete_row(&self.row(id).await?, true).await
     }
@@ -110,6 +116,7 @@ impl Client {
             before = Some(last.run);
             let gone = self.store.delete(rows.iter().map(Doomed::of).collect()).await?;
             deleted += gone.into_iter().filter(|gone| *gone).count() as u64;
+            tracing::info!(deleted, who = %self.who, why = %self.why, "runs that were over are purged");
             if rows.len() < PURGE_BATCH {
                 return Ok(deleted);
             }

@@ -147,14 +147,7 @@ fn answers(reply: &Reply) -> Vec<String> {
         Reply::Moved(_) => one("moved"),
         Reply::Recorded(..) => one("recorded"),
         Reply::RolledBack => one("rolled back"),
-        Reply::Posted(posted) => one(match posted {
-            Posted::Added => "added",
-            Posted::Known => "known",
-            Posted::NoSuchRun => "no such run",
-            Posted::Refused(_) => "not in this status",
-            Posted::Settled => "settled before",
-            Posted::Expired => "expired",
-        }),
+        Reply::Posted(posted) => one(heard(posted)),
         Reply::Row(row) => one(if row.is_some() { "a row" } else { "no such run" }),
         Reply::Rows(rows) => one(some(rows.len())),
         Reply::Loaded(whole) => one(some(whole.entries.len())),
@@ -167,13 +160,7 @@ fn answers(reply: &Reply) -> Vec<String> {
         Reply::PublishedAll(rows) => one(some(rows.len())),
         Reply::Items(items) => one(some(items.len())),
         Reply::Attributes(attributes) => one(some(attributes.len())),
-        Reply::Acted(acted) => one(match acted {
-            Acted::Done => "done",
-            Acted::Known => "known",
-            Acted::NoSuchRun => "no such run",
-            Acted::Refused(_) => "not in this status",
-            Acted::Moved => "it has moved",
-        }),
+        Reply::Acted(acted) => one(done(acted)),
         Reply::Each(all) if all.is_empty() => one("nothing"),
         Reply::Each(all) => {
             let kinds = [(all.contains(&true), "gone"), (all.contains(&false), "kept")];
@@ -192,6 +179,27 @@ fn answers(reply: &Reply) -> Vec<String> {
             Failure::Closed => "closed",
             Failure::Other => "failed",
         }),
+    }
+}
+
+fn heard(posted: &Posted) -> &'static str {
+    match posted {
+        Posted::Added => "added",
+        Posted::Known => "known",
+        Posted::NoSuchRun => "no such run",
+        Posted::Refused(_) => "not in this status",
+        Posted::Settled => "settled before",
+        Posted::Expired => "expired",
+    }
+}
+
+fn done(acted: &Acted) -> &'static str {
+    match acted {
+        Acted::Done => "done",
+        Acted::Known => "known",
+        Acted::NoSuchRun => "no such run",
+        Acted::Refused(_) => "not in this status",
+        Acted::Moved => "it has moved",
     }
 }
 
