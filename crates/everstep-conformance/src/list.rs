@@ -175,6 +175,7 @@ child {
     another_generation_hears_nothing "Nor does a run that never was.";
     a_letter_to_a_parent_is_one "Its name decides.";
     a_cancel_reaches_the_children_that_close "Not those that were left, not others', and none that is over.";
+    a_cancel_sets_a_stuck_or_paused_child_going "It is to undo what it did, as one that a person cancels.";
     a_cancel_of_one_child_reaches_that_one "Whether it closes with its parent or not.";
     a_cancel_of_one_child_is_for_the_generation_that_asks_for_it "Keys begin anew in each.";
     what_a_turn_starts_and_cancels_is_cancelled "In the order in which it is said.";

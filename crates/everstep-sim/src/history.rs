@@ -103,7 +103,7 @@ pub enum What {
     /// The function was given the outcome of a step.
     Given { run: usize, key: Arc<str>, worker: i64, life: u64, got: Got },
     /// The function drew a free value.
-    Drawn { run: usize, label: String, value: u64 },
+    Drawn { run: usize, worker: i64, label: String, value: u64 },
     /// An engine told its audience of an outcome of a step.
     ToldStep { run: usize, key: Arc<str> },
     /// An engine told its audience how a run ended.

@@ -25,10 +25,10 @@ fn seeds_on_sqlite_go_the_same_way_twice_and_nothing_is_wrong() {
 }
 
 /// A busy loop in the grace of a cancelled run, one in a restart on a full disk, signals that a rewind lost, a cancel that
-/// reached a child of an earlier generation.
+/// reached a child of an earlier generation, a stuck child that was cancelled with its parent and not undone.
 #[test]
 fn seeds_that_have_failed_once_hold() {
-    for seed in [2505, 2813, 1779, 9335] {
+    for seed in [2505, 2813, 1779, 9335, 14430] {
         check(seed..seed + 1, StoreKind::Memory);
     }
 }

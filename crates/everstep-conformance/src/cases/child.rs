@@ -9,7 +9,7 @@ use everstep_core::{
 use crate::{
     desk::Desk,
     load::{Heard, Load},
-    sample::{at, cancel, claim, cut, entry, finished, letter, new_run, parked, post, steps},
+    sample::{at, cancel, claim, cut, entry, finished, letter, new_run, parked, post, steps, stuck_end},
     worker::Worker,
 };
 
@@ -271,6 +271,27 @@ pub(crate) async fn a_cancel_reaches_the_children_that_close(desk: Desk) {
     assert_eq!(heard(&desk).await, [("over", 0), ("other's", 0), ("c", 1), ("d", 1), ("left", 0)]);
     let inbox = desk.store.inbox(desk.row("c").await.run, 0).await.expect("reads");
     assert_eq!(inbox[0].letter, cancel("", 9).letter);
+}
+
+pub(crate) async fn a_cancel_sets_a_stuck_or_paused_child_going(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut parent = worker.start("a").await;
+    let says = ["stuck", "paused"].map(|id| starts(child(&parent, id, id), 1));
+    assert_eq!(parent.commit(saying(&parent, says)).await, Heard::Next(1));
+    for claimed in worker.claims(claim()).await {
+        let end = match &*claimed.row.id {
+            "stuck" => stuck_end(0),
+            _ => Some(End::Paused { inbox_n: 0 }),
+        };
+        assert_eq!(worker.load(&claimed).ends(end).await, Heard::Next(1));
+    }
+    assert_eq!(parent.commit(saying(&parent, [cancels(None, 9)])).await, Heard::Next(1));
+    for id in ["stuck", "paused"] {
+        let row = desk.row(id).await;
+        assert_eq!((row.status, row.takeovers, row.inbox_n), (Status::Pending, 0, 1), "{id}");
+        assert_eq!(desk.store.stuck(row.run).await.expect("reads"), None, "{id}");
+    }
+    assert_eq!(worker.claims(claim()).await.len(), 2);
 }
 
 pub(crate) async fn a_cancel_of_one_child_reaches_that_one(desk: Desk) {

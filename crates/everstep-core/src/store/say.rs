@@ -84,7 +84,8 @@ pub enum Say {
         /// When.
         at: Timestamp,
     },
-    /// The letter goes to children of this run that are not over.
+    /// The letter goes to children of this run that are not over. As a person's ([`Post::revive`](super::Post)): a stuck or
+    /// paused one goes on.
     Cancel {
         /// To the one of this key; `None`: to all that are to be closed with this run.
         child: Option<Arc<str>>,

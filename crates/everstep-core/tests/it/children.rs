@@ -8,9 +8,12 @@ use std::{
     },
 };
 
-use crate::common::{W, journal, nap, plain, settings, soon, stays, told, virtual_time};
+use crate::{
+    common::{W, journal, nap, plain, settings, soon, stays, told, virtual_time},
+    undo::Log,
+};
 use everstep_core::{
-    Ctx, Engine, ErrorKind, Result, Settings, Simulation, Status, StuckReason, Workflow, days, join,
+    Ctx, Doubt, Engine, ErrorKind, Result, Settings, Simulation, Status, StuckReason, Workflow, days, join,
     journal::{Entry, Kind},
     seconds, select,
     store::{Inspect, Memory},
@@ -297,6 +300,41 @@ fn children_that_are_open_are_cancelled_when_their_parent_is_over() {
             });
         }
     }
+}
+
+/// Seed 14430 of the simulation: such a child was cancelled where it stood, and what it had done stayed.
+#[test]
+fn a_stuck_child_that_is_cancelled_with_its_parent_undoes_what_it_did() {
+    virtual_time(async {
+        let (memory, world, log) = (Memory::default(), Simulation::new(1), Log::default());
+        let noted = log.clone();
+        let child = move |ctx: Ctx, _| {
+            let undoes = noted.clone();
+            async move {
+                let done = ctx.step("books", async || Ok(1u64)).undo(async move |_| {
+                    undoes.add("undone");
+                    Ok(())
+                });
+                done.await?;
+                ctx.step("asks", async || -> Result<u64> { panic!("nobody knows") })
+                    .on_doubt(Doubt::Ask)
+                    .await
+            }
+        };
+        let parent = async |ctx: Ctx, n: u64| {
+            ctx.child(CHILD, n).await?;
+            ctx.sleep(seconds(9)).await;
+            Ok(String::new())
+        };
+        let engine = family(&memory, &world, settings(), parent, child).await;
+        let run = engine.start(W, "r", 0).await.expect("it starts");
+        nap(3_000).await;
+        assert_eq!(status(&memory, "r/child").await, Status::Stuck);
+        soon(run.result()).await.expect("it ends");
+        nap(5_000).await;
+        assert_eq!(status(&memory, "r/child").await, Status::Cancelled);
+        assert_eq!(log.take(), ["undone"]);
+    });
 }
 
 #[test]

@@ -48,7 +48,8 @@ impl Look {
                 ));
             }
             // What a stale worker's function is given in memory binds nobody: nothing of it is ever written.
-            What::Given { run, worker, .. } if self.owner.get(run) != Some(worker) => {}
+            What::Given { run, worker, .. } | What::Drawn { run, worker, .. }
+                if self.owner.get(run) != Some(worker) => {}
             What::Given { run, key, worker, got, .. } => {
                 let step = (*run, key.clone());
                 match self.recorded.get(&step) {
@@ -61,7 +62,7 @@ impl Look {
                 self.recorded.retain(|(of, _), (seq, _)| of != run || *seq < *from);
                 self.drawn.retain(|(of, _), _| of != run);
             }
-            What::Drawn { run, label, value } => {
+            What::Drawn { run, label, value, .. } => {
                 let first = *self.drawn.entry((*run, label.clone())).or_insert(*value);
                 if first != *value {
                     self.found
@@ -126,7 +127,14 @@ mod tests {
 
     #[test]
     fn another_free_value_is_found() {
-        let drawn = |value| What::Drawn { run: 0, label: "0.1".to_string(), value };
-        assert_eq!((finds(vec![drawn(1), drawn(1)]), finds(vec![drawn(1), drawn(2)])), (0, 1));
+        let drawn = |worker, value| What::Drawn { run: 0, worker, label: "0.1".to_string(), value };
+        assert_eq!(finds(vec![owned(1), drawn(1, 1), drawn(1, 1)]), 0);
+        assert_eq!(finds(vec![owned(1), drawn(1, 1), owned(2), drawn(2, 2)]), 1);
+        let stale = vec![owned(1), owned(2), drawn(1, 1), drawn(2, 2)];
+        assert_eq!(
+            finds(stale),
+            0,
+            "a stale worker's binds nobody: its run was perhaps taken back and reseeded"
+        );
     }
 }

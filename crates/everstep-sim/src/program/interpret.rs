@@ -123,7 +123,7 @@ impl Call {
             Node::Yield(times) => wake_oneself(*times).await,
             Node::Draw => {
                 let (value, label) = (place.ctx.random(), place.at.clone());
-                self.opening.saw(What::Drawn { run: self.run, label, value });
+                self.opening.saw(What::Drawn { run: self.run, worker: self.opening.worker(), label, value });
             }
             Node::Tell(what) => self.tell(place, *what),
             Node::OnCancel => self.on_cancel(place),

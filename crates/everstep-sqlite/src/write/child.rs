@@ -60,7 +60,8 @@ pub(crate) fn cancel(
                  AND r.status NOT BETWEEN 3 AND 5";
     for child in row::all(batch.conn, sql, params![parent.0, key], |row| Ok(RunId(row.get(0)?)))? {
         if let Some(to) = post::find_run(batch.conn, child)? {
-            post::deliver(batch, &to, letter, false)?;
+            // As a person's: one that is stuck or paused goes on, to undo what it did.
+            post::deliver(batch, &to, letter, true)?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Letters into inboxes.
 
-use super::content::Content;
+use super::{content::Content, run::Run};
 use crate::{
     status::{Change, Status},
     store::{Letter, Parent, Post, Posted, RunId, StoreError},
@@ -26,12 +26,8 @@ impl Content {
         if let Some(key) = &key {
             post.letter.name = key.clone();
         }
-        // Of an owned run the owner decides; of a free one a person's letter may set it going again.
-        let can_be_revived = matches!(run.row.status, Status::Stuck | Status::Paused);
-        if post.revive && run.row.owner.is_none() && can_be_revived {
-            run.row.status = run.after(Change::Revived)?;
-            run.row.takeovers = 0;
-            run.stuck = None;
+        if post.revive {
+            run.revive()?;
         }
         if let Some(key) = key {
             self.set_settled(id, &key, true);
@@ -62,7 +58,8 @@ impl Content {
             let of_it = run.parent.as_ref().filter(|own| own.run == parent);
             let is_named = |own: &Parent, key: &str| *own.key == *key && own.generation == generation;
             let meant = of_it.is_some_and(|own| key.map_or(own.closes, |key| is_named(own, key)));
-            if meant && !run.row.status.is_over() {
+            if meant && !run.row.status.is_over() && !run.known.contains(&letter.id) {
+                run.revive()?;
                 self.deliver(child, letter.clone())?;
             }
         }
@@ -88,6 +85,18 @@ impl Content {
         } else if wakes {
             self.set_due(id, Some(Timestamp(0)));
             self.rings.claimable = true;
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Of an owned run the owner decides; of a free one somebody's letter may set it going again.
+    fn revive(&mut self) -> Result<(), StoreError> {
+        if self.row.owner.is_none() && matches!(self.row.status, Status::Stuck | Status::Paused) {
+            self.row.status = self.after(Change::Revived)?;
+            self.row.takeovers = 0;
+            self.stuck = None;
         }
         Ok(())
     }
