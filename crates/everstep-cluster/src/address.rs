@@ -55,7 +55,7 @@ impl Address {
 }
 
 /// As a value in a URL.
-fn encoded(value: &str) -> String {
+pub(crate) fn encoded(value: &str) -> String {
     let mut out = String::new();
     for byte in value.bytes() {
         match byte {

@@ -1,4 +1,4 @@
-//! Real PostgreSQL servers for tests and benchmarks.
+//! Real PostgreSQL servers for tests and benchmarks, and a [`proxy`] that breaks the connections to them.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), everstep_cluster::Error> {
@@ -31,6 +31,7 @@ mod postmaster;
 mod private;
 mod process;
 mod programs;
+pub mod proxy;
 mod registry;
 mod server;
 mod settings;

@@ -1,5 +1,7 @@
 //! The servers themselves, and what becomes of them when processes die.
 
+mod broken;
+mod passing;
 mod private;
 mod shared;
 mod versions;
