@@ -106,7 +106,13 @@ impl Cluster {
         if self.used.is_some() && !self.swept.swap(true, Ordering::Relaxed) {
             database::sweep(&admin).await?;
         }
-        Database::create(self.server.address.clone()).await
+        Database::create(self.server.address.clone(), self.fastest()).await
+    }
+
+    /// How a database is made. Where nothing is synced, copied files take a tenth of the time of pages that go through
+    /// the log, which is what servers do by themselves since they know both.
+    fn fastest(&self) -> &'static str {
+        if self.used.is_some() && self.major() >= 15 { " STRATEGY file_copy" } else { "" }
     }
 
     /// A URL for a database on this server, by its socket; its user may do everything.
