@@ -12,8 +12,8 @@ start {
     a_used_id_gives_that_run_and_its_first_entry "A used id changes nothing and is answered with what was started first.";
     a_used_id_is_known_whatever_became_of_its_run "Also a run that is over keeps its id.";
     each_start_of_a_batch_is_decided_by_itself "A used id does not hinder the others of its batch.";
-    numbers_are_dense_in_the_order_of_starts "Neighbours in time have neighbouring numbers; a used id takes none.";
-    numbers_are_dense_over_all_openings "Numbers come from the content, never from the memory of one process.";
+    numbers_grow_in_the_order_of_starts "Neighbours in time have neighbouring numbers.";
+    numbers_are_given_once_over_all_openings "Numbers come from the content, never from the memory of one process.";
     an_empty_batch_starts_nothing "Nothing in, nothing out.";
     racing_starts_of_one_id_make_one_run "Whoever comes first makes the run, and the others hear of it.";
     a_claimed_start_is_adopted_before_its_answer "Who has its answer knows that the run has an owner.";
@@ -159,6 +159,7 @@ promise {
     a_promise_of_a_run_that_is_over_is_not_settled "Its sender hears how it ended.";
     a_letter_to_a_promise_wakes_its_run "Like any letter.";
     a_restart_ends_what_was_promised "Neither its tokens nor what they have settled concern the next generation.";
+    a_deleted_run_leaves_no_token "A token is of the run that is there.";
     a_cut_leaves_tokens_good "Whoever has one may settle what is made anew under its key.";
     a_cut_may_open_a_promise_again "By every token that its key ever had.";
 }

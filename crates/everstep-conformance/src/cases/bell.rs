@@ -165,6 +165,8 @@ pub(crate) async fn other_openings_hear_of_commits(desk: Desk) {
     let worker = other.worker().await;
     let (_, mut load) = worker.claims_one().await;
     let bell = quiet(desk.store.bell().foreign());
+    // What concerns nobody but its worker need not be told: an end concerns whoever waits for it.
     assert_eq!(load.adds([1]).await, Heard::Next(2));
+    assert_eq!(load.ends(finished(Status::Completed, 0)).await, Heard::Next(2));
     rings(bell).await;
 }

@@ -3,7 +3,7 @@
 use everstep_core::{
     Status, Timestamp,
     journal::Kind,
-    store::{Cut, End, Letter, LetterKind, Post, Posted, Received, RunId, Say, To, Turn},
+    store::{Cut, Doomed, End, Letter, LetterKind, Post, Posted, Received, RunId, Say, To, Turn},
 };
 
 use crate::{
@@ -48,6 +48,19 @@ async fn made(worker: &Worker, id: &str, says: impl IntoIterator<Item = Say>) ->
 async fn told(desk: &Desk, run: RunId) -> Vec<(String, u128)> {
     let inbox = desk.store.inbox(run, 0).await.expect("reads");
     inbox.iter().map(|Received { letter, .. }| (letter.name.to_string(), letter.id.0)).collect()
+}
+
+/// Seed 988 of the differential: of two stores one knew a token of a run that was deleted.
+pub(crate) async fn a_deleted_run_leaves_no_token(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut gone = made(&worker, "a", [promises(1, "first")]).await;
+    assert_eq!(gone.ends(finished(Status::Completed, 0)).await, Heard::Next(1));
+    let doomed = Doomed::of(&desk.row("a").await);
+    assert_eq!(desk.store.delete(vec![doomed]).await.expect("deletes"), [true]);
+    assert_eq!(desk.post(settles(1, 8)).await, Posted::NoSuchRun);
+    let load = made(&worker, "b", [promises(1, "second")]).await;
+    assert_eq!(desk.post(settles(1, 9)).await, Posted::Added);
+    assert_eq!(told(&desk, load.run).await, [("second".to_string(), 9)]);
 }
 
 pub(crate) async fn a_promise_is_settled_by_its_hash(desk: Desk) {

@@ -10,9 +10,9 @@
 //! and hinders nobody else. A call with the fence of a worker that was fenced, that has left, or that never was is
 //! answered with [`StoreError::Fenced`], whatever else is wrong with it.
 //!
-//! **Openings.** One content may be open several times: in several processes, or as several values of one store. Ids
-//! are dense over all of them. Loads belong to the opening that gave them, and so does the bell: it tells an opening
-//! of the commits of the others only that there were some ([`Bell::foreign`]).
+//! **Openings.** One content may be open several times: in several processes, or as several values of one store.
+//! No number is given twice over all of them. Loads belong to the opening that gave them, and so does the bell: of the
+//! commits of the others it tells an opening only that there was something to look at ([`Bell::foreign`]).
 //!
 //! **Certainty.** A commit that certainly did not happen (full disk, busy) is repeated unchanged until it does: no
 //! step runs twice for it. Meanwhile new starts and messages are refused with the reason.

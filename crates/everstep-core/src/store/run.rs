@@ -10,7 +10,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// A run's number inside its store: dense, in the order of starts, never given twice.
+/// A run's number inside its store: in the order of starts of one opening (over several, nearly), never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub i64);
 

@@ -17,6 +17,18 @@ async fn commits_of_others_are_heard() {
     assert!(ours.run("a".into()).await.expect("reads").is_some());
 }
 
+/// Neighbours in time share pages of the file.
+#[tokio::test]
+async fn numbers_of_runs_are_dense_over_all_openings_and_a_used_id_takes_none() {
+    let desk = Desk::new();
+    let stores = [desk.open(), desk.open()];
+    for (at, id) in ["a", "b", "a", "c"].into_iter().enumerate() {
+        stores[at % 2].start(vec![new_run(id), new_run("a")], None).await.expect("starts");
+    }
+    let numbers = desk.outside().query_row("SELECT group_concat(id) FROM everstep_run", [], |row| row.get(0));
+    assert_eq!(numbers.map(|numbers: String| numbers).expect("reads"), "1,2,3");
+}
+
 #[tokio::test]
 async fn a_fenced_worker_cannot_commit() {
     let desk = Desk::new();

@@ -1,0 +1,265 @@
+//! One transaction of the writer while it is open, and everything in memory that must be undone with it.
+
+use everstep_core::{
+    Status,
+    failpoint::{Guard, broken},
+    store::{Admitted, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+};
+use foldhash::{HashMap, HashMapExt as _, HashSet};
+
+use crate::{
+    conn::{Arg, Conn, Sql, args, get, sql},
+    fault::Fault,
+    ids::Ids,
+    names::{NameKind, Names, Texts},
+};
+
+/// What the writer remembers of an open load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Who holds it.
+    pub(crate) worker: WorkerId,
+    /// The run's status while it is held: running, or stuck.
+    pub(crate) status: Status,
+}
+
+/// Whom to ring for after the commit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rings {
+    pub(crate) claimable: bool,
+    pub(crate) inbox: bool,
+    /// Somebody in another opening may wait for this.
+    pub(crate) others: bool,
+    /// Runs that were set aside; those that ended by a turn are told of by the turn.
+    pub(crate) ended: Vec<(RunId, Status)>,
+}
+
+/// What the writer remembers between transactions, for statements.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) loads: Loads<Held>,
+    pub(crate) names: Names,
+    pub(crate) ids: Ids,
+}
+
+/// What a transaction has changed in memory: to be kept or undone with it.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) rings: Rings,
+    /// The gate's state before this transaction, newest last.
+    admitted: Vec<(LoadId, u64)>,
+    opened: Vec<LoadId>,
+    closed: HashSet<LoadId>,
+}
+
+impl Effects {
+    /// The transaction was committed. Whom to ring for.
+    pub(crate) fn keep(self, memory: &mut Memory) -> Rings {
+        for load in self.closed {
+            memory.loads.close(load);
+        }
+        self.rings
+    }
+
+    /// The transaction was rolled back: nothing of it happened.
+    pub(crate) fn undo(self, memory: &mut Memory) {
+        for (load, before) in self.admitted.into_iter().rev() {
+            memory.loads.rewind(load, before);
+        }
+        for load in self.opened {
+            memory.loads.close(load);
+        }
+    }
+}
+
+/// The open transaction.
+pub(crate) struct Batch<'a> {
+    pub(crate) conn: &'a Conn,
+    /// For what is not undone with it: names, and blocks of numbers.
+    side: &'a Conn,
+    /// Which of a worker's fence rows is this connection's.
+    pub(crate) slot: i16,
+    pub(crate) texts: &'a Texts,
+    memory: &'a mut Memory,
+    effects: Effects,
+    fences: HashMap<WorkerId, bool>,
+    changes: u64,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(
+        (conn, side): (&'a Conn, &'a Conn),
+        slot: i16,
+        texts: &'a Texts,
+        memory: &'a mut Memory,
+    ) -> Batch<'a> {
+        Batch {
+            conn,
+            side,
+            slot,
+            texts,
+            memory,
+            effects: Effects::default(),
+            fences: HashMap::new(),
+            changes: 0,
+        }
+    }
+
+    /// Whether this worker may write. Asked of the database once per worker and transaction: nobody else can change
+    /// it meanwhile, because the row stays locked.
+    pub(crate) async fn check(&mut self, fence: Fence) -> Result<(), Fault> {
+        const LIVE: Sql = sql(
+            "check the fence",
+            "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE",
+        );
+        let live = match self.fences.get(&fence.worker) {
+            Some(live) => *live,
+            None => {
+                let live = self.conn.one(&LIVE, args![fence.worker.0, self.slot]).await?.is_some();
+                self.fences.insert(fence.worker, live);
+                if !live {
+                    self.end_loads(fence.worker);
+                }
+                live
+            }
+        };
+        if live || broken(Guard::Fence) { Ok(()) } else { Err(StoreError::Fenced(fence.worker).into()) }
+    }
+
+    /// A worker was fenced in this very transaction, or turned out to be.
+    pub(crate) fn fenced(&mut self, worker: WorkerId) {
+        self.fences.insert(worker, false);
+        self.end_loads(worker);
+    }
+
+    /// Nothing of a fenced worker's loads is accepted any more, and nobody will end them one by one.
+    fn end_loads(&mut self, worker: WorkerId) {
+        if broken(Guard::Fence) {
+            return;
+        }
+        self.effects.closed.extend(self.memory.loads.like(|held| held.worker == worker));
+    }
+
+    /// What is remembered of an open load of `run` that this worker holds.
+    pub(crate) fn held(&self, load: LoadId, run: RunId, fence: Fence) -> Result<Held, StoreError> {
+        if !self.effects.closed.is_empty() && self.effects.closed.contains(&load) {
+            return Err(StoreError::Refused(format!("load {} of run {} has ended", load.0, run.0).into()));
+        }
+        let held = *self.memory.loads.get(load, run)?;
+        if held.worker != fence.worker {
+            let why = format!("load {} of run {} belongs to worker {}", load.0, run.0, held.worker.0);
+            return Err(StoreError::Refused(why.into()));
+        }
+        Ok(held)
+    }
+
+    /// Asks the gate; what it lets pass is taken back if this transaction is.
+    pub(crate) fn admit(
+        &mut self,
+        load: LoadId,
+        run: RunId,
+        seqs: impl IntoIterator<Item = u64>,
+    ) -> Result<u64, StoreError> {
+        let Admitted { before, next } = self.memory.loads.admit(load, run, seqs)?;
+        self.effects.admitted.push((load, before));
+        Ok(next)
+    }
+
+    /// Takes back what the gate let pass of a load in this transaction.
+    pub(crate) fn unadmit(&mut self, load: LoadId) {
+        if let Some(at) = self.effects.admitted.iter().rposition(|(of, _)| *of == load) {
+            let (load, before) = self.effects.admitted.remove(at);
+            self.memory.loads.rewind(load, before);
+        }
+    }
+
+    /// Opens a load.
+    pub(crate) fn open(&mut self, run: RunId, next: u64, held: Held) -> LoadId {
+        let load = self.memory.loads.open(run, next, held);
+        self.effects.opened.push(load);
+        load
+    }
+
+    /// Ends a load.
+    pub(crate) fn close(&mut self, load: LoadId) {
+        self.effects.closed.insert(load);
+    }
+
+    /// Ends whatever loads of a run are open.
+    pub(crate) fn close_all(&mut self, run: RunId) {
+        self.effects.closed.extend(self.memory.loads.of(run));
+    }
+
+    /// A fresh run id.
+    pub(crate) async fn next_run(&mut self) -> Result<RunId, Fault> {
+        self.memory.ids.next(self.side).await.map(RunId)
+    }
+
+    /// The id of a text, made if there is none.
+    pub(crate) async fn intern(&mut self, kind: NameKind, text: &std::sync::Arc<str>) -> Result<i64, Fault> {
+        self.memory.names.intern(self.side, kind, text).await
+    }
+
+    /// The id of a text, if it has one.
+    pub(crate) async fn find_name(
+        &mut self,
+        kind: NameKind,
+        text: &std::sync::Arc<str>,
+    ) -> Result<Option<i64>, Fault> {
+        self.memory.names.find(self.side, kind, text).await
+    }
+
+    /// The ids of an entry's call site and build.
+    pub(crate) async fn names_of(
+        &mut self,
+        entry: &everstep_core::journal::Entry,
+    ) -> Result<(Option<i64>, i64), Fault> {
+        let site = match &entry.site {
+            Some(site) => Some(self.memory.names.site(self.side, site).await?),
+            None => None,
+        };
+        Ok((site, self.memory.names.build(self.side, &entry.build).await?))
+    }
+
+    /// Changes something; how many rows.
+    pub(crate) async fn execute(&mut self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault> {
+        let changed = self.conn.execute(sql, args).await?;
+        self.changes += changed;
+        Ok(changed)
+    }
+
+    /// Changes something, and reads what the statement returns.
+    pub(crate) async fn change(
+        &mut self,
+        sql: &Sql,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<tokio_postgres::Row>, Fault> {
+        let rows = self.conn.rows(sql, args).await?;
+        self.changes += rows.len() as u64;
+        Ok(rows)
+    }
+
+    /// How many rows were changed so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whom to ring for after the commit.
+    pub(crate) fn rings(&mut self) -> &mut Rings {
+        &mut self.effects.rings
+    }
+
+    /// What is to be kept or undone in memory, when it is known whether it was committed.
+    pub(crate) fn effects(self) -> Effects {
+        self.effects
+    }
+
+    /// A run's owner and inbox count, for who must know why a comparison failed.
+    pub(crate) async fn owners(&self, runs: Vec<i64>) -> Result<HashMap<i64, (i64, i64)>, Fault> {
+        const OWNERS: Sql =
+            sql("look at runs that moved", "SELECT id, owner, inbox_n FROM @run WHERE id = ANY($1)");
+        let rows = self.conn.rows(&OWNERS, args![runs]).await?;
+        let owner = |row: &tokio_postgres::Row| Ok((get(row, 0)?, (get(row, 1)?, get(row, 2)?)));
+        rows.iter().map(owner).collect::<Result<_, StoreError>>().map_err(Fault::from)
+    }
+}

@@ -1,0 +1,243 @@
+//! One connection: statements that are prepared once, or each time where a pooler may give each transaction another
+//! server connection.
+
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use foldhash::HashMap;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, NoTls, Row, Statement,
+    types::{FromSql, ToSql, Type},
+};
+
+use crate::{
+    fault::{Fault, said},
+    row::damaged,
+};
+use everstep_core::store::StoreError;
+
+/// A statement: its name for people, and its text, in which `@` stands for the schema and `everstep_`.
+#[derive(Clone, Debug)]
+pub(crate) struct Sql(pub(crate) &'static str, pub(crate) Cow<'static, str>);
+
+/// A statement that is always the same.
+pub(crate) const fn sql(name: &'static str, text: &'static str) -> Sql {
+    Sql(name, Cow::Borrowed(text))
+}
+
+/// A value of a statement, and its type there.
+pub(crate) struct Arg<'a> {
+    value: Box<dyn ToSql + Sync + Send + 'a>,
+    ty: Type,
+}
+
+impl Arg<'_> {
+    fn value(&self) -> &(dyn ToSql + Sync) {
+        &*self.value
+    }
+}
+
+/// A value whose type in the database follows from its own.
+pub(crate) fn arg<'a, T: ToSql + Sync + Send + Typed + 'a>(value: T) -> Arg<'a> {
+    Arg { value: Box::new(value), ty: T::ty() }
+}
+
+/// Values of a statement.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { &[$($crate::conn::arg($value)),*] };
+}
+pub(crate) use args;
+
+/// What type a value has in the database.
+pub(crate) trait Typed {
+    fn ty() -> Type;
+}
+
+impl<T: Typed + ?Sized> Typed for &T {
+    fn ty() -> Type {
+        T::ty()
+    }
+}
+
+macro_rules! typed {
+    ($($rust:ty => $one:ident $many:ident),* $(,)?) => { $(
+        impl Typed for $rust { fn ty() -> Type { Type::$one } }
+        impl Typed for Option<$rust> { fn ty() -> Type { Type::$one } }
+        impl Typed for Vec<$rust> { fn ty() -> Type { Type::$many } }
+        impl Typed for Vec<Option<$rust>> { fn ty() -> Type { Type::$many } }
+    )* };
+}
+typed! {
+    i64 => INT8 INT8_ARRAY, i32 => INT4 INT4_ARRAY, i16 => INT2 INT2_ARRAY, bool => BOOL BOOL_ARRAY,
+    String => TEXT TEXT_ARRAY, Cow<'_, str> => TEXT TEXT_ARRAY, Vec<u8> => BYTEA BYTEA_ARRAY, &[u8] => BYTEA BYTEA_ARRAY,
+}
+
+impl Typed for str {
+    fn ty() -> Type {
+        Type::TEXT
+    }
+}
+
+/// How connections of one opening are made, and how they speak.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) config: Config,
+    /// `"schema".everstep_`, for `@`.
+    pub(crate) prefix: String,
+    /// The schema's name.
+    pub(crate) schema: String,
+    /// A pooler stands between, which may give each transaction another connection of the server.
+    pub(crate) pooled: bool,
+}
+
+impl Shape {
+    /// A statement's text as the database gets it.
+    pub(crate) fn text(&self, text: &str) -> String {
+        text.replace("@@", &format!("\"{}\"", self.schema)).replace('@', &self.prefix)
+    }
+
+    /// The channel of hints between the openings of one schema.
+    pub(crate) fn channel(&self) -> String {
+        format!("everstep {}", self.schema)
+    }
+}
+
+/// The longest time for which a statement of ours may run, and wait for a lock: then somebody is in the way who should not be.
+const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '60s'; SET lock_timeout = '20s';
+    SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning; SET timezone = 'UTC';
+    SET standard_conforming_strings = on; SET jit = off; SET plan_cache_mode = force_generic_plan;
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// For how long the database may leave an attempt to connect without an answer.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// One connection.
+pub(crate) struct Conn {
+    client: Client,
+    shape: Arc<Shape>,
+    known: Mutex<HashMap<Cow<'static, str>, Known>>,
+}
+
+#[derive(Clone)]
+enum Known {
+    Prepared(Statement),
+    /// Its text, for a connection on which nothing stays prepared.
+    Text(Arc<str>),
+}
+
+impl Conn {
+    /// Connects, for what is written and read. To be called on the store's own runtime, which keeps the connection going.
+    pub(crate) async fn open(shape: &Arc<Shape>) -> Result<Conn, Fault> {
+        Ok(Conn::open_listening(shape).await?.0)
+    }
+
+    /// Connects, and hears hints.
+    pub(crate) async fn open_listening(
+        shape: &Arc<Shape>,
+    ) -> Result<(Conn, UnboundedReceiver<String>), Fault> {
+        let connected = tokio::time::timeout(CONNECT_WAIT, shape.config.connect(NoTls)).await;
+        let late = |_| StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
+        let (client, mut connection) = connected.map_err(late)?.map_err(|e| Fault::Sql("connect", e))?;
+        let (send, heard) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(hint)) => drop(send.send(hint.payload().to_string())),
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "a connection has ended"),
+                }
+            }
+        });
+        let conn = Conn { client, shape: shape.clone(), known: Mutex::default() };
+        if !shape.pooled {
+            conn.script("set up the session", SETTINGS).await?;
+        }
+        Ok((conn, heard))
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// For a user's own statements.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Statements without values, one after the other.
+    pub(crate) async fn script(&self, name: &'static str, text: &str) -> Result<(), Fault> {
+        self.client.batch_execute(&self.shape.text(text)).await.map_err(|e| Fault::Sql(name, e))
+    }
+
+    /// The rows of a statement.
+    pub(crate) async fn rows(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
+        let fault = |error| Fault::Sql(sql.0, error);
+        let values = || args.iter().map(Arg::value).collect::<Vec<_>>();
+        match self.known(sql, args).await? {
+            Known::Prepared(statement) => self.client.query(&statement, &values()).await.map_err(fault),
+            Known::Text(text) => {
+                let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
+                self.client.query_typed(&text, &typed).await.map_err(fault)
+            }
+        }
+    }
+
+    /// The first row of a statement, if there is one.
+    pub(crate) async fn one(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Option<Row>, Fault> {
+        Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+
+    /// The rows of a statement that is made anew each time: planned with its values.
+    pub(crate) async fn once(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
+        let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
+        let rows = self.client.query_typed(&self.shape.text(&sql.1), &typed).await;
+        rows.map_err(|error| Fault::Sql(sql.0, error))
+    }
+
+    /// How many rows a statement changed.
+    pub(crate) async fn execute(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault> {
+        let fault = |error| Fault::Sql(sql.0, error);
+        let values = || args.iter().map(Arg::value).collect::<Vec<_>>();
+        match self.known(sql, args).await? {
+            Known::Prepared(statement) => self.client.execute(&statement, &values()).await.map_err(fault),
+            Known::Text(text) => {
+                let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
+                self.client.execute_typed(&text, &typed).await.map_err(fault)
+            }
+        }
+    }
+
+    async fn known(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Known, Fault> {
+        if let Some(known) = self.lock().get(&*sql.1) {
+            return Ok(known.clone());
+        }
+        let text = self.shape.text(&sql.1);
+        let known = if self.shape.pooled {
+            Known::Text(text.into())
+        } else {
+            let types: Vec<_> = args.iter().map(|arg| arg.ty.clone()).collect();
+            Known::Prepared(self.client.prepare_typed(&text, &types).await.map_err(|e| Fault::Sql(sql.0, e))?)
+        };
+        self.lock().insert(sql.1.clone(), known.clone());
+        Ok(known)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Cow<'static, str>, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Conn")
+    }
+}
+
+/// A column of a row.
+pub(crate) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
+    row.try_get(column).map_err(|error| damaged(&said("read a row", &error)))
+}

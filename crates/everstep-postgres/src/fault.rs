@@ -1,0 +1,122 @@
+//! What PostgreSQL's errors mean for the writer: repeat, give up one operation, or connect anew.
+
+use everstep_core::store::StoreError;
+use tokio_postgres::error::SqlState as S;
+
+/// Why an operation was not applied.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Decided by us. Concerns this operation alone if it has written nothing yet.
+    Refuse(StoreError),
+    /// The database said so, of this statement.
+    Sql(&'static str, tokio_postgres::Error),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        Fault::Refuse(error)
+    }
+}
+
+/// What the writer has to do about an error of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The transaction was rolled back and may succeed at once: a deadlock, a serialization failure, a time limit.
+    Again,
+    /// It certainly did not happen and may happen later: no space, no memory, too many connections.
+    Later,
+    /// The connection is gone: what was under way may have happened.
+    Gone,
+    /// A constraint, a wrong statement: it will fail again.
+    Refused,
+}
+
+/// Sorts an error of the database.
+pub(crate) fn class(error: &tokio_postgres::Error) -> Class {
+    let Some(state) = error.code() else {
+        // Ours, of a value that cannot be sent or read; everything else without a state is the connection's end.
+        return if is_of_a_value(error) { Class::Refused } else { Class::Gone };
+    };
+    match *state {
+        S::T_R_SERIALIZATION_FAILURE
+        | S::T_R_DEADLOCK_DETECTED
+        | S::LOCK_NOT_AVAILABLE
+        | S::QUERY_CANCELED => Class::Again,
+        S::ADMIN_SHUTDOWN
+        | S::CRASH_SHUTDOWN
+        | S::CANNOT_CONNECT_NOW
+        | S::DATABASE_DROPPED
+        | S::IDLE_SESSION_TIMEOUT
+        | S::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+        // A primary that became a standby: another connection may find the new primary.
+        | S::READ_ONLY_SQL_TRANSACTION => Class::Gone,
+        _ => match &state.code()[..2] {
+            "08" => Class::Gone,
+            "53" => Class::Later,
+            _ => Class::Refused,
+        },
+    }
+}
+
+fn is_of_a_value(error: &tokio_postgres::Error) -> bool {
+    let said = error.to_string();
+    said.starts_with("error serializing")
+        || said.starts_with("error deserializing")
+        || said.contains("column")
+}
+
+/// Whether a key was there already.
+pub(crate) fn is_duplicate(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&S::UNIQUE_VIOLATION)
+}
+
+/// An error of the database in words: its state, the statement's name, what to look at.
+pub(crate) fn said(statement: &str, error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            let detail = db.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            format!(
+                "PostgreSQL refused `{statement}` with SQLSTATE {}: {}{detail}",
+                db.code().code(),
+                db.message()
+            )
+        }
+        None => {
+            let cause =
+                std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("PostgreSQL did not answer `{statement}`: {error}{cause}")
+        }
+    }
+}
+
+/// An error of the database for a caller.
+pub(crate) fn store_error(statement: &str, error: &tokio_postgres::Error) -> StoreError {
+    let text = said(statement, error).into();
+    match class(error) {
+        Class::Again | Class::Later | Class::Gone => StoreError::Full(text),
+        Class::Refused => StoreError::Failed(text),
+    }
+}
+
+/// What whoever reads hears.
+pub(crate) fn told(fault: Fault) -> StoreError {
+    match fault {
+        Fault::Refuse(error) => error,
+        Fault::Sql(statement, error) => store_error(statement, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_never_there_is_gone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let nowhere = "host=/nowhere/at/all user=nobody";
+        let error = runtime.block_on(tokio_postgres::connect(nowhere, tokio_postgres::NoTls)).map(drop);
+        let error = error.expect_err("there is no server");
+        assert_eq!(class(&error), Class::Gone, "{error}");
+        assert!(said("x", &error).contains("did not answer `x`"), "{}", said("x", &error));
+    }
+}

@@ -1,0 +1,44 @@
+//! Everstep on PostgreSQL: the same workflows on many machines.
+//!
+//! One thread of the store's own talks to the database. It drains a queue into one transaction, mostly a single statement,
+//! and answers everybody after its commit; reads and users' transactions have connections of their own. Every write of a
+//! worker holds a row of its fence locked, so that a takeover waits for what is under way and nothing of a stale worker
+//! comes after it. A commit whose reply is lost is asked for, never repeated blindly.
+//!
+//! Absent on purpose: what may follow what (the engine and `everstep-core`'s rules decide), and any other database.
+#![deny(missing_docs)]
+
+mod open;
+mod store;
+
+mod find;
+mod kept;
+mod migrate;
+mod read;
+mod tx;
+mod write;
+
+mod batch;
+mod fold;
+mod jobs;
+mod op;
+mod queue;
+mod segment;
+mod writer;
+
+mod attribute;
+mod conn;
+mod fault;
+mod ids;
+mod link;
+mod listen;
+mod names;
+mod packed;
+mod pool;
+mod row;
+mod stopwatch;
+mod text;
+
+pub use open::{Options, Postgres};
+pub use tokio_postgres;
+pub use tx::{JobBody, PostgresJob, Tx};

@@ -1,0 +1,204 @@
+//! What openings tell each other: a hint that there is something to look at, and a look from time to time, because hints
+//! get lost.
+//!
+//! Hints are NOTIFYs on a connection of their own, outside of every transaction that writes (inside one they would hold a
+//! lock of the whole server over its commit), and never more than one in some milliseconds.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use everstep_core::store::{Bell, WorkerId};
+use tokio::sync::{Notify, mpsc::UnboundedReceiver};
+
+use crate::{
+    conn::{Conn, Shape, Sql, args, get, sql},
+    fault::Fault,
+    stopwatch::{Stopwatch, pause},
+    text::kept,
+};
+
+/// Commits of so long are told together.
+const TOLD_TOGETHER: Duration = Duration::from_millis(10);
+/// How often there is a look while hints come, and before a new connection is tried.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often there is a look while no hints can come: at first, and when nothing has happened for a while.
+const LOOK_SOON: Duration = Duration::from_millis(20);
+/// How long the first hint, which an opening sends to itself, may take.
+const TEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What one opening tells the others, and what it has itself to look for.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    wanted: Notify,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    workers: BTreeSet<i64>,
+    workflows: BTreeSet<Arc<str>>,
+}
+
+impl Notices {
+    /// There is something for others.
+    pub(crate) fn tell(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// A worker of this opening looks for runs of these workflows.
+    pub(crate) fn looks_for(&self, worker: WorkerId, workflows: &[Arc<str>]) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.workers.insert(worker.0);
+        for workflow in workflows {
+            if !seen.workflows.contains(workflow) {
+                seen.workflows.insert(workflow.clone());
+            }
+        }
+    }
+
+    /// A worker of this opening has left.
+    pub(crate) fn has_left(&self, worker: WorkerId) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).workers.remove(&worker.0);
+    }
+
+    fn seen(&self) -> (Vec<i64>, Vec<String>) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let workflows = seen.workflows.iter().map(|name| kept(name).into_owned());
+        (seen.workers.iter().copied().collect(), workflows.collect())
+    }
+}
+
+/// Tells and listens for as long as the opening lasts.
+pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices>) {
+    let mut quiet = LOOK_SOON;
+    loop {
+        if !shape.pooled
+            && let Ok(line) = Line::open(&shape).await
+        {
+            // Whatever happened before it could be heard.
+            bell.ring_foreign();
+            line.run(&bell, &notices).await;
+        }
+        // No hints: look.
+        let Ok(conn) = Conn::open(&shape).await else {
+            pause(LOOK_EVERY).await;
+            continue;
+        };
+        let until = Stopwatch::start();
+        while !conn.is_gone() && (shape.pooled || until.elapsed() < LOOK_EVERY * 10) {
+            let is_waited_for = bell.has_listeners() || bell.has_readers();
+            if is_waited_for || has_something(&conn, &notices).await {
+                bell.ring_foreign();
+                quiet = LOOK_SOON;
+            }
+            pause(quiet).await;
+            quiet = (quiet * 2).min(LOOK_EVERY);
+        }
+    }
+}
+
+/// Whether something is due or has come for a worker of this opening: one query of a few index pages.
+async fn has_something(conn: &Conn, notices: &Notices) -> bool {
+    const LOOK: Sql = sql(
+        "look for something to do",
+        "SELECT EXISTS (
+           SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
+           WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = 0 AND r.wake_at IS NOT NULL
+             AND r.wake_at <= (extract(epoch FROM clock_timestamp()) * 1000000)::int8)
+         OR EXISTS (
+           SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
+           WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = ANY($2) AND r.wake_at IS NOT NULL AND r.wake_at = 0)",
+    );
+    let (workers, workflows) = notices.seen();
+    if workers.is_empty() {
+        return false;
+    }
+    let looked = conn.one(&LOOK, args![workflows, workers]).await;
+    matches!(looked, Ok(Some(row)) if get(&row, 0).unwrap_or(false))
+}
+
+/// A connection that hears hints.
+struct Line {
+    conn: Conn,
+    heard: UnboundedReceiver<String>,
+    channel: String,
+    /// What tells this opening's own hints from others'.
+    own: String,
+}
+
+impl Line {
+    async fn open(shape: &Arc<Shape>) -> Result<Line, Fault> {
+        const NAME: Sql =
+            sql("name a listener", "SELECT pg_backend_pid()::text || ' ' || clock_timestamp()::text");
+        let (conn, heard) = Conn::open_listening(shape).await?;
+        let channel = shape.channel();
+        conn.script("listen", &format!("LISTEN \"{channel}\"")).await?;
+        let own = conn.one(&NAME, &[]).await?;
+        let own = own.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
+        Ok(Line { conn, heard, channel, own })
+    }
+
+    /// Until the connection ends, or if its own first hint does not come: behind some poolers none ever does.
+    async fn run(mut self, bell: &Bell, notices: &Notices) {
+        if self.tell().await.is_err() || !self.hears_itself().await {
+            tracing::warn!(
+                "no hints of other processes can be heard (a pooler?): there will be looks instead"
+            );
+            return;
+        }
+        let (mut looked, mut to_tell) = (Stopwatch::start(), None);
+        loop {
+            let until_told =
+                to_tell.map_or(LOOK_EVERY, |since: Stopwatch| TOLD_TOGETHER.saturating_sub(since.elapsed()));
+            let until_look = LOOK_EVERY.saturating_sub(looked.elapsed());
+            tokio::select! {
+                () = notices.wanted.notified(), if to_tell.is_none() => to_tell = Some(Stopwatch::start()),
+                hint = self.heard.recv() => {
+                    let Some(hint) = hint else { return };
+                    let mut others = hint != self.own;
+                    while let Ok(hint) = self.heard.try_recv() {
+                        others |= hint != self.own;
+                    }
+                    if others {
+                        bell.ring_foreign();
+                    }
+                }
+                () = pause(until_told.min(until_look)) => {
+                    if to_tell.is_some_and(|since| since.elapsed() >= TOLD_TOGETHER) {
+                        to_tell = None;
+                        if self.tell().await.is_err() {
+                            return;
+                        }
+                    }
+                    if looked.elapsed() >= LOOK_EVERY {
+                        looked = Stopwatch::start();
+                        // A hint that was lost, or a time that came, is seen here.
+                        if has_something(&self.conn, notices).await {
+                            bell.ring_foreign();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tell(&self) -> Result<(), Fault> {
+        const TELL: Sql = sql("tell others", "SELECT pg_notify($1, $2)");
+        self.conn.rows(&TELL, args![&self.channel, &self.own]).await.map(drop)
+    }
+
+    async fn hears_itself(&mut self) -> bool {
+        let own = async {
+            while let Some(hint) = self.heard.recv().await {
+                if hint == self.own {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(TEST_WAIT, own).await.unwrap_or(false)
+    }
+}

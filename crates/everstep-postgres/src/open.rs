@@ -1,0 +1,272 @@
+//! Opening a database: how it is reached, what is checked, and what the end of an opening is.
+
+use std::{
+    str::FromStr as _,
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use everstep_core::store::{Bell, Durability, StoreError};
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_postgres::Config;
+
+use crate::{
+    batch::Memory,
+    conn::{Conn, Shape},
+    fault::told,
+    jobs::Jobs,
+    link::Link,
+    listen::{self, Notices},
+    migrate,
+    names::Texts,
+    pool::Pool,
+    queue::Queue,
+    write::worker::SLOTS,
+    writer::Writer,
+};
+
+/// Reads at the same time.
+const READERS: i16 = 4;
+/// The schema, unless another one is named.
+const SCHEMA: &str = "everstep";
+/// A name longer than that is cut off by PostgreSQL.
+const SCHEMA_BYTES_MAX: usize = 40;
+
+/// A PostgreSQL database as a store. Cheap to clone: all clones are one opening, which ends with the last of them.
+#[derive(Clone)]
+pub struct Postgres {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) notices: Arc<Notices>,
+    pub(crate) readers: Arc<Pool>,
+    pub(crate) texts: Arc<Texts>,
+    pub(crate) closed: Arc<OnceLock<Arc<str>>>,
+    pub(crate) runtime: Handle,
+    /// Counts claims, so that each begins with another workflow.
+    pub(crate) turn: AtomicUsize,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How to open a database.
+///
+/// ```no_run
+/// use everstep_postgres::Postgres;
+/// # async fn open() -> Result<(), everstep_core::store::StoreError> {
+/// let store = Postgres::options()
+///     .schema("billing") // made if it is not there
+///     .open("postgres://app@db.internal/app")
+///     .await?;
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    schema: String,
+    pooled: bool,
+    transaction_limit: Duration,
+}
+
+impl Postgres {
+    /// Connects to a database, and makes the schema `everstep` if it is not there. `url` is as libpq has it:
+    /// `postgres://user:password@host:5432/database`, or `host=/run/postgresql dbname=app`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, the database or its schema, and what to do.
+    pub async fn open(url: &str) -> Result<Postgres, StoreError> {
+        Postgres::options().open(url).await
+    }
+
+    /// To open it in another way.
+    pub fn options() -> Options {
+        Options { schema: SCHEMA.to_string(), pooled: false, transaction_limit: Duration::from_secs(10) }
+    }
+}
+
+impl Options {
+    /// The schema of Everstep's tables; `everstep` if nothing is said. Lower-case letters, digits and `_`, at most 40.
+    pub fn schema(mut self, name: impl Into<String>) -> Options {
+        self.schema = name.into();
+        self
+    }
+
+    /// Says that a pooler in transaction mode (pgbouncer, and the like) stands between: nothing is prepared, set or listened
+    /// for beyond a transaction, and other processes are heard of by looks.
+    ///
+    /// The server's own `synchronous_commit` counts then; an opening is refused if that is `off`.
+    pub fn pooled(mut self, pooled: bool) -> Options {
+        self.pooled = pooled;
+        self
+    }
+
+    /// How long the body of one transactional step may run; 10 s if nothing is said. Whatever it holds locked, others wait
+    /// for.
+    pub fn transaction_limit(mut self, limit: Duration) -> Options {
+        self.transaction_limit = limit;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub async fn open(self, url: &str) -> Result<Postgres, StoreError> {
+        let config = self.config(url)?;
+        let prefix = format!("\"{}\".everstep_", self.schema);
+        let shape = Shape { config, prefix, schema: self.schema.clone(), pooled: self.pooled };
+        self.start(Arc::new(shape)).await
+    }
+
+    fn config(&self, url: &str) -> Result<Config, StoreError> {
+        let unusable = |text: String| StoreError::Unusable(text.into());
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let schema = &self.schema;
+        if schema.is_empty() || schema.len() > SCHEMA_BYTES_MAX || !schema.chars().all(is_name) {
+            return Err(unusable(format!(
+                "`{schema}` is no schema's name for Everstep: use 1 to {SCHEMA_BYTES_MAX} of `a` to `z`, digits and `_`"
+            )));
+        }
+        // Without the address itself: it may have a password in it.
+        let mut config = Config::from_str(url).map_err(|error| {
+            unusable(format!(
+                "this is no address of a PostgreSQL database ({error}): write `postgres://user@host/database`, or \
+                 `host=/run/postgresql dbname=app`"
+            ))
+        })?;
+        if config.get_application_name().is_none() {
+            config.application_name("everstep");
+        }
+        Ok(config)
+    }
+
+    async fn start(self, shape: Arc<Shape>) -> Result<Postgres, StoreError> {
+        let (send, opened) = oneshot::channel();
+        let limit = self.transaction_limit;
+        let thread = std::thread::Builder::new()
+            .name("everstep-postgres".into())
+            .spawn(move || live(shape, limit, send))
+            .map_err(|e| StoreError::Unusable(format!("a thread cannot be started: {e}").into()))?;
+        let gone = |_| StoreError::Closed("the store's thread has ended".into());
+        let mut inner: Inner = opened.await.map_err(gone)??;
+        inner.thread = Some(thread);
+        Ok(Postgres { inner: Arc::new(inner) })
+    }
+}
+
+/// The store's own thread: everything that talks to the database, apart from users' statements, runs here, where no code
+/// of users can hold it up.
+fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner, StoreError>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = opened
+                .send(Err(StoreError::Unusable(format!("a runtime cannot be started: {error}").into())));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let link = match prepare(&shape).await {
+            Ok(link) => link,
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
+        let (notices, texts) = (Arc::new(Notices::default()), Arc::new(Texts::default()));
+        let closed = Arc::new(OnceLock::new());
+        let readers = Pool::new(shape.clone(), 0..READERS);
+        // The writer has fence row 0.
+        let jobs = Pool::new(shape.clone(), 1..SLOTS);
+        let listener = tokio::spawn(listen::run(shape, bell.clone(), notices.clone()));
+        let _end = EndQueue(queue.clone());
+        let inner = Inner {
+            queue: queue.clone(),
+            bell: bell.clone(),
+            notices: notices.clone(),
+            readers: readers.clone(),
+            texts: texts.clone(),
+            closed: closed.clone(),
+            runtime: Handle::current(),
+            turn: AtomicUsize::new(0),
+            thread: None,
+        };
+        if opened.send(Ok(inner)).is_err() {
+            return;
+        }
+        let writer = Writer {
+            link,
+            queue,
+            bell,
+            notices,
+            texts,
+            jobs: Jobs::new(jobs.clone(), limit),
+            closed,
+            memory: Memory::default(),
+            company: 0,
+            takes: Duration::ZERO,
+        };
+        tokio::task::LocalSet::new().run_until(writer.run()).await;
+        listener.abort();
+        readers.close();
+        jobs.close();
+    });
+}
+
+async fn prepare(shape: &Arc<Shape>) -> Result<Link, StoreError> {
+    let conn = Conn::open(shape).await.map_err(told)?;
+    check_durability(&conn).await?;
+    migrate::migrate(&conn).await?;
+    drop(conn);
+    let link = Link::open(shape).await.map_err(told)?;
+    link.sweep().await.map_err(told)?;
+    Ok(link)
+}
+
+/// What a commit survives is the server's to say where no setting of ours holds.
+async fn check_durability(conn: &Conn) -> Result<(), StoreError> {
+    let rows = conn.client().simple_query("SHOW synchronous_commit").await;
+    let rows = rows.map_err(|e| crate::fault::store_error("ask for synchronous_commit", &e))?;
+    let level = rows.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+        _ => None,
+    });
+    match level.as_deref() {
+        Some("off") => Err(StoreError::Unusable(
+            "the server commits without waiting for its disk (`synchronous_commit = off`), and behind a pooler Everstep cannot \
+             change that: set it to `on` for this role or database (`ALTER ROLE app SET synchronous_commit = on`)"
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.stop();
+        let Some(thread) = self.thread.take() else { return };
+        // The store's own thread may drop the last handle, with a receipt that held one: it ends by itself then.
+        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            tracing::error!("the store's thread panicked");
+        }
+    }
+}
+
+struct EndQueue(Arc<Queue>);
+
+impl Drop for EndQueue {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Postgres")
+    }
+}
+
+/// What its commits survive.
+pub(crate) const DURABILITY: Durability = Durability::Power;

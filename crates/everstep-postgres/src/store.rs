@@ -1,0 +1,139 @@
+//! The store trait, verb by verb: each takes its place in the writer's queue when it is called.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use everstep_core::{
+    Timestamp,
+    store::{
+        Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, NewRun, Post,
+        Posted, Receipt, RunId, Started, Store, StoreError, Transact, Transacted, Turn, WorkerId, WorkerInfo,
+        WorkerSeen,
+    },
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    batch::Batch,
+    fault::Fault,
+    op::{After, Call, Op},
+    open::{DURABILITY, Postgres},
+    write::{act, claim, cut, delete, post, start::Start, transact::Job, turn::Commit, worker},
+};
+
+impl Postgres {
+    fn push<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Op,
+    ) -> Answer<T> {
+        let (send, answer) = oneshot::channel();
+        self.inner.queue.push(op(send));
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(StoreError::Closed("the writer has ended".into())))
+        })
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        work: impl AsyncFnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+        then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
+    ) -> Answer<T> {
+        self.call_with(0, work, then)
+    }
+
+    /// With payloads of so many bytes.
+    fn call_with<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl AsyncFnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+        then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
+    ) -> Answer<T> {
+        self.push(|answer| Call::boxed(bytes, work, then, answer))
+    }
+}
+
+impl Store for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn durability(&self) -> Durability {
+        DURABILITY
+    }
+
+    fn bell(&self) -> &Arc<Bell> {
+        &self.inner.bell
+    }
+
+    fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {
+        self.call(async move |batch| worker::enroll(batch, &info).await, |_, _| ())
+    }
+
+    fn beat(&self, fence: Fence) -> Answer<()> {
+        self.call(async move |batch| worker::beat(batch, fence).await, |(), _| ())
+    }
+
+    fn workers(&self) -> Answer<Vec<WorkerSeen>> {
+        self.seen_workers()
+    }
+
+    fn fence(&self, fence: Fence, other: WorkerId, beat: u64) -> Answer<bool> {
+        self.call(async move |batch| worker::fence(batch, fence, other, beat).await, |_, _| ())
+    }
+
+    fn free(&self, fence: Fence, other: WorkerId, limit: usize) -> Answer<usize> {
+        self.call(async move |batch| worker::free(batch, fence, other, limit).await, |_, _| ())
+    }
+
+    fn leave(&self, fence: Fence) -> Answer<()> {
+        self.inner.notices.has_left(fence.worker);
+        self.push(|answer| worker::Leave::op(fence, answer))
+    }
+
+    fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
+        self.push(|answer| Op::Start(Box::new(Start::new(runs, claim, answer))))
+    }
+
+    fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        self.inner.notices.looks_for(fence.worker, &claim.workflows);
+        self.call(async move |batch| claim::claim(batch, fence, &claim, turn).await, |_, _| ())
+    }
+
+    fn reload(&self, fence: Fence, run: RunId) -> Answer<Option<Claimed>> {
+        self.call(async move |batch| claim::reload(batch, fence, run).await, |_, _| ())
+    }
+
+    fn next_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
+        self.first_due(workflows)
+    }
+
+    fn nudged(&self, fence: Fence) -> Answer<Vec<RunId>> {
+        let mut known = Vec::new();
+        self.call(async move |batch| claim::nudged(batch, fence, &mut known).await, |_, _| ())
+    }
+
+    fn commit(&self, fence: Fence, turn: Turn, receipt: &Arc<dyn Receipt>) {
+        self.inner.queue.push(Op::Turn(Box::new(Commit::new(fence, turn, receipt.clone()))));
+    }
+
+    fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted> {
+        self.push(|answer| Op::Job(Box::new(Job { fence, step, answer, gate: Ok(()) })))
+    }
+
+    fn post(&self, post: Post) -> Answer<Posted> {
+        let bytes = post.letter.body.bytes.len();
+        self.call_with(bytes, async move |batch| post::post(batch, &post).await, |_, _| ())
+    }
+
+    fn cut(&self, cut: Cut) -> Answer<bool> {
+        self.call(async move |batch| cut::cut(batch, &cut).await, |_, _| ())
+    }
+
+    fn act(&self, does: Does, act: Act) -> Answer<Acted> {
+        self.call_with(act::bytes(&does), async move |batch| act::act(batch, &does, &act).await, |_, _| ())
+    }
+
+    fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
+        self.call(async move |batch| delete::delete(batch, &runs).await, |_, _| ())
+    }
+}

@@ -1,0 +1,179 @@
+//! Letters into inboxes.
+
+use everstep_core::{
+    Change, Status,
+    store::{Letter, Post, Posted, RunId, To},
+};
+
+use super::{
+    claim::illegal,
+    promise::{self, Promised},
+    turn::clear_stuck,
+};
+use crate::{
+    batch::Batch,
+    conn::{Sql, args, get, sql},
+    fault::Fault,
+    row::{self, codec},
+    text::kept,
+};
+
+/// A run as a letter finds it. Its row is locked from then on.
+pub(crate) struct Addressee {
+    pub(super) run: RunId,
+    pub(super) status: Status,
+    pub(super) owner: i64,
+    inbox_n: i64,
+    has_begun: bool,
+    pub(crate) generation: i64,
+}
+
+/// Puts a letter into a run's inbox and wakes the run.
+pub(crate) async fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
+    post.letter.check()?;
+    let Some((to, promise)) = addressee(batch, &post.to).await? else { return Ok(Posted::NoSuchRun) };
+    let is_refused = !post.only.contains(to.status);
+    // Known before refused: a letter sent again is the same letter, whatever has become of the run.
+    if (is_refused || promise.is_some()) && is_known(batch, to.run, &post.letter).await? {
+        return Ok(Posted::Known);
+    }
+    if is_refused {
+        return Ok(Posted::Refused(to.status));
+    }
+    let Some(promise) = promise else {
+        let is_new = deliver(batch, &to, &post.letter, post.revive).await?;
+        return Ok(if is_new { Posted::Added } else { Posted::Known });
+    };
+    match promise.expires {
+        _ if promise.settled => return Ok(Posted::Settled),
+        Some(expires) if expires <= post.letter.at => return Ok(Posted::Expired),
+        _ => {}
+    }
+    promise::set_settled(batch, to.run, &promise.key, true).await?;
+    let letter = Letter { name: promise.key, ..post.letter.clone() };
+    deliver(batch, &to, &letter, post.revive).await?;
+    Ok(Posted::Added)
+}
+
+/// Whom a letter reaches, and the promise that it is about.
+async fn addressee(batch: &Batch<'_>, to: &To) -> Result<Option<(Addressee, Option<Promised>)>, Fault> {
+    match to {
+        To::Run(id) => Ok(find(batch, id).await?.map(|to| (to, None))),
+        To::Promise(hash) => {
+            let Some(promise) = promise::find(batch, hash).await? else { return Ok(None) };
+            let found = find_run(batch, promise.run).await?;
+            let Some(found) = found.filter(|to| to.generation == promise.generation) else { return Ok(None) };
+            // Its run is locked now: nobody settles it any more, but somebody may just have.
+            Ok(promise::find(batch, hash).await?.map(|promise| (found, Some(promise))))
+        }
+    }
+}
+
+/// Puts a letter that nothing speaks against into a run's inbox, unless it is known there, and wakes the run; whether it
+/// was new.
+pub(crate) async fn deliver(
+    batch: &mut Batch<'_>,
+    to: &Addressee,
+    letter: &Letter,
+    revive: bool,
+) -> Result<bool, Fault> {
+    const WAKE: Sql = sql(
+        "wake a run",
+        "UPDATE @run SET inbox_n = inbox_n + 1, status = $2, wake_at = CASE WHEN $3 THEN 0 ELSE wake_at END,
+           takeovers = CASE WHEN $4 THEN 0 ELSE takeovers END
+         WHERE id = $1",
+    );
+    // Of an owned run the owner decides; of a free one a person's letter may set it going again.
+    let revived = revive && to.owner == 0 && matches!(to.status, Status::Stuck | Status::Paused);
+    let status = match revived {
+        true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
+        false => to.status,
+    };
+    if !add(batch, to.run, to.inbox_n + 1, letter).await? {
+        return Ok(false);
+    }
+    // Of an owned run 0 says: look into your inbox.
+    let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
+    batch.execute(&WAKE, args![to.run.0, i16::from(status.code()), wakes, status != to.status]).await?;
+    if revived {
+        clear_stuck(batch, to.run).await?;
+    }
+    batch.rings().inbox |= to.owner != 0;
+    batch.rings().claimable |= to.owner == 0 && wakes;
+    batch.rings().others = true;
+    Ok(true)
+}
+
+macro_rules! addressee_by {
+    ($of:literal) => {
+        concat!(
+            "SELECT id, status, owner, inbox_n, began_at IS NOT NULL, generation FROM @run WHERE ",
+            $of,
+            " = $1 FOR UPDATE"
+        )
+    };
+}
+
+/// A run by its number.
+pub(crate) async fn find_run(batch: &Batch<'_>, run: RunId) -> Result<Option<Addressee>, Fault> {
+    const FIND: Sql = sql("lock a run by its number", addressee_by!("id"));
+    read(batch.conn.one(&FIND, args![run.0]).await?)
+}
+
+/// A run by its id.
+pub(super) async fn find(batch: &Batch<'_>, id: &str) -> Result<Option<Addressee>, Fault> {
+    const FIND: Sql = sql("lock a run by its id", addressee_by!("text_id"));
+    read(batch.conn.one(&FIND, args![kept(id)]).await?)
+}
+
+fn read(row: Option<tokio_postgres::Row>) -> Result<Option<Addressee>, Fault> {
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Addressee {
+        run: RunId(get(&row, 0)?),
+        status: row::status(get(&row, 1)?)?,
+        owner: get(&row, 2)?,
+        inbox_n: get(&row, 3)?,
+        has_begun: get(&row, 4)?,
+        generation: get(&row, 5)?,
+    }))
+}
+
+/// Whether a letter of this name ever reached the run.
+pub(crate) async fn is_known(batch: &Batch<'_>, run: RunId, letter: &Letter) -> Result<bool, Fault> {
+    const KNOWN: Sql =
+        sql("look for a letter's name", "SELECT 1 FROM @inbox_seen WHERE run = $1 AND id = $2");
+    let id = letter.id.0.to_be_bytes().to_vec();
+    Ok(batch.conn.one(&KNOWN, args![run.0, id]).await?.is_some())
+}
+
+/// Writes a letter as number `n`, and remembers its name for good; not if a letter of this name ever came: whether it
+/// was new.
+pub(crate) async fn add(batch: &mut Batch<'_>, run: RunId, n: i64, letter: &Letter) -> Result<bool, Fault> {
+    let is_new = remember(batch, run, letter).await?;
+    if is_new {
+        insert(batch, run, n, letter).await?;
+    }
+    Ok(is_new)
+}
+
+/// Remembers a letter's name for good; whether it was new.
+pub(super) async fn remember(batch: &mut Batch<'_>, run: RunId, letter: &Letter) -> Result<bool, Fault> {
+    const REMEMBER: Sql = sql(
+        "remember a letter's name",
+        "INSERT INTO @inbox_seen (run, id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+    );
+    let id = letter.id.0.to_be_bytes().to_vec();
+    Ok(batch.execute(&REMEMBER, args![run.0, id]).await? > 0)
+}
+
+/// Writes a letter as number `n`.
+pub(crate) async fn insert(batch: &mut Batch<'_>, run: RunId, n: i64, letter: &Letter) -> Result<(), Fault> {
+    const INSERT: Sql = sql(
+        "write a letter",
+        "INSERT INTO @inbox (run, n, kind, name, body, codec, id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    );
+    let (kind, id) = (i32::from(letter.kind), letter.id.0.to_be_bytes().to_vec());
+    let args =
+        args![run.0, n, kind, kept(&letter.name), &*letter.body.bytes, codec(&letter.body), id, letter.at.0];
+    batch.execute(&INSERT, args).await.map(drop)
+}

@@ -1,0 +1,297 @@
+//! Transactional steps: the user's rows and the record of the step in one commit, on a connection of its own.
+//!
+//! The writer starts it when its turn comes, after the turns before it, and goes on with others; what ends the step's
+//! load waits for it.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use everstep_core::{
+    Error, Timestamp,
+    failpoint::{Failpoint, Guard, broken, pass},
+    journal::Payload,
+    said_by,
+    store::{Bell, Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
+};
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+use crate::{
+    conn::{Sql, args, get, sql},
+    fault::{Class, Fault, class, is_duplicate, said, told},
+    pool::{Lent, Pool},
+    row::{self, codec, unsigned},
+    stopwatch::pause,
+    text::kept,
+    tx::{PostgresJob, Tx},
+};
+
+/// A transaction that the database cannot put in an order with others is repeated so often; then its step's own policy decides.
+const TRIES_MAX: u32 = 10;
+
+/// A transactional step on its way.
+pub(crate) struct Job {
+    pub(crate) fence: Fence,
+    pub(crate) step: Transact,
+    pub(crate) answer: oneshot::Sender<Result<Transacted, StoreError>>,
+    /// What the gate said when its turn came.
+    pub(crate) gate: Result<(), StoreError>,
+}
+
+/// How one try went.
+enum Tried {
+    Over(Result<Transacted, StoreError>),
+    /// The database could not put it in an order with others, and rolled it back.
+    Disordered(Error),
+    /// There was no database, or nobody knows whether it happened: look, and do it again.
+    Unknown,
+}
+
+impl Job {
+    /// Does it to its end, whoever waits for it.
+    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: Arc<Bell>, limit: Duration) {
+        let (mut tries, mut disordered) = (0u32, 0);
+        let answer = loop {
+            tries += 1;
+            match self.attempt(&pool, limit).await {
+                Tried::Over(answer) => break answer,
+                Tried::Disordered(error) if disordered >= TRIES_MAX => {
+                    break Ok(Transacted::RolledBack(error));
+                }
+                Tried::Disordered(_) => disordered += 1,
+                Tried::Unknown => {}
+            }
+            pause(Duration::from_millis(10 << tries.min(7))).await;
+        };
+        if let Ok(Transacted::Committed { .. }) = &answer {
+            bell.ring_claimable();
+        }
+        self.send(answer);
+    }
+
+    /// It did not and will not happen.
+    pub(crate) fn fail(self, error: StoreError) {
+        self.send(Err(error));
+    }
+
+    async fn attempt(&mut self, pool: &Arc<Pool>, limit: Duration) -> Tried {
+        let mut lent = match pool.lend().await {
+            Ok(lent) => lent,
+            Err(fault) => return again(fault),
+        };
+        let before = match self.before(&lent).await {
+            Ok(before) => before,
+            Err(fault) => return again(fault),
+        };
+        if let Some(answer) = before {
+            lent.is_clean();
+            return Tried::Over(answer);
+        }
+        self.transact(lent, limit).await
+    }
+
+    /// What there is to say without doing it.
+    async fn before(&mut self, lent: &Lent) -> Result<Option<Result<Transacted, StoreError>>, Fault> {
+        const LIVE: Sql =
+            sql("look at the fence", "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced");
+        let live = lent.one(&LIVE, args![self.fence.worker.0, lent.number()]).await?.is_some();
+        if !live && !broken(Guard::Fence) {
+            return Ok(Some(Err(StoreError::Fenced(self.fence.worker))));
+        }
+        if let Err(error) = &self.gate {
+            return Ok(Some(Err(error.clone())));
+        }
+        if let Some(recorded) = self.recorded(lent).await? {
+            return Ok(Some(Ok(recorded)));
+        }
+        // The last look before it is run: from here on it goes on to its end.
+        if let Some(withdrawn) = self.step.withdrawn() {
+            return Ok(Some(Ok(withdrawn)));
+        }
+        if !self.step.job.is::<PostgresJob>() {
+            let text = "this transaction was made for another store than PostgreSQL";
+            return Ok(Some(Err(StoreError::Unusable(text.into()))));
+        }
+        Ok(None)
+    }
+
+    /// What an earlier transaction of this step committed, if its answer was lost: it must not happen twice.
+    async fn recorded(&self, lent: &Lent) -> Result<Option<Transacted>, Fault> {
+        const RECORDED: Sql = sql(
+            "look for the record of a step",
+            "SELECT n, body, codec FROM @inbox WHERE run = $1 AND name = $2 AND kind = 5",
+        );
+        let found = lent.one(&RECORDED, args![self.step.run.0, kept(&self.step.key)]).await?;
+        let committed = |row: tokio_postgres::Row| {
+            let body = row::payload(get(&row, 1)?, get(&row, 2)?)?;
+            Ok::<_, StoreError>(Transacted::Committed { n: unsigned(get(&row, 0)?), body })
+        };
+        Ok(found.map(committed).transpose()?)
+    }
+
+    async fn transact(&mut self, lent: Lent, limit: Duration) -> Tried {
+        if let Err(fault) = lent.script("begin a step's transaction", "BEGIN; SAVEPOINT everstep_step").await
+        {
+            return again(fault);
+        }
+        pass(Failpoint::JobBegins);
+        let lent = Arc::new(lent);
+        let ran = self.call(&lent, limit).await;
+        let Ok(mut lent) = Arc::try_unwrap(lent) else {
+            // Its connection ends when the last handle goes, and the transaction with it.
+            let why = "the transaction's body has kept its `Tx`: nothing was committed. Let it go before the body returns";
+            return Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why))));
+        };
+        let body = match ran {
+            Ok(body) => body,
+            Err(error) => {
+                let state = error_state(&error);
+                if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
+                    lent.is_clean();
+                }
+                return match state {
+                    true => Tried::Disordered(error),
+                    false => Tried::Over(Ok(Transacted::RolledBack(error))),
+                };
+            }
+        };
+        pass(Failpoint::JobDone);
+        match self.record(&lent, &body).await {
+            Ok(n) => {
+                pass(Failpoint::JobRecorded);
+                match lent.script("commit a step", "COMMIT").await {
+                    Ok(()) => {
+                        lent.is_clean();
+                        Tried::Over(Ok(Transacted::Committed { n, body }))
+                    }
+                    Err(Fault::Sql(name, error)) if class(&error) == Class::Refused => {
+                        // A constraint that is looked at at the end.
+                        lent.is_clean();
+                        let why = format!(
+                            "the database refused the transaction at its commit: {}",
+                            said(name, &error)
+                        );
+                        Tried::Over(Ok(Transacted::RolledBack(Error::from(why))))
+                    }
+                    // Perhaps it is committed: its record tells.
+                    Err(fault) => again(fault),
+                }
+            }
+            Err(fault) => {
+                if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
+                    lent.is_clean();
+                }
+                match fault {
+                    Fault::Refuse(StoreError::Failed(why)) => {
+                        Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why.to_string()))))
+                    }
+                    Fault::Refuse(error) => Tried::Over(Err(error)),
+                    // Another transaction of this step was faster.
+                    Fault::Sql(_, error) if is_duplicate(&error) => again(Fault::Sql("record a step", error)),
+                    Fault::Sql(name, error) if class(&error) == Class::Refused => {
+                        Tried::Over(Ok(Transacted::RolledBack(Error::from(said(name, &error)))))
+                    }
+                    fault => again(fault),
+                }
+            }
+        }
+    }
+
+    /// Runs the user's code.
+    async fn call(&mut self, lent: &Arc<Lent>, limit: Duration) -> everstep_core::Result<Payload> {
+        let job = self.step.job.downcast_mut::<PostgresJob>().expect("it was looked at");
+        let tx = Tx::of(lent.clone());
+        let body = AssertUnwindSafe(async { (job.0)(tx).await }).catch_unwind();
+        match tokio::time::timeout(limit, body).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => Err(Error::terminal(format!("panicked: {}", said_by(&*panic)))),
+            Err(_) => {
+                Err(Error::from(format!("the transaction took longer than {limit:?} and was rolled back")))
+            }
+        }
+    }
+
+    /// The fence comes last: a takeover must not wait for the user's code.
+    async fn record(&self, lent: &Lent, body: &Payload) -> Result<u64, Fault> {
+        const RELEASE: &str = "RELEASE SAVEPOINT everstep_step";
+        const FENCE: Sql = sql(
+            "check the fence of a step",
+            "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE",
+        );
+        const COUNT: Sql = sql(
+            "count the record of a step",
+            "UPDATE @run SET inbox_n = inbox_n + 1 WHERE id = $1 AND owner = $2 RETURNING inbox_n",
+        );
+        const RECORD: Sql = sql(
+            "record a step",
+            "INSERT INTO @inbox (run, n, kind, name, body, codec, id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        );
+        let Transact { run, key, at, .. } = &self.step;
+        if let Err(Fault::Sql(_, error)) = lent.script("end a step's statements", RELEASE).await {
+            if class(&error) != Class::Refused {
+                return Err(Fault::Sql("end a step's statements", error));
+            }
+            let why = "the transaction's body has ended the transaction itself, or one of its statements failed and it went \
+                       on: what it did after that is rolled back. Leave `COMMIT` and `ROLLBACK` to the step, and return \
+                       errors of statements";
+            return Err(StoreError::Failed(format!("{why} ({})", said("RELEASE", &error)).into()).into());
+        }
+        let worker = self.fence.worker;
+        if lent.one(&FENCE, args![worker.0, lent.number()]).await?.is_none() && !broken(Guard::Fence) {
+            return Err(StoreError::Fenced(worker).into());
+        }
+        if broken(Guard::Once) {
+            return Ok(0);
+        }
+        let Some(row) = lent.one(&COUNT, args![run.0, worker.0]).await? else {
+            return Err(super::turn::no_longer_ours(*run).into());
+        };
+        let n: i64 = get(&row, 0)?;
+        // Nobody sends it a second time: its name only has to differ from others in this inbox.
+        let id = LetterId(u128::from(unsigned(run.0)) << 64 | u128::from(unsigned(n)));
+        let letter =
+            Letter { id, kind: LetterKind::Recorded as u16, name: key.clone(), body: body.clone(), at: *at };
+        insert(lent, &RECORD, run.0, n, &letter).await?;
+        Ok(unsigned(n))
+    }
+
+    /// What the user's code holds is dropped here, and may do what it likes to itself, but not to the store.
+    fn send(self, answer: Result<Transacted, StoreError>) {
+        let key = self.step.key.clone();
+        let sent = std::panic::catch_unwind(AssertUnwindSafe(move || {
+            let _ = self.answer.send(answer);
+            drop(self.step.job);
+        }));
+        if sent.is_err() {
+            tracing::error!(step = %key, "something that a transaction held panicked when it was dropped");
+        }
+    }
+}
+
+async fn insert(lent: &Lent, sql: &Sql, run: i64, n: i64, letter: &Letter) -> Result<(), Fault> {
+    let Letter { id, kind, name, body, at: Timestamp(at) } = letter;
+    let id = id.0.to_be_bytes().to_vec();
+    let args = args![run, n, i32::from(*kind), kept(name), &*body.bytes, codec(body), id, *at];
+    lent.execute(sql, args).await.map(drop)
+}
+
+/// What a fault leads to that is nobody's fault: look again, and repeat.
+fn again(fault: Fault) -> Tried {
+    match fault {
+        Fault::Refuse(error @ (StoreError::Fenced(_) | StoreError::Closed(_) | StoreError::Damaged(_))) => {
+            Tried::Over(Err(error))
+        }
+        Fault::Sql(name, error) if class(&error) == Class::Again => {
+            Tried::Disordered(Error::from(said(name, &error)))
+        }
+        fault => {
+            tracing::warn!(error = %told(fault), "a transaction is tried again");
+            Tried::Unknown
+        }
+    }
+}
+
+/// Whether a body failed because the database could not put it in an order with others.
+fn error_state(error: &Error) -> bool {
+    let said = error.to_string();
+    ["could not serialize access", "deadlock detected"].iter().any(|state| said.contains(state))
+}

@@ -1,0 +1,430 @@
+//! The one task that writes: it drains the queue into one transaction, commits, and answers everybody after it.
+//! It decides nothing about runs; that is in `write`.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use everstep_core::{
+    failpoint::{Failpoint, fails, pass},
+    store::{Bell, Ended, StoreError},
+};
+
+use crate::{
+    batch::{Batch, Effects, Memory, Rings},
+    fault::{Class, Fault, class, is_duplicate, said, told},
+    fold,
+    jobs::Jobs,
+    link::{Link, unreachable},
+    listen::Notices,
+    names::Texts,
+    op::{After, Op},
+    queue::{Linger, Queue, Taken},
+    segment::{self, Segment},
+    stopwatch::Stopwatch,
+};
+
+/// Company that has not come by then costs more than it saves: a commit takes about as long (performance.md A3).
+const LINGER_MAX: Duration = Duration::from_micros(150);
+/// Payloads of one transaction, a bit more or less: they are in memory twice, and everybody waits for them.
+const BYTES_MAX: usize = 8 << 20;
+const WAIT_MIN: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// A transaction that the database cannot put in an order with others is repeated so often, before those who can are told.
+const TRIES_MAX: u32 = 10;
+/// The writer's fence row of each worker.
+const SLOT: i16 = 0;
+
+/// The writer's task.
+pub(crate) struct Writer {
+    pub(crate) link: Link,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) notices: Arc<Notices>,
+    pub(crate) texts: Arc<Texts>,
+    pub(crate) jobs: Jobs,
+    /// Why this opening is over, once it is.
+    pub(crate) closed: Arc<OnceLock<Arc<str>>>,
+    pub(crate) memory: Memory,
+    /// Operations of the last transaction, and how long commits take.
+    pub(crate) company: usize,
+    pub(crate) takes: Duration,
+}
+
+/// What became of one transaction.
+enum Tried {
+    Committed,
+    /// Rolled back; what was to blame is out of the batch.
+    WithoutOne,
+    /// Rolled back, and nobody knows for whose sake.
+    Apart,
+    /// Rolled back; at once again.
+    Again(StoreError),
+    Later(StoreError),
+}
+
+impl Writer {
+    /// Runs until the last handle is gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.queue.take(self.linger()).await {
+                Taken::Ops(ops) => self.write(ops).await,
+                Taken::Stop => break,
+            }
+        }
+        self.queue.end();
+    }
+
+    fn linger(&self) -> Linger {
+        // A single caller never waits: there was nobody to wait for the last time either.
+        match self.company {
+            0 | 1 => Linger::default(),
+            until => Linger { until, at_most: self.takes.min(LINGER_MAX) },
+        }
+    }
+
+    async fn write(&mut self, ops: Vec<Op>) {
+        let mut ready = Vec::with_capacity(ops.len());
+        for op in self.jobs.sort(ops) {
+            match op {
+                Op::Job(job) => {
+                    // Behind all that came before it.
+                    self.write_all(std::mem::take(&mut ready)).await;
+                    let gate = self.memory.loads.get(job.step.load, job.step.run).copied();
+                    self.jobs.begin(*job, gate, &self.bell, &self.notices, &self.queue);
+                }
+                op => ready.push(op),
+            }
+        }
+        self.write_all(ready).await;
+    }
+
+    async fn write_all(&mut self, mut ops: Vec<Op>) {
+        while !ops.is_empty() {
+            let rest = ops.split_off(fitting(&ops));
+            self.write_together(std::mem::replace(&mut ops, rest)).await;
+        }
+    }
+
+    async fn write_together(&mut self, mut ops: Vec<Op>) {
+        if let Some(cause) = self.closed.get().cloned() {
+            return self.fail_all(&mut ops, &StoreError::Closed(cause));
+        }
+        let (mut wait, mut tries) = (WAIT_MIN, 0);
+        while !ops.is_empty() {
+            match self.attempt(&mut ops).await {
+                Tried::Committed | Tried::WithoutOne => {}
+                Tried::Apart => {
+                    for op in ops {
+                        Box::pin(self.write_together(vec![op])).await;
+                    }
+                    return;
+                }
+                Tried::Again(why) => {
+                    tries += 1;
+                    if tries > TRIES_MAX {
+                        self.wait(&mut ops, &why, wait).await;
+                        wait = (wait * 2).min(WAIT_MAX);
+                    }
+                }
+                Tried::Later(why) => {
+                    self.wait(&mut ops, &why, wait).await;
+                    wait = (wait * 2).min(WAIT_MAX);
+                }
+            }
+        }
+    }
+
+    /// One transaction with all of `ops`; they stay there unless they were committed or are to blame.
+    async fn attempt(&mut self, ops: &mut Vec<Op>) -> Tried {
+        if !self.link.is_whole()
+            && let Err(fault) = self.link.mend().await
+        {
+            return Tried::Later(unreachable(&told(fault)));
+        }
+        if fails(Failpoint::TransactionBegins) {
+            return Tried::Later(StoreError::Full("a failpoint failed".into()));
+        }
+        let segments = segment::of(ops, &self.memory.loads);
+        let watch = Stopwatch::start();
+        let company = ops.len();
+        let tried = match &segments[..] {
+            [Segment::Fold(_)] => self.attempt_fold(ops).await,
+            _ => self.attempt_transaction(ops, segments).await,
+        };
+        if matches!(tried, Tried::Committed) {
+            self.company = company;
+            self.takes = (self.takes * 7 + watch.elapsed()) / 8;
+        }
+        tried
+    }
+
+    /// One statement is the whole transaction.
+    async fn attempt_fold(&mut self, ops: &mut Vec<Op>) -> Tried {
+        let (main, side) = (self.link.main.clone(), self.link.side.clone());
+        let mut batch = Batch::new((&main, &side), SLOT, &self.texts, &mut self.memory);
+        let written = write_folded(&mut batch, ops).await;
+        let effects = batch.effects();
+        let fault = match written {
+            Ok(()) if fails(Failpoint::TransactionCommitted) => {
+                // As if its reply had been lost.
+                effects.undo(&mut self.memory);
+                ops.iter_mut().for_each(Op::is_unsure);
+                return Tried::Again(StoreError::Full("a failpoint failed".into()));
+            }
+            Ok(()) => {
+                self.settle(ops, Vec::new(), effects);
+                return Tried::Committed;
+            }
+            Err(fault) => fault,
+        };
+        effects.undo(&mut self.memory);
+        let was_unsure = ops.iter().any(Op::was_unsure);
+        match fault {
+            Fault::Sql(name, error) => match class(&error) {
+                Class::Gone => {
+                    ops.iter_mut().for_each(Op::is_unsure);
+                    Tried::Again(StoreError::Full(said(name, &error).into()))
+                }
+                Class::Again => Tried::Again(StoreError::Full(said(name, &error).into())),
+                Class::Later => Tried::Later(StoreError::Full(said(name, &error).into())),
+                // What was sent before is there by now.
+                Class::Refused if is_duplicate(&error) && was_unsure => {
+                    Tried::Again(StoreError::Full(said(name, &error).into()))
+                }
+                Class::Refused => self.blame(ops, StoreError::Failed(said(name, &error).into())),
+            },
+            Fault::Refuse(error @ StoreError::Full(_)) => Tried::Later(error),
+            Fault::Refuse(error) => self.blame(ops, error),
+        }
+    }
+
+    fn blame(&mut self, ops: &mut Vec<Op>, error: StoreError) -> Tried {
+        match ops.len() {
+            1 => {
+                self.fail_all(ops, &error);
+                Tried::WithoutOne
+            }
+            _ => Tried::Apart,
+        }
+    }
+
+    /// Several statements.
+    async fn attempt_transaction(&mut self, ops: &mut Vec<Op>, segments: Vec<Segment>) -> Tried {
+        let name = match self.link.begin().await {
+            Ok(name) => name,
+            Err(fault) => {
+                let _ = self.link.main.script("roll back", "ROLLBACK").await;
+                return later(fault);
+            }
+        };
+        let (main, side) = (self.link.main.clone(), self.link.side.clone());
+        let mut batch = Batch::new((&main, &side), SLOT, &self.texts, &mut self.memory);
+        let applied = apply(&mut batch, ops, segments).await;
+        let effects = batch.effects();
+        let refused = match applied {
+            Ok(refused) => refused,
+            Err((at, fault)) => {
+                effects.undo(&mut self.memory);
+                let _ = main.script("roll back", "ROLLBACK").await;
+                return self.give_up(ops, at, fault);
+            }
+        };
+        if fails(Failpoint::TransactionWritten) {
+            effects.undo(&mut self.memory);
+            let _ = main.script("roll back", "ROLLBACK").await;
+            return Tried::Later(StoreError::Full("a failpoint failed".into()));
+        }
+        match main.script("commit", "COMMIT").await {
+            Ok(()) if !fails(Failpoint::TransactionCommitted) => {}
+            Err(Fault::Sql(name, error)) if class(&error) != Class::Gone => {
+                effects.undo(&mut self.memory);
+                return later(Fault::Sql(name, error));
+            }
+            // No reply: perhaps it is committed.
+            _ => match self.ask(&name).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    effects.undo(&mut self.memory);
+                    return Tried::Again(StoreError::Full("a commit was lost".into()));
+                }
+                Err(error) => {
+                    effects.undo(&mut self.memory);
+                    self.fail_all(ops, &error);
+                    return Tried::WithoutOne;
+                }
+            },
+        }
+        self.link.committed(name);
+        self.settle(ops, refused, effects);
+        Tried::Committed
+    }
+
+    /// Whether a transaction was committed, as soon as there is a database to ask.
+    async fn ask(&mut self, name: &Vec<u8>) -> Result<bool, StoreError> {
+        let mut wait = WAIT_MIN;
+        loop {
+            let asked = match self.link.mend().await {
+                Ok(()) => self.link.was_committed(name).await,
+                Err(fault) => Err(fault),
+            };
+            let why = match asked {
+                Ok(was) => return Ok(was),
+                Err(fault) => told(fault),
+            };
+            if self.queue.is_stopping() {
+                let why =
+                    format!("the store was closed before it could ask whether this was committed: {why}");
+                return Err(StoreError::Closed(why.into()));
+            }
+            self.wait(&mut Vec::new(), &unreachable(&why), wait).await;
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+
+    fn give_up(&mut self, ops: &mut Vec<Op>, guilty: usize, fault: Fault) -> Tried {
+        match fault {
+            Fault::Sql(name, error) if class(&error) != Class::Refused => later(Fault::Sql(name, error)),
+            Fault::Refuse(error @ StoreError::Full(_)) => Tried::Later(error),
+            fault => {
+                let error = told(fault);
+                ops.remove(guilty).fail(error, &mut self.after());
+                Tried::WithoutOne
+            }
+        }
+    }
+
+    fn settle(&mut self, ops: &mut Vec<Op>, refused: Vec<(usize, StoreError)>, effects: Effects) {
+        let Rings { claimable, inbox, others, ended } = effects.keep(&mut self.memory);
+        if claimable {
+            self.bell.ring_claimable();
+        }
+        if inbox {
+            self.bell.ring_inbox();
+        }
+        for (run, status) in ended {
+            self.bell.ring_ended(run, || Ended { status, outcome: None });
+        }
+        self.answer(std::mem::take(ops), refused);
+        if others {
+            self.notices.tell();
+        }
+        pass(Failpoint::TransactionAnswered);
+    }
+
+    fn answer(&mut self, ops: Vec<Op>, refused: Vec<(usize, StoreError)>) {
+        let mut refused = refused.into_iter().peekable();
+        let bell = self.bell.clone();
+        let settled = RingSettled(&bell);
+        let mut after = self.after();
+        for (i, op) in ops.into_iter().enumerate() {
+            match refused.next_if(|(at, _)| *at == i) {
+                Some((_, error)) => op.fail(error, &mut after),
+                None => op.settle(&mut after),
+            }
+        }
+        let again = after.again;
+        drop(settled);
+        again.into_iter().for_each(|op| self.queue.push(op));
+    }
+
+    /// Nothing can be written now. Turns are repeated unchanged; clients hear why, those that come meanwhile too; but not
+    /// those of whom nobody knows whether they happened.
+    async fn wait(&mut self, ops: &mut Vec<Op>, why: &StoreError, wait: Duration) {
+        tracing::warn!(%why, "nothing can be written to the database; trying again");
+        let impatient = |op: &mut Op| !op.is_patient() && !op.was_unsure();
+        self.fail_all(&mut ops.extract_if(.., impatient).collect(), why);
+        if self.queue.is_stopping() {
+            return self.fail_all(ops, &StoreError::Closed(why.to_string().into()));
+        }
+        let watch = Stopwatch::start();
+        while let Some(left) = wait.checked_sub(watch.elapsed()) {
+            self.fail_all(&mut self.queue.take_impatient(left).await, why);
+            if self.queue.is_stopping() {
+                break;
+            }
+        }
+    }
+
+    fn fail_all(&mut self, ops: &mut Vec<Op>, error: &StoreError) {
+        for op in ops.drain(..) {
+            op.fail(error.clone(), &mut self.after());
+        }
+    }
+
+    fn after(&mut self) -> After<'_> {
+        After { loads: &mut self.memory.loads, bell: &self.bell, again: Vec::new() }
+    }
+}
+
+/// Writes them in one statement; those that a lost reply has left in doubt are looked for first.
+async fn write_folded(batch: &mut Batch<'_>, ops: &mut [Op]) -> Result<(), Fault> {
+    let (mut turns, mut starts) = fold::split(ops);
+    fold::recall(batch, &mut turns).await?;
+    turns.retain(|turn| turn.settled.is_none());
+    fold::write(batch, &mut turns, &mut starts).await
+}
+
+/// Applies all; those that were refused before they had written anything. Else which one is to blame.
+async fn apply(
+    batch: &mut Batch<'_>,
+    ops: &mut [Op],
+    segments: Vec<Segment>,
+) -> Result<Vec<(usize, StoreError)>, (usize, Fault)> {
+    let mut refused = Vec::new();
+    for segment in segments {
+        match segment {
+            Segment::Fold(range) => {
+                let at = range.start;
+                let (mut turns, mut starts) = fold::split(&mut ops[range]);
+                fold::write(batch, &mut turns, &mut starts).await.map_err(|fault| (at, fault))?;
+            }
+            Segment::One(at) => {
+                let before = batch.changes();
+                match ops[at].apply(batch).await {
+                    Ok(()) => {}
+                    // Before it has written anything: concerns nobody else.
+                    Err(Fault::Refuse(error)) if batch.changes() == before => refused.push((at, error)),
+                    Err(fault) => return Err((at, fault)),
+                }
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// What follows from an error after which nothing has happened.
+fn later(fault: Fault) -> Tried {
+    match fault {
+        Fault::Sql(name, error) => {
+            let why = StoreError::Full(said(name, &error).into());
+            match class(&error) {
+                Class::Again | Class::Gone => Tried::Again(why),
+                Class::Later | Class::Refused => Tried::Later(why),
+            }
+        }
+        Fault::Refuse(error) => Tried::Later(error),
+    }
+}
+
+/// Rings when it goes, also when a receipt panics and takes the writer with it: those that were told before wait to be
+/// woken, and no later commit would do it.
+struct RingSettled<'a>(&'a Bell);
+
+impl Drop for RingSettled<'_> {
+    fn drop(&mut self) {
+        self.0.ring_settled();
+    }
+}
+
+/// How many go into one transaction.
+fn fitting(ops: &[Op]) -> usize {
+    let mut bytes = 0;
+    let within = |op: &&Op| {
+        let before = bytes;
+        bytes += op.bytes();
+        before < BYTES_MAX
+    };
+    ops.iter().take_while(within).count()
+}

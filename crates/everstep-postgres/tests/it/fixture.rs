@@ -1,0 +1,67 @@
+//! The one place where these tests touch the store's API.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use everstep_cluster::Cluster;
+use everstep_postgres::{Options, Postgres, tokio_postgres::Client};
+
+/// A schema of its own in a database of the shared server: it is made sooner than a database.
+pub(crate) struct Desk {
+    schema: String,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Desk {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let chance = RandomState::new().hash_one(MADE.fetch_add(1, Ordering::Relaxed));
+        let desk = Desk { schema: format!("test_{}_{chance:x}", std::process::id()) };
+        desk.run_sql(&format!("CREATE SCHEMA {}", desk.schema));
+        desk
+    }
+
+    /// The name of a table in its schema.
+    pub(crate) fn table(&self, name: &str) -> String {
+        format!("{}.{name}", self.schema)
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Postgres::options().schema(&self.schema)
+    }
+
+    pub(crate) fn url() -> String {
+        Cluster::shared().expect("a server").url("postgres")
+    }
+
+    pub(crate) async fn open(&self) -> Postgres {
+        self.options().open(&Desk::url()).await.expect("opens")
+    }
+
+    /// Asks the database with a connection of its own, on a thread of its own: the caller's runtime may do no input and
+    /// output.
+    pub(crate) fn asks<T: Send>(&self, ask: impl AsyncFnOnce(Client) -> T + Send) -> T {
+        let asks = || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let client = Cluster::shared().expect("a server").connect("postgres").await;
+                ask(client.expect("connects")).await
+            })
+        };
+        std::thread::scope(|scope| scope.spawn(asks).join()).expect("it asks")
+    }
+
+    pub(crate) fn run_sql(&self, sql: &str) {
+        self.asks(async |client| client.batch_execute(sql).await.expect(sql));
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // Whoever comes later does not need it gone.
+        let drop = format!("DROP SCHEMA {} CASCADE", self.schema);
+        self.asks(async |client| client.batch_execute(&drop).await.ok());
+    }
+}

@@ -1,0 +1,5 @@
+//! The store on a real server.
+
+mod fixture;
+
+mod conformance;
