@@ -22,7 +22,7 @@ const IDLE: &str = "EVERSTEP_CLUSTER_IDLE";
 /// A run of tests has gaps, and a start takes a second.
 const IDLE_SECONDS: u32 = 60;
 
-/// `$1` is `pg_ctl`, `$2` the seconds. Who tests whether there are users does it with the lock that excludes them.
+/// `$1` is `pg_ctl`, `$2` the seconds. It ends with the data: when the server was stopped, or the folder removed. Who tests whether there are users does it with the lock that excludes them.
 const SCRIPT: &str = r#"
 trap '' HUP
 command -v flock >/dev/null || exit
@@ -30,6 +30,7 @@ exec 9<keeper
 flock -n 9 || exit
 idle=0
 while sleep 1; do
+    [ -e data ] || exit
     if [ ! -e kept ] && flock -n -x users true; then idle=$((idle + 1)); else idle=0; fi
     [ "$idle" -ge "$2" ] || continue
     flock lock flock -n -x users sh -c '"$1" stop -D data -m immediate; rm -rf data log' - "$1" && exit

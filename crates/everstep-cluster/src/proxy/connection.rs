@@ -266,8 +266,9 @@ async fn deliver(
         let (now_due, later) = left.split_at(pace.map_or(left.len(), |(bytes, _)| bytes.min(left.len())));
         to.write_all(now_due).await?;
         left = later;
-        if let Some((_, tick)) = pace {
-            passes_or_changes(now() + tick, line).await?;
+        if let Some((bytes, tick)) = pace {
+            // Less than may come at a time takes less time.
+            passes_or_changes(now() + tick.mul_f64(now_due.len() as f64 / bytes as f64), line).await?;
         }
     }
     to.flush().await

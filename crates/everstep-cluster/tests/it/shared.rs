@@ -1,6 +1,10 @@
 //! The server that all tests share.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use everstep_cluster::Cluster;
 use tempfile::TempDir;
@@ -126,4 +130,27 @@ fn it_ends_by_itself_when_nobody_uses_it() {
     }
     assert_eq!(place.says("stop"), "0 stopped");
     assert!(!place.home().join("data").exists());
+}
+
+#[test]
+fn whoever_ends_the_server_goes_when_there_is_none_or_no_folder() {
+    let place = Place::new();
+    place.says("start");
+    let beside = working_in(&place.home());
+    assert!(!beside.is_empty(), "somebody watches");
+    place.says("stop");
+    beside.into_iter().for_each(ends);
+    place.says("start");
+    let beside = working_in(&place.home());
+    assert!(!beside.is_empty(), "somebody watches");
+    drop(place);
+    beside.into_iter().for_each(ends);
+}
+
+fn working_in(folder: &Path) -> Vec<i32> {
+    let folder = fs::canonicalize(folder).expect("is there");
+    let processes = fs::read_dir("/proc").expect("every Linux has it").flatten();
+    let there =
+        processes.filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder));
+    there.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
 }
