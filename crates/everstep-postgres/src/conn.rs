@@ -18,6 +18,7 @@ use tokio_postgres::{
 use crate::{
     fault::{Fault, said},
     row::damaged,
+    stopwatch::within,
 };
 use everstep_core::store::StoreError;
 
@@ -139,9 +140,9 @@ impl Conn {
     pub(crate) async fn open_listening(
         shape: &Arc<Shape>,
     ) -> Result<(Conn, UnboundedReceiver<String>), Fault> {
-        let connected = tokio::time::timeout(CONNECT_WAIT, shape.config.connect(NoTls)).await;
-        let late = |_| StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
-        let (client, mut connection) = connected.map_err(late)?.map_err(|e| Fault::Sql("connect", e))?;
+        let connected = within(CONNECT_WAIT, shape.config.connect(NoTls)).await;
+        let late = || StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
+        let (client, mut connection) = connected.ok_or_else(late)?.map_err(|e| Fault::Sql("connect", e))?;
         let (send, heard) = unbounded_channel();
         tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 use crate::{
     conn::{Conn, Shape, Sql, args, get, sql},
     fault::Fault,
-    stopwatch::{Stopwatch, pause},
+    stopwatch::{Stopwatch, pause, within},
     text::kept,
 };
 
@@ -199,6 +199,6 @@ impl Line {
             }
             false
         };
-        tokio::time::timeout(TEST_WAIT, own).await.unwrap_or(false)
+        within(TEST_WAIT, own).await.unwrap_or(false)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::op::Op;
+use crate::{op::Op, stopwatch::within};
 
 /// At most so many operations in one transaction: more gain nothing and make the first of them wait.
 const BATCH_MAX: usize = 4096;
@@ -76,7 +76,7 @@ impl Queue {
                     self.more.notified().await;
                 }
             };
-            let _ = tokio::time::timeout(linger.at_most, all_came).await;
+            within(linger.at_most, all_came).await;
         }
         let mut state = self.lock();
         if state.ops.len() <= BATCH_MAX {
@@ -102,7 +102,7 @@ impl Queue {
                 self.more.notified().await;
             }
         };
-        let _ = tokio::time::timeout(wait, one_came).await;
+        within(wait, one_came).await;
         self.lock().ops.extract_if(.., |op| !op.is_patient()).collect()
     }
 

@@ -157,9 +157,9 @@ async fn load(conn: &Conn, texts: &Texts, runs: &[RunId]) -> Result<Vec<Result<L
         }
         Ok::<_, StoreError>(())
     };
-    add(&entries, 12, &|to, row| Ok(to.entries.push(row::entry(texts, row, 0)?)))?;
-    add(&inbox, 7, &|to, row| Ok(to.inbox.push(row::received(row, 0)?)))?;
-    add(&started, 6, &|to, row| Ok(to.started.push(row::started(row, 0)?)))?;
+    add(&entries, 12, &|to, row| row::entry(texts, row, 0).map(|entry| to.entries.push(entry)))?;
+    add(&inbox, 7, &|to, row| row::received(row, 0).map(|letter| to.inbox.push(letter)))?;
+    add(&started, 6, &|to, row| row::started(row, 0).map(|started| to.started.push(started)))?;
     Ok(runs.iter().map(|run| loaded.get(&run.0).cloned().unwrap_or_else(nothing)).collect())
 }
 

@@ -21,3 +21,8 @@ impl Stopwatch {
 pub(crate) async fn pause(wait: Duration) {
     tokio::time::sleep(wait).await;
 }
+
+/// What comes within that time, on the store's own runtime; `None` if nothing does.
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}

@@ -67,11 +67,8 @@ enum Tried {
 impl Writer {
     /// Runs until the last handle is gone.
     pub(crate) async fn run(mut self) {
-        loop {
-            match self.queue.take(self.linger()).await {
-                Taken::Ops(ops) => self.write(ops).await,
-                Taken::Stop => break,
-            }
+        while let Taken::Ops(ops) = self.queue.take(self.linger()).await {
+            self.write(ops).await;
         }
         self.queue.end();
     }

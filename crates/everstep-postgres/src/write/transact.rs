@@ -20,7 +20,7 @@ use crate::{
     fault::{Class, Fault, class, is_duplicate, said, told},
     pool::{Lent, Pool},
     row::{self, codec, unsigned},
-    stopwatch::pause,
+    stopwatch::{pause, within},
     text::kept,
     tx::{PostgresJob, Tx},
 };
@@ -201,10 +201,10 @@ impl Job {
         let job = self.step.job.downcast_mut::<PostgresJob>().expect("it was looked at");
         let tx = Tx::of(lent.clone());
         let body = AssertUnwindSafe(async { (job.0)(tx).await }).catch_unwind();
-        match tokio::time::timeout(limit, body).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(panic)) => Err(Error::terminal(format!("panicked: {}", said_by(&*panic)))),
-            Err(_) => {
+        match within(limit, body).await {
+            Some(Ok(done)) => done,
+            Some(Err(panic)) => Err(Error::terminal(format!("panicked: {}", said_by(&*panic)))),
+            None => {
                 Err(Error::from(format!("the transaction took longer than {limit:?} and was rolled back")))
             }
         }
