@@ -2,10 +2,12 @@
 
 use std::process::Command;
 
-use crate::cargo;
+use crate::{cargo, cargo_with};
 
 /// Different crates that `everstep` may bring along with its default features.
 const CRATES_MAX: usize = 50;
+/// A major version of PostgreSQL that Debian's stable release does not have.
+const ANOTHER_POSTGRES: &str = "17";
 
 pub(crate) fn formatting() -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"])
@@ -16,20 +18,22 @@ pub(crate) fn lints() -> Result<(), String> {
 }
 
 pub(crate) fn tests() -> Result<(), String> {
-    if Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success()) {
-        cargo(&["nextest", "run", "--workspace", "--all-features", "--locked"])
-    } else {
-        cargo(&[
-            "test",
-            "--workspace",
-            "--all-features",
-            "--locked",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--examples",
-        ])
-    }
+    test(&["--workspace"], &[])
+}
+
+/// The store on a PostgreSQL server of another version than [`tests`] has.
+pub(crate) fn another_server() -> Result<(), String> {
+    test(&["--package", "everstep-postgres"], &[("EVERSTEP_POSTGRES_VERSION", ANOTHER_POSTGRES)])
+}
+
+fn test(what: &[&str], with: &[(&str, &str)]) -> Result<(), String> {
+    let is_there =
+        Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
+    let args: &[&str] = match is_there {
+        true => &["nextest", "run", "--all-features", "--locked"],
+        false => &["test", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"],
+    };
+    cargo_with(&[args, what].concat(), with)
 }
 
 pub(crate) fn doc_tests() -> Result<(), String> {

@@ -13,7 +13,8 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--full]   everything that must hold: formatting, lints, all tests, doc tests, examples, the size of the dependency
-                  tree, the proof; installs the programs that tests use, with apt-get as root
+                  tree, the proof; installs the programs that tests use, with apt-get as root, and PostgreSQL of another
+                  version with npm
   check           only formatting and lints
   prove [--full] [PART]
                   the proof: crashes, power loss, I/O errors, stale workers, signals, simulation, models, and every guard
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
             ("formatting", |_| checks::formatting()),
             ("lints", |_| checks::lints()),
             ("tests", |_| checks::tests()),
+            ("another PostgreSQL", |_| checks::another_server()),
             ("doc tests", |_| checks::doc_tests()),
             ("documentation", |_| checks::documentation()),
             ("dependencies", |_| checks::dependencies()),
@@ -71,11 +73,22 @@ fn bench(given: &[String]) -> Result<(), String> {
 }
 
 fn cargo(args: &[&str]) -> Result<(), String> {
-    run("cargo", args)
+    cargo_with(args, &[])
+}
+
+fn cargo_with(args: &[&str], variables: &[(&str, &str)]) -> Result<(), String> {
+    run_with("cargo", args, variables)
 }
 
 fn run(program: &str, args: &[&str]) -> Result<(), String> {
-    println!("$ {program} {}", args.join(" "));
-    let status = Command::new(program).args(args).status().map_err(|e| format!("{program}: {e}"))?;
+    run_with(program, args, &[])
+}
+
+fn run_with(program: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<(), String> {
+    let set: String = variables.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+    println!("$ {set}{program} {}", args.join(" "));
+    let mut command = Command::new(program);
+    command.args(args).envs(variables.iter().copied());
+    let status = command.status().map_err(|e| format!("{program}: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("{program} {} ended with {status}", args.join(" "))) }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use crate::run;
+use crate::{cargo, run};
 
 /// Programs that tests use, and Debian's packages with them.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -16,6 +16,12 @@ const PROGRAMS: [(&str, &str); 5] = [
 
 /// Installs what tests use and is not there.
 pub(crate) fn install() -> Result<(), String> {
+    install_programs()?;
+    // A server's programs are several, and it knows itself where they may be.
+    cargo(&["run", "--quiet", "--locked", "--package", "everstep-cluster", "--", "install"])
+}
+
+fn install_programs() -> Result<(), String> {
     let missing = || PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).collect::<Vec<_>>();
     if missing().is_empty() {
         return Ok(());
