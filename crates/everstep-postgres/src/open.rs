@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) bell: Arc<Bell>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) readers: Arc<Pool>,
+    /// For renewals, which must wait for nobody.
+    pub(crate) beats: Arc<Pool>,
     pub(crate) texts: Arc<Texts>,
     pub(crate) closed: Arc<OnceLock<Arc<str>>>,
     pub(crate) runtime: Handle,
@@ -178,6 +180,7 @@ fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner
         let (notices, texts) = (Arc::new(Notices::default()), Arc::new(Texts::default()));
         let closed = Arc::new(OnceLock::new());
         let readers = Pool::new(shape.clone(), 0..READERS);
+        let beats = Pool::new(shape.clone(), 0..1);
         // The writer has fence row 0.
         let jobs = Pool::new(shape.clone(), 1..SLOTS);
         let listener = tokio::spawn(listen::run(shape, bell.clone(), notices.clone()));
@@ -187,6 +190,7 @@ fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner
             bell: bell.clone(),
             notices: notices.clone(),
             readers: readers.clone(),
+            beats: beats.clone(),
             texts: texts.clone(),
             closed: closed.clone(),
             runtime: Handle::current(),
@@ -211,6 +215,7 @@ fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner
         tokio::task::LocalSet::new().run_until(writer.run()).await;
         listener.abort();
         readers.close();
+        beats.close();
         jobs.close();
     });
 }

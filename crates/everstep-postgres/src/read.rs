@@ -21,6 +21,7 @@ use crate::{
     find, kept,
     names::Texts,
     open::Postgres,
+    pool::Pool,
     row::{self, damaged, entry_columns, signed, unsigned},
     text,
 };
@@ -28,16 +29,22 @@ use crate::{
 /// Runs are read together up to so many: what is in memory at once stays bounded.
 const TOGETHER: usize = 200;
 
-/// A read, on a connection that it has alone. Twice at most: a connection may turn out to be gone.
-type Work<T> = Box<dyn for<'c> Fn(&'c Conn, &'c Texts) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync>;
+/// A read, on a connection that it has alone; done again if that turns out to be gone.
+pub(crate) type Work<T> =
+    Box<dyn for<'c> Fn(&'c Conn, &'c Texts) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync>;
 
 impl Postgres {
     /// Runs a read on the store's own runtime, to its end whoever waits for it.
-    pub(crate) fn read<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
+    fn read<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
+        self.beside(&self.inner.readers, work)
+    }
+
+    /// Does something beside the writer that may be done twice.
+    pub(crate) fn beside<T: Send + 'static>(&self, pool: &Arc<Pool>, work: Work<T>) -> Answer<T> {
         if let Some(cause) = self.inner.closed.get() {
             return Box::pin(std::future::ready(Err(StoreError::Closed(cause.clone()))));
         }
-        let (pool, texts) = (self.inner.readers.clone(), self.inner.texts.clone());
+        let (pool, texts) = (pool.clone(), self.inner.texts.clone());
         let (send, answer) = tokio::sync::oneshot::channel();
         self.inner.runtime.spawn(async move {
             let mut tries = 0;

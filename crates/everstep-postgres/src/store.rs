@@ -17,6 +17,7 @@ use crate::{
     fault::Fault,
     op::{After, Call, Op},
     open::{DURABILITY, Postgres},
+    read::Work,
     write::{act, claim, cut, delete, post, start::Start, transact::Job, turn::Commit, worker},
 };
 
@@ -69,7 +70,9 @@ impl Store for Postgres {
     }
 
     fn beat(&self, fence: Fence) -> Answer<()> {
-        self.call(async move |batch| worker::beat(batch, fence).await, |(), _| ())
+        // Beside the queue: a renewal must not wait for what the writer waits for.
+        let renew: Work<()> = Box::new(move |conn, _| Box::pin(worker::beat(conn, fence)));
+        self.beside(&self.inner.beats, renew)
     }
 
     fn workers(&self) -> Answer<Vec<WorkerSeen>> {

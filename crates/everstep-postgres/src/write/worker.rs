@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use super::claim::{illegal, set_aside};
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
+    conn::{Conn, Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     op::{After, Apply, Op},
@@ -43,14 +43,13 @@ pub(crate) async fn enroll(batch: &mut Batch<'_>, info: &WorkerInfo) -> Result<F
 }
 
 /// Renews a worker. Touches no fence: writers lock that, and a renewal must wait for nobody.
-pub(crate) async fn beat(batch: &mut Batch<'_>, fence: Fence) -> Result<(), Fault> {
+pub(crate) async fn beat(conn: &Conn, fence: Fence) -> Result<(), Fault> {
     const BEAT: Sql =
         sql("renew a worker", "UPDATE @worker SET beat = beat + 1 WHERE id = $1 AND NOT fenced");
-    if batch.execute(&BEAT, args![fence.worker.0]).await? == 0 {
-        batch.fenced(fence.worker);
-        return Err(StoreError::Fenced(fence.worker).into());
+    match conn.execute(&BEAT, args![fence.worker.0]).await? {
+        0 => Err(StoreError::Fenced(fence.worker).into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Fences `other` if nobody has renewed it since. Waits for its transactions that are under way.

@@ -184,11 +184,14 @@ impl Play {
         }
         let (mut lines, mut jump) = (0, HOUR);
         stale.hears_where("the stop", |line| {
-            if self.times == Times::Jumping {
+            let is_about_it = is_about_the_run(line);
+            // Only when the run has begun: one that was started an hour ahead of the time, and not taken at once because
+            // the lease was old at this moment, is due in an hour.
+            if self.times == Times::Jumping && is_about_it {
                 clock.set(jump);
                 jump = -jump;
             }
-            lines += usize::from(is_about_the_run(line));
+            lines += usize::from(is_about_it);
             match self.stop {
                 Stop::InBody(step) => line.starts_with(&format!("begins {RUN} {step} ")),
                 // Without its timer a run says a line less.
