@@ -30,11 +30,18 @@ const WALKS: Part =
     Part { what: "model and stores", package: "everstep-model", bin: "model", args: &["walk"] };
 const STORES: Part =
     Part { what: "store and store", package: "everstep-model", bin: "model", args: &["differential"] };
+const SERVER: Part = Part {
+    what: "store and PostgreSQL",
+    package: "everstep-model",
+    bin: "model",
+    args: &["differential", "--store", "postgres"],
+};
 
 const WEAVES: Part =
     Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
 
-const PARTS: [Part; 10] = [CRASHES, STALE, SIGNALS, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, WEAVES];
+const PARTS: [Part; 11] =
+    [CRASHES, STALE, SIGNALS, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
 const GUARDS: [(&str, Part); 9] = [

@@ -12,6 +12,7 @@ pub mod protocol;
 pub mod walk;
 
 pub use report::{Report, grouped};
+pub use stores::Compared;
 
 /// Keeps the panics that jobs are told to make from being printed: they are part of the test.
 pub fn silence_jobs() {

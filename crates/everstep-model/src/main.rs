@@ -2,22 +2,24 @@
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
-use everstep_model::{Report, differential, protocol, silence_jobs, walk};
+use everstep_model::{Compared, Report, differential, protocol, silence_jobs, walk};
 
 const HELP: &str = "\
-cargo run --release -p everstep-model -- COMMAND [--full] [--seed S] [--json FILE]
+cargo run --release -p everstep-model -- COMMAND [--full] [--store NAME] [--seed S] [--json FILE]
 
   check          every state of the protocol, within bounds; and without each of its rules
   walk           the stores driven by walks through the protocol
-  differential   the same operations on the in-memory store and on SQLite, until no new kind of reply comes
+  differential   the same operations on the in-memory store and on another, until no new kind of reply comes
 
   --full         more of it; else what fits into CI
+  --store NAME   of the differential: sqlite (if nothing is said) or postgres
   --seed S       only the stream of this seed, as a failure names it
   --json FILE    the figures as JSON too";
 
 struct Arguments {
     command: String,
     full: bool,
+    store: Compared,
     seed: Option<u64>,
     json: Option<PathBuf>,
 }
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     let done = match arguments.command.as_str() {
         "check" => protocol::run(arguments.full),
         "walk" => walk::run(arguments.full, arguments.seed),
-        "differential" => differential::run(arguments.full, arguments.seed),
+        "differential" => differential::run(arguments.store, arguments.full, arguments.seed),
         other => Err(format!("`{other}` is no command\n\n{HELP}")),
     };
     match done.and_then(|report| write(&report, arguments.json).map(|()| report)) {
@@ -48,10 +50,12 @@ fn main() -> ExitCode {
 
 /// `None` if they cannot be understood.
 fn arguments(mut all: impl Iterator<Item = String>) -> Option<Arguments> {
-    let mut read = Arguments { command: all.next()?, full: false, seed: None, json: None };
+    let mut read =
+        Arguments { command: all.next()?, full: false, store: Compared::default(), seed: None, json: None };
     while let Some(argument) = all.next() {
         match argument.as_str() {
             "--full" => read.full = true,
+            "--store" => read.store = Compared::named(&all.next()?)?,
             "--seed" => read.seed = Some(all.next()?.parse().ok()?),
             "--json" => read.json = Some(all.next()?.into()),
             _ => return None,

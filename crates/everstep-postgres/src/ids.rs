@@ -24,15 +24,22 @@ pub(crate) struct Ids {
     block: Range<i64>,
     size: i64,
     taken: Option<Stopwatch>,
+    /// Numbers are given one by one, in the transaction that uses them: without a gap, and all starts wait for each other.
+    pub(crate) comparable: bool,
 }
 
 impl Default for Ids {
     fn default() -> Self {
-        Ids { block: 0..0, size: BLOCK_MIN, taken: None }
+        Ids { block: 0..0, size: BLOCK_MIN, taken: None, comparable: false }
     }
 }
 
 impl Ids {
+    /// Numbers without a gap.
+    pub(crate) fn comparable() -> Ids {
+        Ids { comparable: true, ..Ids::default() }
+    }
+
     /// The next number. `conn` must be in no transaction.
     pub(crate) async fn next(&mut self, conn: &Conn) -> Result<i64, Fault> {
         const TAKE: Sql =

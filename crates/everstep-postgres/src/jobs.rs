@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use everstep_core::store::{Bell, RunId, StoreError};
+use everstep_core::store::{RunId, StoreError};
 use foldhash::HashMap;
 
 use crate::{batch::Held, listen::Notices, op::Op, pool::Pool, queue::Queue, write::transact::Job};
@@ -83,27 +83,36 @@ impl Jobs {
         &mut self,
         mut job: Job,
         gate: Result<Held, StoreError>,
-        bell: &Arc<Bell>,
         notices: &Arc<Notices>,
         queue: &Arc<Queue>,
     ) {
-        let (run, load, worker) = (job.step.run, job.step.load, job.fence.worker);
-        job.gate = gate.and_then(|held| match held.worker == worker {
-            true => Ok(()),
-            false => {
-                let why = format!("load {} of run {} belongs to worker {}", load.0, run.0, held.worker.0);
-                Err(StoreError::Refused(why.into()))
-            }
-        });
+        job.gate = gate_for(&job, gate);
+        let run = job.step.run;
         let done = Done { run, key: job.step.key.clone(), queue: queue.clone() };
-        let (pool, bell, notices, limit) = (self.pool.clone(), bell.clone(), notices.clone(), self.limit);
+        let (pool, notices, limit) = (self.pool.clone(), notices.clone(), self.limit);
         // On the store's own thread: a user's job need not be one that several threads may look at.
         tokio::task::spawn_local(async move {
             let _done = done;
-            job.run(pool, bell, limit).await;
+            job.run(pool, limit).await;
             notices.tell();
         });
     }
+
+    /// Does one to its end, while everybody waits: the order of calls is that of their effects then.
+    pub(crate) async fn run(&self, mut job: Job, gate: Result<Held, StoreError>) {
+        job.gate = gate_for(&job, gate);
+        job.run(self.pool.clone(), self.limit).await;
+    }
+}
+
+/// Whether its load is open and its sender's.
+fn gate_for(job: &Job, held: Result<Held, StoreError>) -> Result<(), StoreError> {
+    let held = held?;
+    if held.worker == job.fence.worker {
+        return Ok(());
+    }
+    let (load, run, of) = (job.step.load.0, job.step.run.0, held.worker.0);
+    Err(StoreError::Refused(format!("load {load} of run {run} belongs to worker {of}").into()))
 }
 
 /// Tells the writer that one is over, also if it panicked.

@@ -15,6 +15,7 @@ use crate::{
     batch::Memory,
     conn::{Conn, Shape},
     fault::told,
+    ids::Ids,
     jobs::Jobs,
     link::Link,
     listen::{self, Notices},
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) runtime: Handle,
     /// Counts claims, so that each begins with another workflow.
     pub(crate) turn: AtomicUsize,
+    /// See [`Options::comparable`].
+    pub(crate) comparable: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,6 +75,7 @@ pub struct Options {
     schema: String,
     pooled: bool,
     transaction_limit: Duration,
+    comparable: bool,
 }
 
 impl Postgres {
@@ -86,7 +90,12 @@ impl Postgres {
 
     /// To open it in another way.
     pub fn options() -> Options {
-        Options { schema: SCHEMA.to_string(), pooled: false, transaction_limit: Duration::from_secs(10) }
+        Options {
+            schema: SCHEMA.to_string(),
+            pooled: false,
+            transaction_limit: Duration::from_secs(10),
+            comparable: false,
+        }
     }
 }
 
@@ -110,6 +119,14 @@ impl Options {
     /// for.
     pub fn transaction_limit(mut self, limit: Duration) -> Options {
         self.transaction_limit = limit;
+        self
+    }
+
+    /// To be compared with other stores call by call: numbers of runs have no gap, at the price that all starts wait for each
+    /// other, and what is due is judged by the caller's clock alone.
+    #[cfg(feature = "testing")]
+    pub fn comparable(mut self) -> Options {
+        self.comparable = true;
         self
     }
 
@@ -148,10 +165,10 @@ impl Options {
 
     async fn start(self, shape: Arc<Shape>) -> Result<Postgres, StoreError> {
         let (send, opened) = oneshot::channel();
-        let limit = self.transaction_limit;
+        let (limit, comparable) = (self.transaction_limit, self.comparable);
         let thread = std::thread::Builder::new()
             .name("everstep-postgres".into())
-            .spawn(move || live(shape, limit, send))
+            .spawn(move || live(shape, limit, comparable, send))
             .map_err(|e| StoreError::Unusable(format!("a thread cannot be started: {e}").into()))?;
         let gone = |_| StoreError::Closed("the store's thread has ended".into());
         let mut inner: Inner = opened.await.map_err(gone)??;
@@ -162,7 +179,12 @@ impl Options {
 
 /// The store's own thread: everything that talks to the database, apart from users' statements, runs here, where no code
 /// of users can hold it up.
-fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner, StoreError>>) {
+fn live(
+    shape: Arc<Shape>,
+    limit: Duration,
+    comparable: bool,
+    opened: oneshot::Sender<Result<Inner, StoreError>>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -195,6 +217,7 @@ fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner
             closed: closed.clone(),
             runtime: Handle::current(),
             turn: AtomicUsize::new(0),
+            comparable,
             thread: None,
         };
         if opened.send(Ok(inner)).is_err() {
@@ -208,7 +231,10 @@ fn live(shape: Arc<Shape>, limit: Duration, opened: oneshot::Sender<Result<Inner
             texts,
             jobs: Jobs::new(jobs.clone(), limit),
             closed,
-            memory: Memory::default(),
+            memory: Memory {
+                ids: if comparable { Ids::comparable() } else { Ids::default() },
+                ..Memory::default()
+            },
             company: 0,
             takes: Duration::ZERO,
         };

@@ -70,6 +70,9 @@ impl Store for Postgres {
     }
 
     fn beat(&self, fence: Fence) -> Answer<()> {
+        if self.inner.comparable {
+            return self.call(async move |batch| worker::beat(batch.conn, fence).await, |(), _| ());
+        }
         // Beside the queue: a renewal must not wait for what the writer waits for.
         let renew: Work<()> = Box::new(move |conn, _| Box::pin(worker::beat(conn, fence)));
         self.beside(&self.inner.beats, renew)
@@ -93,7 +96,12 @@ impl Store for Postgres {
     }
 
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
-        self.push(|answer| Op::Start(Box::new(Start::new(runs, claim, answer))))
+        let one_by_one = self.inner.comparable;
+        self.push(|answer| {
+            let mut start = Start::new(runs, claim, answer);
+            start.one_by_one = one_by_one;
+            Op::Start(Box::new(start))
+        })
     }
 
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     report::{Report, grouped},
     spread::spread,
+    stores::Compared,
 };
 
 /// Batches without a new kind of reply after which enough is seen.
@@ -20,6 +21,9 @@ const QUIET_BATCHES: u64 = 20;
 const BATCH: [u64; 2] = [6, 60];
 /// In full there is no end before so many operations.
 const FULL: u64 = 1_000_000;
+/// On a server everything takes a hundred times as long: so many streams, in short form and in full, and what kinds they
+/// bring is SQLite's to show.
+const ON_A_SERVER: [u64; 2] = [24, 1_200];
 /// More than are ever needed: a kind that does not come must not be waited for forever.
 const BATCHES_MAX: u64 = 400;
 
@@ -56,6 +60,8 @@ pub struct Failure {
     pub steps: Vec<Step>,
     /// How.
     pub difference: Difference,
+    /// With which store.
+    pub store: Compared,
 }
 
 impl fmt::Display for Failure {
@@ -63,7 +69,11 @@ impl fmt::Display for Failure {
         writeln!(f, "the stores differ in the stream of seed {}; as few operations as show it:", self.seed)?;
         self.steps.iter().enumerate().try_for_each(|(at, step)| writeln!(f, "{at:4} {step}"))?;
         writeln!(f, "{}", self.difference)?;
-        write!(f, "again: cargo run --release -p everstep-model -- differential --seed {}", self.seed)
+        let (seed, store) = (self.seed, self.store.name());
+        write!(
+            f,
+            "again: cargo run --release -p everstep-model -- differential --store {store} --seed {seed}"
+        )
     }
 }
 
@@ -71,20 +81,24 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// How the stores differ, and what shows it again; or which kinds of replies never came.
-pub fn run(full: bool, seed: Option<u64>) -> Result<Report, String> {
+pub fn run(store: Compared, full: bool, seed: Option<u64>) -> Result<Report, String> {
     if let Some(seed) = seed {
-        let played = replay(seed).map_err(|failure| failure.to_string())?;
+        let played = replay(seed, store).map_err(|failure| failure.to_string())?;
         return Ok(Report::new(format!("seed {seed}: {} operations, 0 differences", played.calls), []));
     }
-    let figures = campaign(full, |so_far| {
+    let figures = campaign(store, full, |so_far| {
         println!("{} operations, {} kinds of reply", grouped(so_far.operations), so_far.kinds.len());
     })
     .map_err(|failure| failure.to_string())?;
-    if !figures.is_enough() {
+    if !figures.is_enough() && store == Compared::Sqlite {
         return Err(format!("not seen in {} streams: {}", figures.streams, figures.missing().join(", ")));
     }
+    let seen = match store {
+        Compared::Sqlite => format!("{QUIET_BATCHES} batches without a new one, "),
+        Compared::Postgres => format!("{} streams, ", grouped(figures.streams)),
+    };
     let line = format!(
-        "{} operations, {} kinds of reply, {QUIET_BATCHES} batches without a new one, 0 differences",
+        "{} operations, {} kinds of reply, {seen}0 differences",
         grouped(figures.operations),
         figures.kinds.len()
     );
@@ -101,12 +115,16 @@ pub fn run(full: bool, seed: Option<u64>) -> Result<Report, String> {
 ///
 /// # Errors
 /// The first stream on which the stores differ.
-pub fn campaign(full: bool, mut tell: impl FnMut(&Figures)) -> Result<Figures, Box<Failure>> {
+pub fn campaign(
+    store: Compared,
+    full: bool,
+    mut tell: impl FnMut(&Figures),
+) -> Result<Figures, Box<Failure>> {
     let mut figures = Figures::default();
     for batch in 0..BATCHES_MAX {
         let streams = BATCH[usize::from(full)];
         let before = figures.kinds.len();
-        for played in spread(batch * streams..(batch + 1) * streams, replay)? {
+        for played in spread(batch * streams..(batch + 1) * streams, |seed| replay(seed, store))? {
             figures.streams += 1;
             figures.operations += played.calls;
             for kind in played.signatures {
@@ -115,7 +133,11 @@ pub fn campaign(full: bool, mut tell: impl FnMut(&Figures)) -> Result<Figures, B
         }
         figures.quiet = if figures.kinds.len() == before { figures.quiet + 1 } else { 0 };
         tell(&figures);
-        if figures.is_enough() && (!full || figures.operations >= FULL) {
+        let is_over = match store {
+            Compared::Sqlite => figures.is_enough() && (!full || figures.operations >= FULL),
+            Compared::Postgres => figures.streams >= ON_A_SERVER[usize::from(full)],
+        };
+        if is_over {
             break;
         }
     }
@@ -126,18 +148,18 @@ pub fn campaign(full: bool, mut tell: impl FnMut(&Figures)) -> Result<Figures, B
 ///
 /// # Errors
 /// It again, as short as may be, if the stores differ on it.
-pub fn replay(seed: u64) -> Result<Played, Box<Failure>> {
+pub fn replay(seed: u64, store: Compared) -> Result<Played, Box<Failure>> {
     let steps = draw::stream(seed);
-    play(&steps).map_err(|difference| {
+    play(&steps, store).map_err(|difference| {
         // Nothing behind the difference has to do with it.
         let until = steps[..steps.len().min(difference.at + 1)].to_vec();
-        let steps = shrink(until, |steps| play(steps).is_err());
-        let difference = play(&steps).err().unwrap_or(difference);
-        Box::new(Failure { seed, steps, difference: *difference })
+        let steps = shrink(until, |steps| play(steps, store).is_err());
+        let difference = play(&steps, store).err().unwrap_or(difference);
+        Box::new(Failure { seed, steps, difference: *difference, store })
     })
 }
 
-fn play(steps: &[Step]) -> Result<Played, Box<Difference>> {
+fn play(steps: &[Step], store: Compared) -> Result<Played, Box<Difference>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(play::play(steps))
+    runtime.block_on(play::play(steps, store))
 }

@@ -14,7 +14,7 @@ use super::{
     signature::signatures,
     world::World,
 };
-use crate::stores::{MemoryBench, SqliteBench};
+use crate::stores::{Compared, MemoryBench};
 
 /// What a stream that found nothing has done.
 #[derive(Clone, Debug, Default)]
@@ -34,14 +34,16 @@ pub struct Difference {
     pub during: String,
     /// What the in-memory store says.
     pub oracle: String,
-    /// What SQLite says.
+    /// What the store says that is compared with it.
     pub other: String,
+    /// Which one that is.
+    pub store: &'static str,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { at, during, oracle, other } = self;
-        write!(f, "after step {at}, at {during}\n-- memory:\n{oracle}\n-- sqlite:\n{other}")
+        let Difference { at, during, oracle, other, store } = self;
+        write!(f, "after step {at}, at {during}\n-- memory:\n{oracle}\n-- {store}:\n{other}")
     }
 }
 
@@ -63,21 +65,22 @@ struct Play {
 ///
 /// # Errors
 /// The first difference.
-pub async fn play(steps: &[Step]) -> Result<Played, Box<Difference>> {
-    let (memory, sqlite): (Arc<dyn Bench>, Arc<dyn Bench>) =
-        (Arc::new(MemoryBench::default()), Arc::new(SqliteBench::new()));
+pub async fn play(steps: &[Step], store: Compared) -> Result<Played, Box<Difference>> {
+    let memory: Arc<dyn Bench> = Arc::new(MemoryBench::default());
+    let compared = store.bench();
+    let store = store.name();
     let mut play = Play {
-        oracle: Side::new(memory.clone(), sqlite.clone()).await,
-        other: Side::new(sqlite, memory).await,
+        oracle: Side::new(memory.clone(), compared.clone()).await,
+        other: Side::new(compared, memory).await,
         world: World::new(),
         pending: Vec::new(),
         played: Played::default(),
         looks: 0,
     };
     for (at, step) in steps.iter().enumerate() {
-        play.step(step).await.map_err(|difference| Box::new(Difference { at, ..difference }))?;
+        play.step(step).await.map_err(|difference| Box::new(Difference { at, store, ..difference }))?;
     }
-    let end = |difference| Box::new(Difference { at: steps.len(), ..difference });
+    let end = |difference| Box::new(Difference { at: steps.len(), store, ..difference });
     play.settle().await.map_err(end)?;
     play.compare_pictures("a last look", Look::Whole).await.map_err(end)?;
     Ok(play.played)
@@ -186,5 +189,5 @@ impl Play {
 }
 
 fn difference(during: &[String], oracle: String, other: String) -> Difference {
-    Difference { at: 0, during: during.join("\n   and "), oracle, other }
+    Difference { at: 0, during: during.join("\n   and "), oracle, other, store: "" }
 }

@@ -73,11 +73,20 @@ async fn claim_some(
             run_columns!(),
             ", (SELECT max(seq) FROM @journal WHERE run = r.id) FROM @run r
              WHERE r.owner = 0 AND r.workflow = $1 AND r.wake_at IS NOT NULL
-               AND r.wake_at <= least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8)
+               AND r.wake_at <= CASE WHEN $4 THEN $2
+                                     ELSE least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) END
              ORDER BY r.wake_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
         ),
     );
-    let rows = batch.conn.rows(&DUE, args![workflow, due.0, signed(limit as u64)]).await?;
+    let mut due_runs = DUE;
+    if batch.is_comparable() {
+        // Among those that are due since the same time any order is right; this one would sort all of them.
+        due_runs.1 = due_runs.1.replace("ORDER BY r.wake_at", "ORDER BY r.wake_at, r.id").into();
+    }
+    let rows = batch
+        .conn
+        .rows(&due_runs, args![workflow, due.0, signed(limit as u64), batch.is_comparable()])
+        .await?;
     take_all(batch, fence, &rows, due, taken).await?;
     Ok(rows.len())
 }

@@ -33,6 +33,8 @@ pub(crate) struct Start {
     /// It was sent to the database, and no reply came: it may have happened.
     pub(crate) unsure: bool,
     workflows: Vec<i64>,
+    /// Each run by statements of its own.
+    pub(crate) one_by_one: bool,
     refused: Option<StoreError>,
     answers: Vec<Started>,
     claimed: Vec<(Claimed, Entry)>,
@@ -68,6 +70,7 @@ impl Start {
             ids: Vec::new(),
             unsure: false,
             workflows: Vec::new(),
+            one_by_one: false,
             refused: None,
             answers: Vec::new(),
             claimed: Vec::new(),
@@ -92,14 +95,15 @@ impl Start {
 
     /// Whether one statement can write it together with others.
     pub(crate) fn is_plain(&self) -> bool {
-        self.runs.iter().all(|run| {
-            run.letters.is_empty()
-                && run.attributes.is_empty()
-                && run.trace.is_none()
-                && run.parent.is_none()
-                && run.forked.is_none()
-                && run.reuse.is_empty()
-        })
+        !self.one_by_one
+            && self.runs.iter().all(|run| {
+                run.letters.is_empty()
+                    && run.attributes.is_empty()
+                    && run.trace.is_none()
+                    && run.parent.is_none()
+                    && run.forked.is_none()
+                    && run.reuse.is_empty()
+            })
     }
 
     /// Checks it, and gives its runs their numbers. To be called before the statement that writes them.
@@ -111,7 +115,7 @@ impl Start {
             self.refused = Some(error);
             return Ok(());
         }
-        while self.ids.len() < self.runs.len() {
+        while self.ids.len() < self.runs.len() && !self.one_by_one {
             self.ids.push(batch.next_run().await?);
         }
         self.workflows.clear();
@@ -178,7 +182,7 @@ impl Start {
         for at in 0..self.runs.len() {
             let run = &self.runs[at];
             let fence = self.fence.filter(|_| run.claim);
-            let started = start_one(batch, run, Some(self.ids[at]), fence, &mut self.claimed).await?;
+            let started = start_one(batch, run, self.ids.get(at).copied(), fence, &mut self.claimed).await?;
             self.answers.push(started);
         }
         Ok(())
@@ -235,6 +239,10 @@ pub(crate) async fn start_one(
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (text_id) DO NOTHING",
     );
     let workflow = batch.intern(NameKind::Workflow, &run.workflow).await?;
+    if batch.is_comparable() && row::run_by_id(batch.conn, batch.texts, &run.id).await?.is_some() {
+        // It takes no number.
+        return replace(batch, run, workflow, fence, claims).await;
+    }
     let id = match id {
         Some(id) => id,
         None => batch.next_run().await?,

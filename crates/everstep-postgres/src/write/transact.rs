@@ -10,7 +10,7 @@ use everstep_core::{
     failpoint::{Failpoint, Guard, broken, pass},
     journal::Payload,
     said_by,
-    store::{Bell, Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
+    store::{Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
 };
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
@@ -48,7 +48,7 @@ enum Tried {
 
 impl Job {
     /// Does it to its end, whoever waits for it.
-    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: Arc<Bell>, limit: Duration) {
+    pub(crate) async fn run(mut self, pool: Arc<Pool>, limit: Duration) {
         let (mut tries, mut disordered) = (0u32, 0);
         let answer = loop {
             tries += 1;
@@ -62,9 +62,6 @@ impl Job {
             }
             pause(Duration::from_millis(10 << tries.min(7))).await;
         };
-        if let Ok(Transacted::Committed { .. }) = &answer {
-            bell.ring_claimable();
-        }
         self.send(answer);
     }
 
