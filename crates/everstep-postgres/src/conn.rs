@@ -11,13 +11,15 @@ use std::{
 use foldhash::HashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, NoTls, Row, Statement,
+    AsyncMessage, Client, Row, Statement,
     types::{FromSql, ToSql, Type},
 };
 
 use crate::{
+    address::Address,
     fault::{Fault, said},
     row::damaged,
+    tls,
     stopwatch::within,
 };
 use everstep_core::store::StoreError;
@@ -87,7 +89,7 @@ impl Typed for str {
 /// How connections of one opening are made, and how they speak.
 #[derive(Debug)]
 pub(crate) struct Shape {
-    pub(crate) config: Config,
+    pub(crate) address: Address,
     /// `"schema".everstep_`, for `@`.
     pub(crate) prefix: String,
     /// The schema's name.
@@ -140,9 +142,9 @@ impl Conn {
     pub(crate) async fn open_listening(
         shape: &Arc<Shape>,
     ) -> Result<(Conn, UnboundedReceiver<String>), Fault> {
-        let connected = within(CONNECT_WAIT, shape.config.connect(NoTls)).await;
+        let connected = within(CONNECT_WAIT, shape.address.connect()).await;
         let late = || StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
-        let (client, mut connection) = connected.ok_or_else(late)?.map_err(|e| Fault::Sql("connect", e))?;
+        let (client, mut connection) = connected.ok_or_else(late)?.map_err(not_connected)?;
         let (send, heard) = unbounded_channel();
         tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -229,6 +231,13 @@ impl Conn {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Cow<'static, str>, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_connected(error: tokio_postgres::Error) -> Fault {
+    match tls::advice(&error) {
+        Some(advice) => StoreError::Unusable(advice.into()).into(),
+        None => Fault::Sql("connect", error),
     }
 }
 

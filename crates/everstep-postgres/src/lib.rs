@@ -26,6 +26,7 @@ mod queue;
 mod segment;
 mod writer;
 
+mod address;
 mod attribute;
 mod conn;
 mod fault;
@@ -38,6 +39,7 @@ mod pool;
 mod row;
 mod stopwatch;
 mod text;
+mod tls;
 
 pub use open::{Options, Postgres};
 pub use tokio_postgres;

@@ -1,7 +1,6 @@
 //! Opening a database: how it is reached, what is checked, and what the end of an opening is.
 
 use std::{
-    str::FromStr as _,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
     thread::JoinHandle,
     time::Duration,
@@ -9,9 +8,9 @@ use std::{
 
 use everstep_core::store::{Bell, Durability, StoreError};
 use tokio::{runtime::Handle, sync::oneshot};
-use tokio_postgres::Config;
 
 use crate::{
+    address::Address,
     batch::Memory,
     conn::{Conn, Shape},
     fault::told,
@@ -80,7 +79,9 @@ pub struct Options {
 
 impl Postgres {
     /// Connects to a database, and makes the schema `everstep` if it is not there. `url` is as libpq has it:
-    /// `postgres://user:password@host:5432/database`, or `host=/run/postgresql dbname=app`.
+    /// `postgres://user:password@host:5432/database`, or `host=/run/postgresql dbname=app`; with `sslmode`, `sslrootcert`,
+    /// `sslcert` and `sslkey` as there, encrypted by rustls. Several hosts are tried in their order, and
+    /// `target_session_attrs=read-write` takes the one that is the primary.
     ///
     /// # Errors
     /// Says what is wrong with the address, the database or its schema, and what to do.
@@ -135,32 +136,23 @@ impl Options {
     /// # Errors
     /// As [`Postgres::open`].
     pub async fn open(self, url: &str) -> Result<Postgres, StoreError> {
-        let config = self.config(url)?;
+        self.check_schema()?;
+        let address = Address::parse(url)?;
         let prefix = format!("\"{}\".everstep_", self.schema);
-        let shape = Shape { config, prefix, schema: self.schema.clone(), pooled: self.pooled };
+        let shape = Shape { address, prefix, schema: self.schema.clone(), pooled: self.pooled };
         self.start(Arc::new(shape)).await
     }
 
-    fn config(&self, url: &str) -> Result<Config, StoreError> {
-        let unusable = |text: String| StoreError::Unusable(text.into());
+    fn check_schema(&self) -> Result<(), StoreError> {
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         let schema = &self.schema;
-        if schema.is_empty() || schema.len() > SCHEMA_BYTES_MAX || !schema.chars().all(is_name) {
-            return Err(unusable(format!(
-                "`{schema}` is no schema's name for Everstep: use 1 to {SCHEMA_BYTES_MAX} of `a` to `z`, digits and `_`"
-            )));
+        if !schema.is_empty() && schema.len() <= SCHEMA_BYTES_MAX && schema.chars().all(is_name) {
+            return Ok(());
         }
-        // Without the address itself: it may have a password in it.
-        let mut config = Config::from_str(url).map_err(|error| {
-            unusable(format!(
-                "this is no address of a PostgreSQL database ({error}): write `postgres://user@host/database`, or \
-                 `host=/run/postgresql dbname=app`"
-            ))
-        })?;
-        if config.get_application_name().is_none() {
-            config.application_name("everstep");
-        }
-        Ok(config)
+        let why = format!(
+            "`{schema}` is no schema's name for Everstep: use 1 to {SCHEMA_BYTES_MAX} of `a` to `z`, digits and `_`"
+        );
+        Err(StoreError::Unusable(why.into()))
     }
 
     async fn start(self, shape: Arc<Shape>) -> Result<Postgres, StoreError> {

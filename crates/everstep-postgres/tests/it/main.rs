@@ -3,3 +3,4 @@
 mod fixture;
 
 mod conformance;
+mod tls;
