@@ -234,6 +234,7 @@ cut {
 worker {
     each_worker_gets_a_higher_id "Never given twice, over all openings; a later one is higher.";
     beats_are_counted "Watchers see that it lives.";
+    a_worker_is_seen_with_its_build "What another build wrote is left to it while it lives.";
     a_worker_that_beats_is_not_fenced "A beat between the look and the fence saves it.";
     a_fenced_worker_stays_fenced "There is no way back.";
     a_missing_worker_counts_as_fenced "Whoever removed it knew; it has no runs to free.";

@@ -41,6 +41,11 @@ impl StuckReason {
         StuckReason::WaitsForNothing,
     ];
 
+    /// Whether other code might have gone on.
+    pub(crate) fn is_of_code(self) -> bool {
+        matches!(self, StuckReason::Diverged | StuckReason::Panicked | StuckReason::Undecodable)
+    }
+
     /// The number that stores keep.
     pub fn code(self) -> u8 {
         self as u8

@@ -21,9 +21,28 @@ const HOST_WAIT: Duration = Duration::from_secs(3);
 const HOW: &str = "write `postgres://user@host/database`, or `host=/run/postgresql dbname=app`";
 /// Names that may be told in an error: what stands where a name should be may be a part of a password.
 const KNOWN: [&str; 22] = [
-    "user", "password", "dbname", "options", "application_name", "host", "hostaddr", "port", "connect_timeout",
-    "passfile", "service", "client_encoding", "gssencmode", "krbsrvname", "require_auth", "sslcompression",
-    "sslcrl", "sslpassword", "sslsni", "ssl_min_protocol_version", "target_session_attrs", "channel_binding",
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "passfile",
+    "service",
+    "client_encoding",
+    "gssencmode",
+    "krbsrvname",
+    "require_auth",
+    "sslcompression",
+    "sslcrl",
+    "sslpassword",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "target_session_attrs",
+    "channel_binding",
 ];
 
 /// Where and how to connect. Says no passwords when it is printed.
@@ -45,7 +64,9 @@ impl Address {
         let addresses = config.get_hostaddrs().to_vec();
         if config.get_hosts().is_empty() {
             // An address is the name that a certificate has to bear then.
-            addresses.iter().for_each(|address| drop(config.host(address.to_string())));
+            for address in addresses {
+                config.host(address.to_string());
+            }
         }
         if config.get_hosts().len() > 1 && config.get_connect_timeout().is_none() {
             config.connect_timeout(HOST_WAIT);
@@ -127,7 +148,9 @@ fn taken(url: &str) -> Result<(String, Vec<(String, String)>), String> {
 fn taken_from_url(url: &str) -> Result<(String, Vec<(String, String)>), String> {
     // The first `@` ends the password, as the library has it.
     let after = url.find('@').map_or(0, |at| at + 1);
-    let Some(mark) = url[after..].find('?').map(|at| after + at) else { return Ok((url.to_string(), Vec::new())) };
+    let Some(mark) = url[after..].find('?').map(|at| after + at) else {
+        return Ok((url.to_string(), Vec::new()));
+    };
     let (mut kept, mut own) = (Vec::new(), Vec::new());
     for pair in url[mark + 1..].split('&') {
         match pair.split_once('=') {

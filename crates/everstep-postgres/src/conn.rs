@@ -19,8 +19,8 @@ use crate::{
     address::Address,
     fault::{Fault, said},
     row::damaged,
-    tls,
     stopwatch::within,
+    tls,
 };
 use everstep_core::store::StoreError;
 
@@ -164,6 +164,11 @@ impl Conn {
 
     pub(crate) fn is_gone(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// The schema's name.
+    pub(crate) fn schema(&self) -> &str {
+        &self.shape.schema
     }
 
     /// For a user's own statements.

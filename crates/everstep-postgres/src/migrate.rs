@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) async fn migrate(conn: &Conn) -> Result<(), StoreError> {
     let mut lost = None;
     for _ in 0..TRIES_MAX {
-        let from = match version(conn).await.map_err(told)? {
+        let from = match version(conn).await.map_err(not_migrated)? {
             Some(VERSION) => return Ok(()),
             Some(newer_one) if newer_one > VERSION => return Err(newer(newer_one)),
             from => from,
@@ -64,7 +64,10 @@ async fn step(conn: &Conn, from: Option<i64>) -> Result<(), Fault> {
     pass(Failpoint::MigrationBegins);
     let from = match from {
         None => {
-            conn.script("make the schema", "CREATE SCHEMA IF NOT EXISTS @@").await?;
+            // Who may make none may own one that an administrator made.
+            if !has_schema(conn).await? {
+                conn.script("make the schema", "CREATE SCHEMA IF NOT EXISTS @@").await?;
+            }
             0
         }
         Some(_) => {
@@ -89,12 +92,17 @@ fn was_lost(fault: &Fault) -> bool {
     class(error) == Class::Again || error.code().is_some_and(|state| made.contains(state))
 }
 
+async fn has_schema(conn: &Conn) -> Result<bool, Fault> {
+    const FIND: Sql = sql("find the schema", "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1");
+    Ok(conn.one(&FIND, args![conn.schema().to_string()]).await?.is_some())
+}
+
 fn not_migrated(fault: Fault) -> StoreError {
     match fault {
         Fault::Sql(name, error) if error.code() == Some(&S::INSUFFICIENT_PRIVILEGE) => StoreError::Unusable(
             format!(
-                "this database's schema of Everstep is not there or old, and this role may not change it: open it once as the \
-                 owner of the schema, then grant the role what it needs ({})",
+                "this database's schema of Everstep is not there, or old, or not granted to this role: open it once as the \
+                 owner of the schema, then grant the role what it needs, as docs/postgres.md has it ({})",
                 said(name, &error)
             )
             .into(),

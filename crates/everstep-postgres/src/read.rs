@@ -76,14 +76,16 @@ impl Postgres {
     pub(crate) fn seen_workers(&self) -> Answer<Vec<WorkerSeen>> {
         const WORKERS: Sql = sql(
             "look at the workers",
-            "SELECT w.id, w.beat, w.fenced FROM @worker w WHERE NOT w.fenced OR EXISTS (
+            "SELECT w.id, w.beat, w.fenced, n.text FROM @worker w JOIN @name n ON n.id = w.build
+             WHERE NOT w.fenced OR EXISTS (
                SELECT 1 FROM @run WHERE owner = w.id AND wake_at IS NOT NULL) ORDER BY w.id",
         );
         self.read(Box::new(|conn, _| {
             Box::pin(async {
                 let seen = |row: &Row| {
                     let (worker, beat) = (WorkerId(get(row, 0)?), unsigned(get(row, 1)?));
-                    Ok(WorkerSeen { worker, beat, fenced: get(row, 2)?, gone: false })
+                    let (fenced, build) = (get(row, 2)?, text::meant(get(row, 3)?));
+                    Ok(WorkerSeen { worker, build, beat, fenced, gone: false })
                 };
                 let rows = conn.rows(&WORKERS, &[]).await?;
                 Ok(rows.iter().map(seen).collect::<Result<_, StoreError>>()?)

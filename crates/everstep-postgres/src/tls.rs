@@ -82,7 +82,9 @@ impl Tls {
         let (mode, roots) = match said("sslrootcert").filter(|file| !file.is_empty()) {
             None => (mode.unwrap_or(Mode::Prefer), Roots::System),
             // As libpq has it: whoever trusts everybody's authorities looks at names too.
-            Some("system") if mode.is_none_or(|mode| mode == Mode::VerifyFull) => (Mode::VerifyFull, Roots::System),
+            Some("system") if mode.is_none_or(|mode| mode == Mode::VerifyFull) => {
+                (Mode::VerifyFull, Roots::System)
+            }
             Some("system") => {
                 return Err("`sslrootcert=system` trusts authorities that sign for everybody, and a weaker `sslmode` than \
                             `verify-full` would take any server that one of them has signed: write `sslmode=verify-full`"
@@ -96,7 +98,11 @@ impl Tls {
         let shown = match (said("sslcert"), said("sslkey")) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some((certificate.to_string(), key.to_string())),
-            _ => return Err("a client's certificate has two files: write both `sslcert=` and `sslkey=`".into()),
+            _ => {
+                return Err(
+                    "a client's certificate has two files: write both `sslcert=` and `sslkey=`".into()
+                );
+            }
         };
         Ok(Tls { mode, roots, shown })
     }
@@ -122,7 +128,9 @@ impl Tls {
             None => config.with_no_client_auth(),
             Some((certificate, key)) if self.mode > Mode::Disable => config
                 .with_client_auth_cert(certificates(certificate, "sslcert")?, key_of(key)?)
-                .map_err(|error| format!("`sslcert` and `sslkey` do not serve: {error}"))?,
+                .map_err(|error| {
+                    format!("`sslcert` and `sslkey` do not serve (they belong together, and are of X.509 version 3): {error}")
+                })?,
             Some(_) => config.with_no_client_auth(),
         };
         if negotiation == SslNegotiation::Direct {
@@ -176,7 +184,9 @@ impl Roots {
             Roots::File(file) => {
                 for certificate in certificates(file, "sslrootcert")? {
                     roots.add(certificate).map_err(|error| {
-                        format!("{file} (`sslrootcert`) has a certificate that cannot be an authority's: {error}")
+                        format!(
+                            "{file} (`sslrootcert`) has a certificate that cannot be an authority's: {error}"
+                        )
                     })?;
                 }
             }
@@ -286,7 +296,9 @@ fn advice_on(why: &CertificateError) -> &'static str {
         CertificateError::Other(_) => {
             "a certificate that signs itself is no server's here: make an authority, and have it sign the server's"
         }
-        _ => "see what is wrong with its certificate: `openssl s_client -starttls postgres -connect HOST:PORT`",
+        _ => {
+            "see what is wrong with its certificate: `openssl s_client -starttls postgres -connect HOST:PORT`"
+        }
     }
 }
 
@@ -308,7 +320,11 @@ mod tests {
         assert_eq!(mode(&[("sslmode", "require"), ("sslrootcert", "a.crt")]), Ok(Mode::VerifyCa));
         assert_eq!(mode(&[("sslmode", "prefer"), ("sslrootcert", "a.crt")]), Ok(Mode::Prefer));
         assert_eq!(mode(&[("sslrootcert", "system")]), Ok(Mode::VerifyFull));
-        assert!(mode(&[("sslrootcert", "system"), ("sslmode", "verify-ca")]).expect_err("is weak").contains("verify-full"));
+        assert!(
+            mode(&[("sslrootcert", "system"), ("sslmode", "verify-ca")])
+                .expect_err("is weak")
+                .contains("verify-full")
+        );
         assert!(mode(&[("sslmode", "on")]).expect_err("is none").contains("`allow`"));
         assert!(mode(&[("sslcert", "a.crt")]).expect_err("half").contains("sslkey"));
     }

@@ -152,12 +152,14 @@ impl Sqlite {
     pub(crate) fn seen_workers(&self) -> Answer<Vec<WorkerSeen>> {
         let locks = self.inner.locks.clone();
         self.read(move |conn, _| {
-            let sql = "SELECT id, beat, fenced FROM everstep_worker w WHERE fenced = 0 OR EXISTS (
+            let sql = "SELECT w.id, beat, fenced, n.text FROM everstep_worker w JOIN everstep_name n ON n.id = w.build
+                       WHERE fenced = 0 OR EXISTS (
                          SELECT 1 FROM everstep_run WHERE owner = w.id AND wake_at IS NOT NULL)";
             row::all(conn, sql, [], |row| {
                 let worker = WorkerId(row.get(0)?);
                 let beat = row::unsigned(row.get(1)?);
-                Ok(WorkerSeen { worker, beat, fenced: row.get(2)?, gone: locks.is_dead(worker) })
+                let (fenced, gone, build) = (row.get(2)?, locks.is_dead(worker), row.get::<_, String>(3)?.into());
+                Ok(WorkerSeen { worker, build, beat, fenced, gone })
             })
         })
     }

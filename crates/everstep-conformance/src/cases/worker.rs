@@ -36,6 +36,17 @@ pub(crate) async fn beats_are_counted(desk: Desk) {
     }
 }
 
+pub(crate) async fn a_worker_is_seen_with_its_build(desk: Desk) {
+    let watcher = desk.another().await.worker().await;
+    for build in ["b1", "b2", "b1", "ü\0"] {
+        let info = WorkerInfo { name: "here".into(), build: build.into(), at: Timestamp(0) };
+        let fence = desk.store.enroll(info).await.expect("enrolls");
+        let seen = watcher.desk.store.workers().await.expect("sees");
+        let seen = seen.into_iter().find(|seen| seen.worker == fence.worker).expect("is there");
+        assert_eq!(&*seen.build, build);
+    }
+}
+
 pub(crate) async fn a_worker_that_beats_is_not_fenced(desk: Desk) {
     let (worker, taker) = (desk.worker().await, desk.worker().await);
     let beat = taker.sees(&worker).await.expect("is there").beat;

@@ -43,6 +43,8 @@ pub(crate) enum Exit {
     Over,
     /// The next generation is durable, and still ours.
     Restarted,
+    /// This worker cannot go on with it, and its newest entries are of another build, which may be able to.
+    Unfit(Stuck),
     /// The store refused it: the run is no longer ours, or the store is closed.
     Dropped(StoreError),
 }
@@ -57,6 +59,8 @@ pub(super) enum Phase {
     Driving,
     /// The last turn is on its way; kept, because it may have to be sent again.
     Ending(Box<Turn>),
+    /// Nothing more is sent: whether it is left to another build is not decided here.
+    Unfit(Box<Stuck>),
 }
 
 /// Drives one load of a run to its end.
@@ -87,6 +91,8 @@ pub(crate) struct Drive {
     pub(super) closing: Option<Box<Closing>>,
     /// The letter by which a person sets the run aside.
     pub(super) pausing: Option<u64>,
+    /// Its newest entry is of another build.
+    pub(super) is_of_another: bool,
     waker: Waker,
     pub(super) must_poll: bool,
 }
@@ -98,6 +104,7 @@ impl Drive {
         loaded: Loaded,
     ) -> Self {
         let live = loaded.entries.len() <= 1;
+        let is_of_another = core.worker.is_of_another_build(&loaded.entries);
         let next_seq = loaded.entries.len() as u64;
         let mut replay = VecDeque::from(loaded.entries);
         replay.pop_front();
@@ -137,6 +144,7 @@ impl Drive {
             idle_since: None,
             closing: None,
             pausing: None,
+            is_of_another,
             must_poll: true,
         };
         drive.begin();
@@ -167,7 +175,7 @@ impl Drive {
     fn driving(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS_MAX {
             match self.round() {
-                Next::Again if matches!(self.phase, Phase::Ending(_)) => return Poll::Ready(()),
+                Next::Again if !matches!(self.phase, Phase::Driving) => return Poll::Ready(()),
                 Next::Again => {}
                 Next::Wait => {
                     self.flush();
@@ -448,6 +456,7 @@ impl Future for Drive {
             (true, Phase::Ending(turn)) if matches!(turn.end, Some(End::Restarted { .. })) => {
                 Poll::Ready(Exit::Restarted)
             }
+            (true, Phase::Unfit(stuck)) => Poll::Ready(Exit::Unfit(Stuck::clone(stuck))),
             (true, _) => Poll::Ready(Exit::Over),
             (false, _) => Poll::Pending,
         }

@@ -217,6 +217,12 @@ impl Drive {
                 return Next::Again;
             }
         }
+        if self.is_of_another && stuck.reason.is_of_code() {
+            // Its build may be able to. Nobody is asked here, because a store takes its time to answer.
+            self.drop_function();
+            self.phase = Phase::Unfit(Box::new(stuck));
+            return Next::Again;
+        }
         if self.closing.is_none() && self.cancel() {
             return self.end_without_undos();
         }

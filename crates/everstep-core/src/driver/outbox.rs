@@ -86,7 +86,7 @@ impl Drive {
         drop(state);
         let seq = self.next_seq;
         self.next_seq += 1;
-        (self.suspect, self.leaving, self.idle_since) = (false, 0, None);
+        (self.suspect, self.leaving, self.idle_since, self.is_of_another) = (false, 0, None, false);
         self.core.count_new_entry(seq);
         let entries = &mut self.out.parts.entries;
         if entries.capacity() == 0 {

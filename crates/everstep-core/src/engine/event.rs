@@ -152,6 +152,14 @@ pub enum Event {
         /// In full.
         detail: String,
     },
+    /// This worker's code cannot go on with the run: it is left to a live worker of the build that wrote its newest
+    /// entries.
+    LeftToBuild {
+        /// The run's id.
+        run: Arc<str>,
+        /// That build.
+        build: Arc<str>,
+    },
     /// The listener was too slow, and so many events were dropped for it.
     Missed(u64),
 }

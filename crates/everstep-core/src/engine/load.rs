@@ -81,6 +81,11 @@ impl Worker {
                 // In a task of its own: this one would keep room for it all the time.
                 self.spawn(async move { worker.go_on(run).await });
             }
+            Ok(Exit::Unfit(stuck)) => {
+                let worker = self.clone();
+                // In a task of its own: this one would keep room for it all the time.
+                self.spawn(async move { worker.leave_or_settle(&core.claimed, stuck).await });
+            }
             Ok(Exit::Dropped(error)) => self.take_again(&core.claimed, error),
             Err(panic) => {
                 let (worker, stuck) = (self.clone(), panicked(&*panic));
@@ -131,7 +136,7 @@ impl Worker {
                 let detail =
                     format!("the workflow panicked at its call: {}", crate::error::panic_message(&*panic));
                 let stuck = Stuck { reason: StuckReason::Panicked, key: None, detail };
-                self.settle_stuck(&claimed, &loaded, stuck);
+                self.settle_unfit(&claimed, &loaded, stuck);
                 return None;
             }
         };
@@ -147,7 +152,7 @@ impl Worker {
         detail: String,
     ) -> Option<(Arc<RunCore>, Box<Drive>)> {
         let stuck = Stuck { reason: StuckReason::Undecodable, key: None, detail };
-        self.settle_stuck(claimed, loaded, stuck);
+        self.settle_unfit(claimed, loaded, stuck);
         None
     }
 
@@ -215,7 +220,7 @@ impl Worker {
     }
 
     /// For a run that is not in memory any more: a cancel may wait in its inbox.
-    async fn read_and_settle(self: &Arc<Self>, claimed: &Claimed, stuck: Stuck) {
+    pub(super) async fn read_and_settle(self: &Arc<Self>, claimed: &Claimed, stuck: Stuck) {
         let read = self.store.load(claimed.row.run).await;
         self.settle_stuck(claimed, &read.unwrap_or_else(|_| Loaded::nothing()), stuck);
     }

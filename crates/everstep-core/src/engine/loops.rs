@@ -111,7 +111,7 @@ async fn claim(worker: &Arc<Worker>) {
         let is_crowded = taken.is_none() && next.is_some_and(|at| at <= now);
         worker.set_crowded(is_crowded.then_some(CLAIM_BATCH));
         let wait = match next {
-            Some(at) if at > now => at.since(now).min(look_again),
+            Some(at) if at > now => (at.since(now) + worker.head_start_of_others()).min(look_again),
             Some(_) if taken.is_some() => Duration::from_millis(10),
             _ => look_again,
         };

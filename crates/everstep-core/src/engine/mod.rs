@@ -4,6 +4,7 @@ mod event;
 
 mod adopt;
 mod check;
+mod left;
 mod load;
 mod residents;
 mod settle;

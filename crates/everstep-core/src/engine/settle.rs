@@ -143,7 +143,7 @@ impl Worker {
 
     /// Ends a load that has no driver; the event is told when that is durable. A message that comes at the same time
     /// gives the run back instead.
-    fn settle(
+    pub(super) fn settle(
         self: &Arc<Self>,
         claimed: &Claimed,
         (entries, takes, says): (Vec<Entry>, Vec<u64>, Vec<Say>),

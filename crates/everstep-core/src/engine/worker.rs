@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     /// The last renewal, in milliseconds of the monotonic clock since `origin`.
     renewed: AtomicU64,
     origin: tokio::time::Instant,
+    /// Until when others go first, in milliseconds since `origin`.
+    pub(super) others_first: AtomicU64,
     fenced: AtomicBool,
 }
 
@@ -105,6 +107,7 @@ impl Worker {
             stopped: tokio_util::sync::CancellationToken::new(),
             silent: tokio_util::sync::CancellationToken::new(),
             renewed: AtomicU64::new(0),
+            others_first: AtomicU64::new(0),
             origin,
             fenced: AtomicBool::new(false),
         }
@@ -140,10 +143,14 @@ impl Worker {
         self.renewed.fetch_max(at.duration_since(self.origin).as_millis() as u64, Ordering::AcqRel);
     }
 
+    /// Milliseconds of the monotonic clock since this worker began.
+    pub(super) fn age(&self) -> u64 {
+        self.clock.instant().duration_since(self.origin).as_millis() as u64
+    }
+
     /// Whether bodies may start: not when the own renewal is so old that another may be taking over.
     pub(crate) fn may_start(&self) -> bool {
-        let age = (self.clock.instant().duration_since(self.origin).as_millis() as u64)
-            .saturating_sub(self.renewed.load(Ordering::Acquire));
+        let age = self.age().saturating_sub(self.renewed.load(Ordering::Acquire));
         !self.fenced.load(Ordering::Acquire) && u128::from(age) < self.settings.lease.as_millis() * 3 / 4
     }
 

@@ -31,6 +31,8 @@ pub struct WorkerInfo {
 pub struct WorkerSeen {
     /// Which one.
     pub worker: WorkerId,
+    /// The build of its code.
+    pub build: Arc<str>,
     /// Counts its renewals. Unchanged for the lease time, by the watcher's own monotonic clock, means: not live.
     pub beat: u64,
     /// Whether it was fenced; it may still own runs that nobody has freed yet.

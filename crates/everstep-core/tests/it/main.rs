@@ -1,6 +1,7 @@
 //! The engine on the in-memory store: its rules by the programs they exist for, mostly on virtual time.
 
 mod blocks;
+mod builds;
 mod cancel;
 mod checks;
 mod children;

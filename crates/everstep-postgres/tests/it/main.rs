@@ -3,4 +3,6 @@
 mod fixture;
 
 mod conformance;
+mod roles;
 mod tls;
+mod workers;

@@ -23,7 +23,8 @@ fn named(server: &Cluster, name: &str, more: &str) -> String {
 async fn encrypted(server: &Cluster, url: &str) -> Result<bool, StoreError> {
     let store = Postgres::open(url).await?;
     let client = server.connect("postgres").await.expect("connects");
-    let ask = "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+    let ask =
+        "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                WHERE application_name = 'everstep'";
     let row = client.query_one(ask, &[]).await.expect("says");
     drop(store);
@@ -66,9 +67,15 @@ async fn a_server_with_tls_is_spoken_to_as_the_mode_says() {
         let url = named(&server, "example.org", mode);
         assert_eq!(encrypted(&server, &url).await.expect(mode), expected, "{mode}");
     }
-    let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.tcp_url("postgres").expect("listens"), authority);
+    let url = format!(
+        "{}?sslmode=verify-full&sslrootcert={}",
+        server.tcp_url("postgres").expect("listens"),
+        authority
+    );
     assert!(encrypted(&server, &url).await.expect("by its address"), "{url}");
-    for (name, mode) in [("localhost", "verify-full"), ("example.org", "verify-ca"), ("example.org", "require")] {
+    for (name, mode) in
+        [("localhost", "verify-full"), ("example.org", "verify-ca"), ("example.org", "require")]
+    {
         let url = named(&server, name, &format!("sslmode={mode} {trusted}"));
         assert!(encrypted(&server, &url).await.expect(mode), "{mode}");
     }
@@ -117,7 +124,9 @@ async fn a_server_that_insists_gets_encryption_and_the_clients_certificate() {
     let ask = ["req", "-new", "-subj", "/CN=postgres", "-keyout", "us.key", "-out", "us.csr"];
     openssl(folder.path(), &[&ask[..], &KEY].concat());
     let sign = ["x509", "-req", "-in", "us.csr", "-CA", &authority, "-CAkey", &key, "-set_serial", "7"];
-    openssl(folder.path(), &[&sign[..], &["-out", "us.crt"]].concat());
+    // Of version 3, which a certificate without extensions is not.
+    fs::write(folder.path().join("more"), "basicConstraints=critical,CA:FALSE\n").expect("room");
+    openssl(folder.path(), &[&sign[..], &["-extfile", "more", "-out", "us.crt"]].concat());
     let client = server.connect("postgres").await.expect("connects");
     let rules: String = client.query_one("SHOW hba_file", &[]).await.expect("says").get(0);
     let insist = format!(
@@ -135,7 +144,10 @@ async fn a_server_that_insists_gets_encryption_and_the_clients_certificate() {
         let url = named(&server, "localhost", &format!("sslmode={mode} {shown}"));
         assert!(encrypted(&server, &url).await.expect(mode), "{mode}");
     }
-    for (mode, told) in [("sslmode=require".to_string(), "certificate"), (format!("sslmode=disable {shown}"), "no pg_hba.conf entry")] {
+    for (mode, told) in [
+        ("sslmode=require".to_string(), "certificate"),
+        (format!("sslmode=disable {shown}"), "no pg_hba.conf entry"),
+    ] {
         let error = Postgres::open(&named(&server, "localhost", &mode)).await.expect_err(&mode).to_string();
         assert!(error.contains(told), "{mode}: {error}");
     }

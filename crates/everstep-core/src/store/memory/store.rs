@@ -24,8 +24,8 @@ impl Store for Memory {
         &self.0.bell
     }
 
-    fn enroll(&self, _: WorkerInfo) -> Answer<Fence> {
-        self.write(|content| Ok(content.enroll()))
+    fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {
+        self.write(|content| Ok(content.enroll(info.build)))
     }
 
     fn beat(&self, fence: Fence) -> Answer<()> {

@@ -1,6 +1,6 @@
 //! Workers: made, renewed, fenced, their runs freed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{content::Content, refused};
 use crate::{
@@ -10,8 +10,9 @@ use crate::{
     time::Timestamp,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Worker {
+    build: Arc<str>,
     beat: u64,
     pub(super) fenced: bool,
     pub(super) gone: bool,
@@ -19,10 +20,11 @@ pub(super) struct Worker {
 }
 
 impl Content {
-    pub(super) fn enroll(&mut self) -> Fence {
+    pub(super) fn enroll(&mut self, build: Arc<str>) -> Fence {
         self.last_worker += 1;
         let worker = WorkerId(self.last_worker);
-        self.workers.insert(worker, Worker::default());
+        let enrolled = Worker { build, beat: 0, fenced: false, gone: false, owns: BTreeSet::new() };
+        self.workers.insert(worker, enrolled);
         self.rings.changed = true;
         Fence { worker }
     }
@@ -43,6 +45,7 @@ impl Content {
         let seen = self.workers.iter().filter(|(_, worker)| !worker.fenced || !worker.owns.is_empty());
         seen.map(|(id, worker)| WorkerSeen {
             worker: *id,
+            build: worker.build.clone(),
             beat: worker.beat,
             fenced: worker.fenced,
             gone: worker.gone,
