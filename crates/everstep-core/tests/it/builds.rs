@@ -29,7 +29,7 @@ fn of(build: &str) -> Settings {
 /// Runs of this engine, each waiting outside of memory.
 async fn waiting(engine: &Engine, ids: std::ops::Range<u64>) {
     for n in ids {
-        engine.start(W, &format!("r{n}"), n).await.expect("it starts");
+        engine.start(W, format!("r{n}"), n).await.expect("it starts");
     }
     nap(5_000).await;
     assert_eq!(engine.counts().await.expect("counts"), [(W.name().into(), Status::Waiting, 20)]);
@@ -47,10 +47,10 @@ fn what_the_old_code_cannot_replay_is_left_to_the_new_one_while_it_lives() {
             waiting(&newer, 0..20).await;
             let mut left = older.events();
             for n in 0..20 {
-                newer.signal(&format!("r{n}"), GO, n).await.expect("it is open");
+                newer.signal(format!("r{n}"), GO, n).await.expect("it is open");
             }
             for n in 0..20 {
-                let run = newer.get(W, &format!("r{n}")).await.expect("it is there");
+                let run = newer.get(W, format!("r{n}")).await.expect("it is there");
                 assert_eq!(soon(run.result()).await.expect("it completes"), format!("new {n}"));
             }
             let mut leaves = 0;

@@ -126,7 +126,7 @@ async fn who_shuts_down_frees_what_it_has_in_memory_at_once() {
     let long = Settings { lease: seconds(600), park_after: Duration::MAX, ..settings() };
     let (leaves, store) = worker(&desk, "leaves", long.clone()).await;
     for n in 0..10 {
-        leaves.start(WAITS, &format!("r{n}"), n).await.expect("it starts");
+        leaves.start(WAITS, format!("r{n}"), n).await.expect("it starts");
     }
     let owned = async |n: u64| {
         let row = store.run(format!("r{n}").into()).await.expect("reads").expect("is there");
@@ -141,7 +141,7 @@ async fn who_shuts_down_frees_what_it_has_in_memory_at_once() {
     }
     let (next, _third) = worker(&desk, "next", long).await;
     for n in 0..10 {
-        next.signal(&format!("r{n}"), GO, n).await.expect("it is open");
+        next.signal(format!("r{n}"), GO, n).await.expect("it is open");
         let run = next.get(WAITS, format!("r{n}")).await.expect("is there");
         assert_eq!(soon(run.result()).await.expect("it completes"), "next");
     }
@@ -178,8 +178,8 @@ async fn a_run_goes_to_a_worker_that_knows_its_workflow() {
     let (mut lefts, mut rights) = (left.events(), right.events());
     for n in 0..10 {
         // Each is started by the one that does not know it.
-        let on_left = right.start(LEFT, &format!("l{n}"), n).await.expect("it starts");
-        let on_right = left.start(RIGHT, &format!("r{n}"), n).await.expect("it starts");
+        let on_left = right.start(LEFT, format!("l{n}"), n).await.expect("it starts");
+        let on_right = left.start(RIGHT, format!("r{n}"), n).await.expect("it starts");
         assert_eq!(soon(on_left.result()).await.expect("it completes"), 2 * n);
         assert_eq!(soon(on_right.result()).await.expect("it completes"), 2 * n);
     }
@@ -231,18 +231,18 @@ async fn no_run_is_stuck_while_a_worker_of_its_build_lives() {
         counts.iter().any(|(_, status, n)| (*status, *n) == (Status::Waiting, many))
     };
     for n in 0..MANY {
-        one.start(WAITS, &format!("r{n}"), n).await.expect("it starts");
+        one.start(WAITS, format!("r{n}"), n).await.expect("it starts");
     }
     until(async || waiting(MANY).await).await;
     let two = Engine::builder(desk.open().await).register(WAITS, new).settings(of("2"));
     let two = two.start().await.expect("it starts");
     for n in MANY..2 * MANY {
-        two.start(WAITS, &format!("r{n}"), n).await.expect("it starts");
+        two.start(WAITS, format!("r{n}"), n).await.expect("it starts");
     }
     until(async || waiting(2 * MANY).await).await;
     // Both builds meet runs of both.
     for n in 0..2 * MANY {
-        client.signal(&format!("r{n}"), GO, n).await.expect("it is open");
+        client.signal(format!("r{n}"), GO, n).await.expect("it is open");
     }
     let middle = async |n: u64| {
         let run = client.get(WAITS, format!("r{n}")).await.expect("is there");
@@ -257,7 +257,7 @@ async fn no_run_is_stuck_while_a_worker_of_its_build_lives() {
     one.shutdown().await.expect("it leaves");
     let back = deploy_old().await;
     for n in 0..2 * MANY {
-        client.signal(&format!("r{n}"), END, n).await.expect("it is open");
+        client.signal(format!("r{n}"), END, n).await.expect("it is open");
     }
     for n in 0..2 * MANY {
         let run = client.get(WAITS, format!("r{n}")).await.expect("is there");
