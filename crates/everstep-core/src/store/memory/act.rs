@@ -56,6 +56,7 @@ impl Content {
         self.set_due(doomed.run, None);
         if let Some(run) = self.runs.remove(&doomed.run) {
             self.ids.remove(&run.row.id);
+            self.promises.retain(|_, promise| promise.run != doomed.run);
             // Who waits for its result would wait for ever.
             self.rings.ended.push((doomed.run, run.row.status, None));
         }
