@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join;
 
-use self::plan::{Plan, plan};
+use self::plan::{InTheWay, Plan, plan};
 use crate::{
     clock::Clock,
     entropy::Entropy,
@@ -194,7 +194,7 @@ impl Copying {
     pub async fn run(self, mut told: impl FnMut(CopyProgress)) -> Result<Copied, EngineError> {
         let (from, to) = (self.from.transfer()?, self.to.transfer()?);
         let (left, arrived) = (from.copy_mark().await?, to.copy_mark().await?);
-        let copy = match plan(left, arrived, &self.to.name).map_err(|mark| mark.refusal())? {
+        let copy = match plan(left, arrived, &self.to.name).map_err(|found| self.refused(&found))? {
             Plan::Begin => self.begin(&mut told).await?,
             Plan::Enter(copy) => self.enter(copy, &mut told).await?,
             Plan::GoOn(copy) => copy,
@@ -284,18 +284,34 @@ impl Copying {
     /// Opens the destination, after the source is closed for good: never are both open.
     async fn complete(&self, copy: CopyId) -> Result<(), EngineError> {
         let (from, to) = (self.from.transfer()?, self.to.transfer()?);
-        let is_ours = |mark: &CopyMark| mark.copy == copy;
-        let left = from.copy_mark().await?.filter(is_ours);
-        if left.as_ref().is_none_or(|mark| mark.stage != CopyStage::Moved) {
+        let left = ours(from, copy).await?;
+        if left.stage != CopyStage::Moved {
             let moved = self.mark(copy, CopyStage::Moved, &self.to);
-            from.set_copy_mark(left, Some(moved)).await.map_err(in_the_way)?;
+            from.set_copy_mark(Some(left), Some(moved)).await.map_err(in_the_way)?;
         }
-        let arrived = to.copy_mark().await?.filter(is_ours);
-        Ok(to.set_copy_mark(arrived, None).await.map_err(in_the_way)?)
+        let arrived = ours(to, copy).await?;
+        to.set_copy_mark(Some(arrived), None).await.map_err(in_the_way)
+    }
+
+    /// A mark is in the way: of which store, and what it says.
+    fn refused(&self, found: &InTheWay) -> EngineError {
+        let (side, mark) = match found {
+            InTheWay::Left(mark) => (&self.from, mark),
+            InTheWay::Arrived(mark) => (&self.to, mark),
+        };
+        EngineError::new(ErrorKind::Store, Code::MOVED, format!("`{}`: {mark}", side.name))
     }
 
     fn mark(&self, copy: CopyId, stage: CopyStage, other: &Side) -> CopyMark {
         CopyMark { copy, stage, other: other.name.clone(), at: self.clock.now() }
+    }
+}
+
+/// The mark of this copy.
+async fn ours(store: &dyn Transfer, copy: CopyId) -> Result<CopyMark, EngineError> {
+    match store.copy_mark().await? {
+        Some(mark) if mark.copy == copy => Ok(mark),
+        found => Err(in_the_way(CopyMark::changed(found.as_ref()))),
     }
 }
 

@@ -15,22 +15,32 @@ pub(super) enum Plan {
     Complete,
 }
 
-/// The plan for a copy into the store called `to`, or the mark that is in its way.
-pub(super) fn plan(left: Option<CopyMark>, arrived: Option<CopyMark>, to: &str) -> Result<Plan, CopyMark> {
+/// A mark that another copy, or this one in another place, has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum InTheWay {
+    /// On the source.
+    Left(CopyMark),
+    /// On the destination.
+    Arrived(CopyMark),
+}
+
+/// The plan for a copy into the store called `to`, or what is in its way.
+pub(super) fn plan(left: Option<CopyMark>, arrived: Option<CopyMark>, to: &str) -> Result<Plan, InTheWay> {
     use CopyStage as S;
     match (left, arrived) {
         (None, None) => Ok(Plan::Begin),
         (Some(left), None) if *left.other == *to => match left.stage {
             S::Leaving => Ok(Plan::Enter(left.copy)),
             S::Moved => Ok(Plan::Complete),
-            S::Arriving => Err(left),
+            S::Arriving => Err(InTheWay::Left(left)),
         },
         (Some(left), Some(arrived))
             if left.copy == arrived.copy && left.stage != S::Arriving && arrived.stage == S::Arriving =>
         {
             Ok(Plan::GoOn(left.copy))
         }
-        (Some(mark), _) | (None, Some(mark)) => Err(mark),
+        (Some(left), _) => Err(InTheWay::Left(left)),
+        (None, Some(arrived)) => Err(InTheWay::Arrived(arrived)),
     }
 }
 
@@ -83,7 +93,7 @@ mod tests {
     fn whoever_is_refused_hears_of_the_source_first() {
         let mark = |copy, stage| CopyMark { copy: CopyId(copy), stage, other: "x".into(), at: Timestamp(0) };
         let (left, arrived) = (mark(1, CopyStage::Leaving), mark(2, CopyStage::Arriving));
-        assert_eq!(plan(Some(left.clone()), Some(arrived.clone()), "to"), Err(left));
-        assert_eq!(plan(None, Some(arrived.clone()), "to"), Err(arrived));
+        assert_eq!(plan(Some(left.clone()), Some(arrived.clone()), "to"), Err(InTheWay::Left(left)));
+        assert_eq!(plan(None, Some(arrived.clone()), "to"), Err(InTheWay::Arrived(arrived)));
     }
 }

@@ -7,6 +7,7 @@ mod children;
 mod commands;
 mod common;
 mod conformance;
+mod copying;
 mod deadline;
 mod doubt;
 mod endings;

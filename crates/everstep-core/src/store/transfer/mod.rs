@@ -10,11 +10,13 @@
 //! and there is no worker whose fence would let anything through. So what is read under a mark is what there is. Reads go
 //! on. A store can be opened in spite of its mark only by whoever says so to the store's own options.
 
+mod digest;
 mod mark;
 mod whole;
 
+pub use digest::WholeDigest;
 pub use mark::{CopyId, CopyMark, CopyStage, Needs};
-pub use whole::{PAGE_BYTES, Whole, WholeDigest};
+pub use whole::{PAGE_BYTES, Whole};
 
 use super::{Answer, RunId, StoreError};
 
