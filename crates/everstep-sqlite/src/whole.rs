@@ -112,9 +112,12 @@ pub(crate) fn published(conn: &Connection, run: RunId, limit: usize) -> Result<V
     row::all(conn, sql, [run.0, signed(limit as u64)], row::published)
 }
 
-fn streams(conn: &Connection, run: RunId) -> Result<Vec<(Arc<str>, Vec<StreamRow>)>, Fault> {
+/// By name, those that have items.
+type Streams = Vec<(Arc<str>, Vec<StreamRow>)>;
+
+fn streams(conn: &Connection, run: RunId) -> Result<Streams, Fault> {
     let sql = "SELECT n, body, at, name FROM everstep_stream WHERE run = ?1 ORDER BY name, n";
-    let mut streams: Vec<(Arc<str>, Vec<StreamRow>)> = Vec::new();
+    let mut streams: Streams = Vec::new();
     row::all(conn, sql, [run.0], |row| {
         let (name, item): (Arc<str>, _) = (row.get(3)?, row::item(row)?);
         match streams.last_mut() {
