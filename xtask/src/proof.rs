@@ -35,7 +35,8 @@ const STORES: Part =
 const WEAVES: Part =
     Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
 
-const PARTS: [Part; 11] = [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, WEAVES];
+const PARTS: [Part; 11] =
+    [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, WEAVES];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
 const GUARDS: [(&str, Part); 9] = [

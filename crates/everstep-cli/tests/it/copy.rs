@@ -23,7 +23,7 @@ async fn order(ctx: Ctx, n: u64) -> Result<u64> {
     let doubled = ctx.step("double", async || Ok(n * 2)).await?;
     ctx.emit("lines", &doubled);
     ctx.set_attribute("n", n as i64);
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         return Ok(doubled);
     }
     let more: u64 = ctx.signal("more").await?;

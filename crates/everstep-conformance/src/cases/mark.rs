@@ -67,9 +67,8 @@ pub(crate) async fn marks_follow_each_other(desk: Desk) {
     let sides = [None, mark(1, S::Leaving), mark(1, S::Arriving), mark(2, S::Moved), mark(1, S::Moved)];
     // Each stage in turn, and back from it; from the last one there is no way back.
     for from in [None, mark(1, S::Leaving), mark(1, S::Arriving), mark(1, S::Moved)] {
-        match &from {
-            Some(from) => brings_to(&desk, from.stage).await,
-            None => {}
+        if let Some(from) = &from {
+            brings_to(&desk, from.stage).await;
         }
         for to in &sides {
             let follows = CopyMark::needs(from.as_ref(), to.as_ref()).is_ok();

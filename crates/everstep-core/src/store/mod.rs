@@ -61,9 +61,7 @@ pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
 pub use run::{Adopt, Claim, Claimed, Forked, Loaded, NewRun, RunId, RunRow, Started};
 pub use say::{PATCHED, PatchRow, PublishedRow, Say, StreamRow, item_number};
 pub use transact::{Transact, Transacted};
-pub use transfer::{
-    CopyId, CopyMark, CopyStage, Needs, Numbers, PAGE_BYTES, Transfer, Whole, WholeDigest, in_the_way,
-};
+pub use transfer::{CopyId, CopyMark, CopyStage, Needs, Numbers, PAGE_BYTES, Transfer, Whole, WholeDigest};
 pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
 pub use worker::{Fence, WorkerId, WorkerInfo, WorkerSeen, takeovers_after};
 

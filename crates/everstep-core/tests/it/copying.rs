@@ -254,6 +254,7 @@ fn worker(store: &Memory) -> Fence {
     fence
 }
 
+#[allow(clippy::disallowed_methods, reason = "virtual time")]
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_is_silent_for_its_lease_is_taken_over() {
     let world = Simulation::new(1);

@@ -1,7 +1,7 @@
 //! Runs that come whole from another store.
 
 use everstep_core::store::{
-    Archived, CopyId, CopyMark, CopyStage, Mark, Numbers, PromiseRow, RunId, Say, Whole, in_the_way,
+    Archived, CopyId, CopyMark, CopyStage, Mark, Numbers, PromiseRow, RunId, Say, Whole,
 };
 use foldhash::{HashSet, HashSetExt as _};
 use rusqlite::{Connection, params};
@@ -31,7 +31,7 @@ pub(crate) fn place(
         if is_new(batch, whole)? {
             let row = &whole.row;
             if !taken.insert((None, row.run.0)) || !taken.insert((Some(&*row.id), 0)) {
-                return Err(in_the_way(&row.id, "its number or id comes twice").into());
+                return Err(whole.refused("its number or id comes twice").into());
             }
             new.push(whole);
         }
@@ -48,19 +48,17 @@ pub(crate) fn place(
 fn is_new(batch: &Batch<'_>, whole: &Whole) -> Result<bool, Fault> {
     let row = &whole.row;
     if row.owner.is_some() {
-        return Err(in_the_way(&row.id, "a worker has it").into());
+        return Err(whole.refused("a worker has it").into());
     }
     if let Some(there) = whole::of(batch.conn, batch.texts, row.run)? {
         return match there.digest() == whole.digest() {
             true => Ok(false),
-            false => {
-                Err(in_the_way(&row.id, "another run of its number is there, or it in another state").into())
-            }
+            false => Err(whole.refused("another run of its number is there, or it in another state").into()),
         };
     }
     let sql = "SELECT id FROM everstep_run WHERE text_id = ?1";
     match row::one(batch.conn, sql, [&*row.id], |row| Ok(row.get::<_, i64>(0)?))? {
-        Some(number) => Err(in_the_way(&row.id, &format!("run {number} has its id there")).into()),
+        Some(number) => Err(whole.refused(&format!("run {number} has its id there")).into()),
         None => Ok(true),
     }
 }

@@ -1,9 +1,8 @@
 //! Runs that move to another store, or come from one.
 
-use super::{Memory, content::Content, refused};
+use super::{Memory, content::Content};
 use crate::store::{
-    Answer, CopyId, CopyMark, CopyStage, Kept, Needs, Numbers, PAGE_BYTES, RunId, StoreError, Transfer,
-    Whole, in_the_way,
+    Answer, CopyId, CopyMark, CopyStage, Kept, Needs, Numbers, PAGE_BYTES, RunId, StoreError, Transfer, Whole,
 };
 
 impl Transfer for Memory {
@@ -123,19 +122,17 @@ impl Content {
     fn is_new(&self, whole: &Whole, before: &[Whole]) -> Result<bool, StoreError> {
         let row = &whole.row;
         if row.owner.is_some() {
-            return Err(refused(format!("run `{}` cannot be copied while a worker has it", row.id)));
+            return Err(whole.refused("a worker has it"));
         }
         if self.runs.contains_key(&row.run) {
             return match self.whole(row.run).digest() == whole.digest() {
                 true => Ok(false),
-                false => {
-                    Err(in_the_way(&row.id, "another state of it, or another run of its number, is there"))
-                }
+                false => Err(whole.refused("another state of it, or another run of its number, is there")),
             };
         }
         let of_batch = |other: &&Whole| other.row.run == row.run || other.row.id == row.id;
         if self.ids.contains_key(&row.id) || before.iter().any(|other| of_batch(&other)) {
-            return Err(in_the_way(&row.id, "its id belongs to another run there"));
+            return Err(whole.refused("its id belongs to another run there"));
         }
         Ok(true)
     }

@@ -6,7 +6,7 @@
 //! source ever gave.
 //!
 //! **A mark closes a store.** While there is one, [`Store::enroll`](super::Store::enroll) and every call that writes
-//! without a fence are refused with [`StoreError::Moved`], on every opening, also on those that are older than the mark;
+//! without a fence are refused with [`StoreError::Moved`](super::StoreError::Moved), on every opening, also on those that are older than the mark;
 //! and there is no worker whose fence would let anything through. So what is read under a mark is what there is. Reads go
 //! on. A store can be opened in spite of its mark only by whoever says so to the store's own options.
 
@@ -18,7 +18,7 @@ pub use digest::WholeDigest;
 pub use mark::{CopyId, CopyMark, CopyStage, Needs};
 pub use whole::{PAGE_BYTES, Whole};
 
-use super::{Answer, RunId, StoreError};
+use super::{Answer, RunId};
 
 /// The highest numbers that a store ever gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,9 +58,4 @@ pub trait Transfer: Send + Sync {
     /// one: the message names it. [`StoreError::Moved`] or [`StoreError::Unusable`] unless this copy has marked the store
     /// as [`CopyStage::Arriving`].
     fn place(&self, copy: CopyId, numbers: Numbers, runs: Vec<Whole>) -> Answer<usize>;
-}
-
-/// What [`Transfer::place`] says of a run that is in the way.
-pub fn in_the_way(id: &str, why: &str) -> StoreError {
-    StoreError::Refused(format!("run `{id}` cannot be copied: {why}").into())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{Act, Kept, Loaded, Parent, PublishedRow, RunRow, StreamRow},
+    super::{Act, Kept, Loaded, Parent, PublishedRow, RunRow, StoreError, StreamRow},
     digest::WholeDigest,
 };
 use crate::{attribute::AttributeValue, journal::Entry, stuck::Stuck, time::Timestamp};
@@ -58,6 +58,11 @@ impl Whole {
             + bodies.map(|body| ROW + body.bytes.len()).sum::<usize>()
             + archived.sum::<usize>()
             + ROW * small
+    }
+
+    /// What [`Transfer::place`](super::Transfer::place) answers if it cannot be written there.
+    pub fn refused(&self, why: &str) -> StoreError {
+        StoreError::Refused(format!("run `{}` cannot be copied: {why}", self.row.id).into())
     }
 
     /// See [`WholeDigest`].
