@@ -22,6 +22,7 @@ struct Part {
 const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "crash", args: &[] };
 const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
 const SIGNALS: Part = Part { what: "signals", package: "everstep-processes", bin: "signals", args: &[] };
+const MOVES: Part = Part { what: "moves", package: "everstep-processes", bin: "moves", args: &[] };
 const POWER: Part = Part { what: "power loss", package: "everstep-disk", bin: "disk", args: &["power"] };
 const FAULTS: Part = Part { what: "I/O errors", package: "everstep-disk", bin: "disk", args: &["faults"] };
 const SIMULATION: Part = Part { what: "simulation", package: "everstep-sim", bin: "sim", args: &[] };
@@ -40,8 +41,8 @@ const SERVER: Part = Part {
 const WEAVES: Part =
     Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
 
-const PARTS: [Part; 11] =
-    [CRASHES, STALE, SIGNALS, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES];
+const PARTS: [Part; 12] =
+    [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
 const GUARDS: [(&str, Part); 9] = [
@@ -127,6 +128,8 @@ fn broken(guard: &str, part: &Part) -> Result<(), String> {
 fn build() -> Result<(), String> {
     let mut packages: Vec<&str> = PARTS.iter().flat_map(|part| ["--package", part.package]).collect();
     packages.dedup();
+    // The command that `moves` kills.
+    packages.extend(["--package", "everstep-cli"]);
     let with =
         ["build", "--profile", "proof", "--locked", "--bins", "--features", "everstep-processes/failpoints"];
     cargo(&[&with[..], &packages[..]].concat())

@@ -180,6 +180,7 @@ child {
     a_cancel_of_one_child_reaches_that_one "Whether it closes with its parent or not.";
     a_cancel_of_one_child_is_for_the_generation_that_asks_for_it "Keys begin anew in each.";
     what_a_turn_starts_and_cancels_is_cancelled "In the order in which it is said.";
+    a_child_that_was_deleted_is_not_missed "A cancel of all children reaches those that are there.";
 }
 
 letter {
@@ -363,6 +364,38 @@ transact {
     a_fenced_worker_makes_no_step "A stale worker does not touch the user's rows.";
     the_job_of_another_store_is_refused "It says so, and its load goes on.";
     every_text_is_a_step "Keys and rows are bound, never spelt into a statement.";
+}
+
+mark {
+    a_store_has_no_mark_before_a_copy "Nobody is kept out for nothing.";
+    a_mark_is_told_whole_in_every_opening "Whose copy, how far it is, and which other store.";
+    marks_follow_each_other "As `CopyMark::needs` says; from a store that has moved there is no way back.";
+    a_mark_is_changed_by_whoever_knows_it "Of two copies one finds the other.";
+    no_mark_is_made_while_a_worker_is_there "Nor while a fenced one has runs: nothing comes behind the mark.";
+    runs_arrive_in_an_empty_store "Their numbers and ids are free there.";
+    a_mark_keeps_clients_and_new_workers_out "In every opening, also in those that are older; reads go on.";
+    an_arrival_keeps_clients_and_new_workers_out "Nobody works on half of the runs.";
+    a_copy_that_is_given_up_lets_everybody_in_again "With every run that was there.";
+    a_worker_that_came_first_is_in_the_way "Also if both come at the same time.";
+    a_worker_that_came_second_is_kept_out "And so is a client.";
+}
+
+whole {
+    a_whole_run_is_what_readers_are_told "And whose child it is, who traced it, and since when it is stuck.";
+    runs_are_read_whole_by_number "Page by page, upwards.";
+    a_page_of_large_runs_is_short "What is in memory at once is bounded, and never nothing.";
+    a_placed_run_is_equal "Row, journal, inbox, and everything else of it, in a run of any kind and status.";
+    all_runs_move_to_another_store "Equal by digest; and this one is closed.";
+    all_runs_come_from_another_store "Equal by digest; and this one is open.";
+    a_run_is_placed_once "A copy that was broken off writes again what it is not sure of.";
+    a_run_that_differs_is_not_placed "Nor one whose id or number another has; and nothing that came with it.";
+    a_run_that_a_worker_has_is_not_placed "Runs move while nobody has them.";
+    runs_are_placed_by_their_own_copy "Neither without a mark nor under another's.";
+    numbers_go_on_behind_those_of_the_other_store "Of runs and of workers, whose numbers services outside may know.";
+    a_new_store_has_given_no_numbers "Nor any to a worker.";
+    a_placed_run_goes_on "Its journal, streams, letters and tokens are what they were.";
+    a_placed_child_still_has_its_parent "They know each other by number.";
+    placed_runs_are_found_by_what_they_are "Every index has them.";
 }
 
     } };

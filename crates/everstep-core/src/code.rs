@@ -56,6 +56,8 @@ codes! {
     122 STORE_FULL "The store cannot write now.";
     123 FENCED "Another worker has taken over.";
     124 DAMAGED "What was read from the store is damaged or newer than this version.";
+    125 MOVED "The store's runs have moved to another store, or a copy of them is under way.";
+    126 CANNOT_COPY "A copy that cannot be made: a worker is at work, the destination has runs of its own, runs differ.";
 }
 
 impl fmt::Display for Code {

@@ -27,6 +27,7 @@ mod step;
 mod step_ctx;
 
 mod client;
+mod copying;
 mod engine;
 mod export;
 mod run;
@@ -63,6 +64,7 @@ pub use client::{
     ACTS_MAX, Allowed, BULK_TOLD_MAX, Batch, Bulk, BulkDone, BulkEvent, COUNT_MAX, Client, Fork, Item, Items,
     LIST_LIMIT, List, OnOpen, PURGE_BATCH, Reuse, SendRequest, SendSignal, Start, Touches, Verb,
 };
+pub use copying::{Copied, CopyProgress, Copying};
 pub use ctx::Ctx;
 pub use digest::{Digest, Incarnation};
 pub use engine::{

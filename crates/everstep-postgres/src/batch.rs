@@ -3,7 +3,7 @@
 use everstep_core::{
     Status,
     failpoint::{Guard, broken},
-    store::{Admitted, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+    store::{Admitted, CopyMark, CopyStage, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
 };
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
@@ -12,6 +12,7 @@ use crate::{
     fault::Fault,
     ids::Ids,
     names::{NameKind, Names, Texts},
+    write::mark,
 };
 
 /// What the writer remembers of an open load.
@@ -40,6 +41,8 @@ pub(crate) struct Memory {
     pub(crate) loads: Loads<Held>,
     pub(crate) names: Names,
     pub(crate) ids: Ids,
+    /// The opening goes on although its runs have moved.
+    pub(crate) accept_moved: bool,
 }
 
 /// What a transaction has changed in memory: to be kept or undone with it.
@@ -83,6 +86,8 @@ pub(crate) struct Batch<'a> {
     memory: &'a mut Memory,
     effects: Effects,
     fences: HashMap<WorkerId, bool>,
+    /// Whom a copy keeps out, once it is known.
+    mark: Option<Option<CopyMark>>,
     changes: u64,
 }
 
@@ -101,6 +106,7 @@ impl<'a> Batch<'a> {
             memory,
             effects: Effects::default(),
             fences: HashMap::new(),
+            mark: None,
             changes: 0,
         }
     }
@@ -124,6 +130,28 @@ impl<'a> Batch<'a> {
             }
         };
         if live || broken(Guard::Fence) { Ok(()) } else { Err(StoreError::Fenced(fence.worker).into()) }
+    }
+
+    /// Whether clients and new workers may write. Workers are not asked: while there is a mark, each of them is fenced.
+    pub(crate) async fn check_mark(&mut self) -> Result<(), Fault> {
+        if self.mark.is_none() {
+            self.mark = Some(mark::read(self.conn).await?);
+        }
+        match self.mark.as_ref().and_then(Option::as_ref) {
+            None => Ok(()),
+            Some(mark) if mark.stage == CopyStage::Moved && self.memory.accept_moved => Ok(()),
+            Some(mark) => Err(mark.refusal().into()),
+        }
+    }
+
+    /// Whether the opening goes on although its runs have moved.
+    pub(crate) fn accepts_moved(&self) -> bool {
+        self.memory.accept_moved
+    }
+
+    /// The mark was changed in this very transaction.
+    pub(crate) fn mark_changed(&mut self) {
+        self.mark = None;
     }
 
     /// A worker was fenced in this very transaction, or turned out to be.
@@ -193,6 +221,11 @@ impl<'a> Batch<'a> {
     /// Whether numbers of runs have no gap.
     pub(crate) fn is_comparable(&self) -> bool {
         self.memory.ids.comparable
+    }
+
+    /// Numbers that were taken from the database are used no more: the highest one is about to be another.
+    pub(crate) fn forget_numbers(&mut self) {
+        self.memory.ids.forget();
     }
 
     /// A fresh run id.

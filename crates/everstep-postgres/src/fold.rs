@@ -41,7 +41,7 @@ const FULL: Sql = sql(
        SELECT u.id, u.text_id, u.workflow, u.status, u.owner, u.wake_at, u.created_at, u.began_at
        FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $33)
          AS u(id, text_id, workflow, status, owner, wake_at, created_at, began_at, fenced)
-       WHERE NOT u.fenced OR EXISTS (SELECT 1 FROM f)
+       WHERE CASE WHEN u.fenced THEN EXISTS (SELECT 1 FROM f) ELSE $34 OR NOT EXISTS (SELECT 1 FROM @copy) END
        ON CONFLICT (text_id) DO NOTHING RETURNING id),
      x AS (
        DELETE FROM @inbox i USING unnest($16, $17, $18) AS u(run, n, guard)
@@ -107,6 +107,10 @@ pub(crate) async fn write(
     let admitted = admit(batch, turns);
     for start in starts.iter_mut() {
         start.prepare(batch).await?;
+    }
+    if starts.iter().any(|start| start.fence.is_none()) {
+        // The statement asks again: this only has the words.
+        batch.check_mark().await?;
     }
     if admitted.is_empty() && starts.iter().all(|start| start.is_refused() || start.is_empty()) {
         // A fenced worker hears that, whatever else is wrong with its turns.
@@ -299,6 +303,7 @@ async fn send(
         body,
         guards,
         rows.fenced,
+        batch.accepts_moved(),
     ];
     let row =
         batch.change(&fenced(&FULL), args).await?.pop().ok_or_else(|| damaged("a statement gave nothing"))?;

@@ -40,6 +40,11 @@ impl Ids {
         Ids { comparable: true, ..Ids::default() }
     }
 
+    /// Uses no more of what was taken.
+    pub(crate) fn forget(&mut self) {
+        self.taken = None;
+    }
+
     /// The next number. `conn` must be in no transaction.
     pub(crate) async fn next(&mut self, conn: &Conn) -> Result<i64, Fault> {
         const TAKE: Sql =

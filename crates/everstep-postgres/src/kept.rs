@@ -2,7 +2,7 @@
 
 use everstep_core::{
     Timestamp,
-    store::{Archived, Kept, PromiseRow, RunId, StoreError},
+    store::{Archived, Kept, PromiseRow, ReplyRow, RunId, StoreError},
 };
 use tokio_postgres::Row;
 
@@ -21,10 +21,14 @@ pub(crate) async fn of(conn: &Conn, run: RunId) -> Result<Kept, Fault> {
         "read promises",
         "SELECT hash, key, generation, expires_at, settled FROM @promise WHERE run = $1 ORDER BY hash",
     );
-    const REPLIES: Sql = sql("read replies", "SELECT id, body, codec FROM @reply WHERE run = $1 ORDER BY id");
+    const REPLIES: Sql =
+        sql("read replies", "SELECT id, body, codec, at FROM @reply WHERE run = $1 ORDER BY id");
     const SEEN: Sql = sql("read names of letters", "SELECT id FROM @inbox_seen WHERE run = $1 ORDER BY id");
     let all = async |sql| conn.rows(sql, args![run.0]).await;
-    let reply = |row: &Row| Ok((row::letter_id(row, 0)?, row::payload(get(row, 1)?, get(row, 2)?)?));
+    let reply = |row: &Row| {
+        let body = row::payload(get(row, 1)?, get(row, 2)?)?;
+        Ok(ReplyRow { id: row::letter_id(row, 0)?, body, at: Timestamp(get(row, 3)?) })
+    };
     Ok(Kept {
         archive: all(&ARCHIVE).await?.iter().map(archived).collect::<Result<_, _>>()?,
         promises: all(&PROMISES).await?.iter().map(promise).collect::<Result<_, _>>()?,

@@ -10,12 +10,14 @@
 
 mod open;
 mod store;
+mod transfer;
 
 mod find;
 mod kept;
 mod migrate;
 mod read;
 mod tx;
+mod whole;
 mod write;
 
 mod batch;

@@ -16,11 +16,14 @@ use crate::{
 };
 
 /// The schema this version writes to.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// What brings the schema from each version to the next.
-const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema/0001_first.sql"), include_str!("schema/0002_waiting.sql")];
+const STEPS: [&str; VERSION as usize] = [
+    include_str!("schema/0001_first.sql"),
+    include_str!("schema/0002_waiting.sql"),
+    include_str!("schema/0003_copy.sql"),
+];
 
 /// Whoever loses a race looks again so often; the winner's transaction is short.
 const TRIES_MAX: u32 = 100;

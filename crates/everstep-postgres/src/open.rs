@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use everstep_core::store::{Bell, Durability, StoreError};
+use everstep_core::store::{Bell, CopyStage, Durability, StoreError};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     names::Texts,
     pool::Pool,
     queue::Queue,
-    write::worker::SLOTS,
+    write::{mark, worker::SLOTS},
     writer::Writer,
 };
 
@@ -75,6 +75,8 @@ pub struct Options {
     pooled: bool,
     transaction_limit: Duration,
     comparable: bool,
+    accept_moved: bool,
+    for_copy: bool,
 }
 
 impl Postgres {
@@ -96,6 +98,8 @@ impl Postgres {
             pooled: false,
             transaction_limit: Duration::from_secs(10),
             comparable: false,
+            accept_moved: false,
+            for_copy: false,
         }
     }
 }
@@ -120,6 +124,20 @@ impl Options {
     /// for.
     pub fn transaction_limit(mut self, limit: Duration) -> Options {
         self.transaction_limit = limit;
+        self
+    }
+
+    /// Opens a database even if its runs have moved to another store, and goes on with it. What is done here is not done
+    /// there, and each run that was open is open twice then.
+    pub fn accept_moved(mut self, accept: bool) -> Options {
+        self.accept_moved = accept;
+        self
+    }
+
+    /// Opens a database also in the middle of a copy, for whoever copies or only looks: workers and clients are refused
+    /// when they write, for as long as a copy says so. See [`Transfer`](everstep_core::store::Transfer).
+    pub fn for_copy(mut self, copies: bool) -> Options {
+        self.for_copy = copies;
         self
     }
 
@@ -157,10 +175,9 @@ impl Options {
 
     async fn start(self, shape: Arc<Shape>) -> Result<Postgres, StoreError> {
         let (send, opened) = oneshot::channel();
-        let (limit, comparable) = (self.transaction_limit, self.comparable);
         let thread = std::thread::Builder::new()
             .name("everstep-postgres".into())
-            .spawn(move || live(shape, limit, comparable, send))
+            .spawn(move || live(shape, self, send))
             .map_err(|e| StoreError::Unusable(format!("a thread cannot be started: {e}").into()))?;
         let gone = |_| StoreError::Closed("the store's thread has ended".into());
         let mut inner: Inner = opened.await.map_err(gone)??;
@@ -171,12 +188,7 @@ impl Options {
 
 /// The store's own thread: everything that talks to the database, apart from users' statements, runs here, where no code
 /// of users can hold it up.
-fn live(
-    shape: Arc<Shape>,
-    limit: Duration,
-    comparable: bool,
-    opened: oneshot::Sender<Result<Inner, StoreError>>,
-) {
+fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inner, StoreError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -186,7 +198,7 @@ fn live(
         }
     };
     runtime.block_on(async {
-        let link = match prepare(&shape).await {
+        let link = match prepare(&shape, &options).await {
             Ok(link) => link,
             Err(error) => return drop(opened.send(Err(error))),
         };
@@ -209,7 +221,7 @@ fn live(
             closed: closed.clone(),
             runtime: Handle::current(),
             turn: AtomicUsize::new(0),
-            comparable,
+            comparable: options.comparable,
             thread: None,
         };
         if opened.send(Ok(inner)).is_err() {
@@ -221,10 +233,11 @@ fn live(
             bell,
             notices,
             texts,
-            jobs: Jobs::new(jobs.clone(), limit),
+            jobs: Jobs::new(jobs.clone(), options.transaction_limit),
             closed,
             memory: Memory {
-                ids: if comparable { Ids::comparable() } else { Ids::default() },
+                ids: if options.comparable { Ids::comparable() } else { Ids::default() },
+                accept_moved: options.accept_moved,
                 ..Memory::default()
             },
             company: 0,
@@ -238,14 +251,24 @@ fn live(
     });
 }
 
-async fn prepare(shape: &Arc<Shape>) -> Result<Link, StoreError> {
+async fn prepare(shape: &Arc<Shape>, options: &Options) -> Result<Link, StoreError> {
     let conn = Conn::open(shape).await.map_err(told)?;
     check_durability(&conn).await?;
     migrate::migrate(&conn).await?;
+    check_mark(&conn, options).await?;
     drop(conn);
     let link = Link::open(shape).await.map_err(told)?;
     link.sweep().await.map_err(told)?;
     Ok(link)
+}
+
+/// Whether a copy lets this opening in.
+async fn check_mark(conn: &Conn, options: &Options) -> Result<(), StoreError> {
+    match mark::read(conn).await.map_err(told)? {
+        Some(mark) if mark.stage == CopyStage::Moved && options.accept_moved => Ok(()),
+        Some(mark) if !options.for_copy => Err(mark.refusal()),
+        _ => Ok(()),
+    }
 }
 
 /// What a commit survives is the server's to say where no setting of ours holds.

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use everstep_core::{
-    AttributeValue, Status, Stuck, StuckReason, Timestamp,
+    AttributeValue, Status, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
         Act, Answer, Filter, Inspect, Kept, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received,
@@ -15,15 +15,14 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
 use crate::{
-    attribute,
     conn::{Conn, Sql, args, get, sql},
     fault::{Fault, told},
     find, kept,
     names::Texts,
     open::Postgres,
     pool::Pool,
-    row::{self, damaged, entry_columns, signed, unsigned},
-    text,
+    row::{self, entry_columns, signed, unsigned},
+    text, whole,
 };
 
 /// Runs are read together up to so many: what is in memory at once stays bounded.
@@ -35,7 +34,7 @@ pub(crate) type Work<T> =
 
 impl Postgres {
     /// Runs a read on the store's own runtime, to its end whoever waits for it.
-    fn read<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
+    pub(crate) fn read<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
         self.beside(&self.inner.readers, work)
     }
 
@@ -114,7 +113,10 @@ impl Postgres {
 }
 
 /// Everything that `look` sees is of the same moment.
-async fn in_one_look<T>(conn: &Conn, look: impl AsyncFnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(crate) async fn in_one_look<T>(
+    conn: &Conn,
+    look: impl AsyncFnOnce() -> Result<T, Fault>,
+) -> Result<T, Fault> {
     conn.script("begin a look", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let seen = look().await;
     let ended = conn.script("end a look", "COMMIT").await;
@@ -124,7 +126,11 @@ async fn in_one_look<T>(conn: &Conn, look: impl AsyncFnOnce() -> Result<T, Fault
 }
 
 /// Journals, inboxes and started rows of runs.
-async fn load(conn: &Conn, texts: &Texts, runs: &[RunId]) -> Result<Vec<Result<Loaded, StoreError>>, Fault> {
+pub(crate) async fn load(
+    conn: &Conn,
+    texts: &Texts,
+    runs: &[RunId],
+) -> Result<Vec<Result<Loaded, StoreError>>, Fault> {
     const ENTRIES: Sql = sql(
         "read journals",
         concat!(
@@ -239,18 +245,8 @@ impl Inspect for Postgres {
     }
 
     fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
-        const STUCK: Sql =
-            sql("read why a run is stuck", "SELECT reason, key, detail FROM @stuck WHERE run = $1");
         self.read(Box::new(move |conn, _| {
-            Box::pin(async move {
-                let Some(row) = conn.one(&STUCK, args![run.0]).await? else { return Ok(None) };
-                let code: i16 = get(&row, 0)?;
-                let reason = u8::try_from(code).ok().and_then(StuckReason::from_code);
-                let reason =
-                    reason.ok_or_else(|| damaged(&format!("{code} is no reason this version knows")))?;
-                let key = get::<Option<&str>>(&row, 1)?.map(text::meant);
-                Ok(Some(Stuck { reason, key, detail: text::meant(get(&row, 2)?).to_string() }))
-            })
+            Box::pin(async move { Ok(whole::stuck(conn, run).await?.map(|(stuck, _)| stuck)) })
         }))
     }
 
@@ -286,12 +282,7 @@ impl Inspect for Postgres {
     }
 
     fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
-        const ALL: Sql = sql(
-            "read published values",
-            "SELECT name, body, codec, seq, at FROM @state WHERE run = $1 ORDER BY name LIMIT $2",
-        );
-        let limit = signed(limit as u64);
-        read_all!(self, ALL, [run.0, limit], row::published)
+        self.read(Box::new(move |conn, _| Box::pin(whole::published(conn, run, limit))))
     }
 
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
@@ -326,13 +317,7 @@ impl Inspect for Postgres {
     }
 
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
-        const ACTS: Sql = sql(
-            "read what people did",
-            "SELECT verb, who, why, at, detail FROM
-             (SELECT * FROM @act WHERE run = $1 ORDER BY n DESC LIMIT $2) AS latest ORDER BY n",
-        );
-        let limit = signed(limit as u64);
-        read_all!(self, ACTS, [run.0, limit], row::act)
+        self.read(Box::new(move |conn, _| Box::pin(whole::acts(conn, run, limit))))
     }
 
     fn kept(&self, run: RunId) -> Answer<Kept> {
@@ -342,14 +327,7 @@ impl Inspect for Postgres {
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
-        const ATTRIBUTES: Sql = sql(
-            "read attributes",
-            "SELECT n.text, a.class, a.number::text, a.text FROM @attribute a JOIN @name n ON n.id = a.name
-             WHERE a.run = $1 ORDER BY n.text",
-        );
-        read_all!(self, ATTRIBUTES, [run.0], |row| {
-            Ok((row::text(row, 0)?, attribute::read(get(row, 1)?, get(row, 2)?, get(row, 3)?)?))
-        })
+        self.read(Box::new(move |conn, _| Box::pin(whole::attributes(conn, run))))
     }
 
     fn patches(&self) -> Answer<Vec<PatchRow>> {

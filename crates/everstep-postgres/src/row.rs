@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status, Timestamp,
+    Digest, Status, Timestamp,
     journal::{Entry, Payload, Site},
     store::{
-        Act, Letter, LetterId, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError, StreamRow,
-        WorkerId,
+        Act, Letter, LetterId, Parent, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError,
+        StreamRow, WorkerId,
     },
 };
 use tokio_postgres::Row;
@@ -182,6 +182,20 @@ pub(crate) fn started(row: &Row, first: usize) -> Result<StartedRow, StoreError>
         abandoned: get(row, first + 3)?,
         details: codec.map(|codec| payload(get(row, first + 4)?, codec)).transpose()?,
     })
+}
+
+/// Whose child a run is, from `parent, parent_generation, parent_key, policy, digest`.
+pub(crate) fn parent(row: &Row) -> Result<Option<Parent>, StoreError> {
+    let Some(run) = get::<Option<i64>>(row, 0)? else { return Ok(None) };
+    let digest: &[u8] = get(row, 4)?;
+    let digest = digest.try_into().map_err(|_| damaged("a digest has not 16 bytes"))?;
+    Ok(Some(Parent {
+        run: RunId(run),
+        generation: small(get(row, 1)?)?,
+        key: text(row, 2)?,
+        closes: get::<i16>(row, 3)? == 1,
+        digest: Digest(u128::from_be_bytes(digest)),
+    }))
 }
 
 /// A published value, from `name, body, codec, seq, at`.

@@ -6,8 +6,8 @@ use everstep_core::{
     Timestamp,
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, NewRun, Post,
-        Posted, Receipt, RunId, Started, Store, StoreError, Transact, Transacted, Turn, WorkerId, WorkerInfo,
-        WorkerSeen,
+        Posted, Receipt, RunId, Started, Store, StoreError, Transact, Transacted, Transfer, Turn, WorkerId,
+        WorkerInfo, WorkerSeen,
     },
 };
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ impl Postgres {
         })
     }
 
-    fn call<T: Send + 'static>(
+    pub(crate) fn call<T: Send + 'static>(
         &self,
         work: impl AsyncFnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
@@ -42,7 +42,7 @@ impl Postgres {
     }
 
     /// With payloads of so many bytes.
-    fn call_with<T: Send + 'static>(
+    pub(crate) fn call_with<T: Send + 'static>(
         &self,
         bytes: usize,
         work: impl AsyncFnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
@@ -63,6 +63,10 @@ impl Store for Postgres {
 
     fn bell(&self) -> &Arc<Bell> {
         &self.inner.bell
+    }
+
+    fn transfer(&self) -> Option<&dyn Transfer> {
+        Some(self)
     }
 
     fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {

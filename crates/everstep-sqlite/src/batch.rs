@@ -3,7 +3,7 @@
 use everstep_core::{
     Status,
     failpoint::{Guard, broken},
-    store::{Admitted, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+    store::{Admitted, CopyMark, CopyStage, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
 };
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -13,6 +13,7 @@ use crate::{
     hot::Execute,
     names::{Names, Texts},
     row::signed,
+    write::mark,
 };
 
 /// What the writer remembers of an open load.
@@ -50,6 +51,9 @@ pub(crate) struct Batch<'a> {
     opened: Vec<LoadId>,
     closed: HashSet<LoadId>,
     fences: HashMap<WorkerId, bool>,
+    /// Whom a copy keeps out, once it is known.
+    mark: Option<Option<CopyMark>>,
+    accept_moved: bool,
     counts: HashMap<(i64, Status), i64>,
     /// The highest run id given, once it is known.
     high: Option<i64>,
@@ -64,6 +68,7 @@ impl<'a> Batch<'a> {
         texts: &'a Texts,
         loads: &'a mut Loads<Held>,
         job_limit: std::time::Duration,
+        accept_moved: bool,
     ) -> Batch<'a> {
         Batch {
             conn,
@@ -77,6 +82,8 @@ impl<'a> Batch<'a> {
             opened: Vec::new(),
             closed: HashSet::new(),
             fences: HashMap::new(),
+            mark: None,
+            accept_moved,
             counts: HashMap::new(),
             high: None,
             high_moved: false,
@@ -101,6 +108,23 @@ impl<'a> Batch<'a> {
             }
         };
         if live || broken(Guard::Fence) { Ok(()) } else { Err(StoreError::Fenced(fence.worker).into()) }
+    }
+
+    /// Whether clients and new workers may write. Workers are not asked: while there is a mark, each of them is fenced.
+    pub(crate) fn check_mark(&mut self) -> Result<(), Fault> {
+        if self.mark.is_none() {
+            self.mark = Some(mark::read(self.conn)?);
+        }
+        match self.mark.as_ref().and_then(Option::as_ref) {
+            None => Ok(()),
+            Some(mark) if mark.stage == CopyStage::Moved && self.accept_moved => Ok(()),
+            Some(mark) => Err(mark.refusal().into()),
+        }
+    }
+
+    /// The mark was changed in this very transaction.
+    pub(crate) fn mark_changed(&mut self) {
+        self.mark = None;
     }
 
     /// A worker was fenced in this very transaction.

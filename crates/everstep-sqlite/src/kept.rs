@@ -1,11 +1,11 @@
-//! What is kept of a run beside what drives it, read back for exports: the archive, promises, replies, names of letters.
+//! What is kept of a run beside what drives it, read back for exports and copies: the archive, promises, replies, names of letters.
 
 use std::sync::Arc;
 
 use everstep_core::{
     Timestamp,
     journal::{Entry, Payload, Site},
-    store::{Archived, Kept, LetterId, PromiseRow, RunId},
+    store::{Archived, Kept, LetterId, PromiseRow, ReplyRow, RunId},
 };
 use rusqlite::{Connection, Row};
 
@@ -17,12 +17,12 @@ use crate::{
 /// All of it, in one read.
 pub(crate) fn of(conn: &Connection, run: RunId) -> Result<Kept, Fault> {
     let promises = "SELECT hash, key, generation, expires_at, settled FROM everstep_promise WHERE run = ?1 ORDER BY hash";
-    let replies = "SELECT id, body FROM everstep_reply WHERE run = ?1 ORDER BY id";
+    let replies = "SELECT id, body, at FROM everstep_reply WHERE run = ?1 ORDER BY id";
     let seen = "SELECT id FROM everstep_inbox_seen WHERE run = ?1 ORDER BY id";
     Ok(Kept {
         archive: archive(conn, run)?,
         promises: row::all(conn, promises, [run.0], promise)?,
-        replies: row::all(conn, replies, [run.0], |row| Ok((letter(row)?, row::unpacked(row.get_ref(1)?)?)))?,
+        replies: row::all(conn, replies, [run.0], reply)?,
         seen: row::all(conn, seen, [run.0], letter)?,
     })
 }
@@ -35,6 +35,10 @@ fn promise(row: &Row<'_>) -> Result<PromiseRow, Fault> {
         expires: row.get::<_, Option<i64>>(3)?.map(Timestamp),
         settled: row.get(4)?,
     })
+}
+
+fn reply(row: &Row<'_>) -> Result<ReplyRow, Fault> {
+    Ok(ReplyRow { id: letter(row)?, body: row::unpacked(row.get_ref(1)?)?, at: Timestamp(row.get(2)?) })
 }
 
 fn letter(row: &Row<'_>) -> Result<LetterId, Fault> {

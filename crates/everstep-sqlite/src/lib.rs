@@ -9,6 +9,7 @@
 
 mod open;
 mod store;
+mod transfer;
 mod workflow;
 
 mod find;
@@ -16,6 +17,7 @@ mod kept;
 mod migrate;
 mod read;
 mod tx;
+mod whole;
 mod write;
 
 mod batch;

@@ -10,14 +10,17 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use crate::fault::store_error;
 
 /// The schema this version writes to.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// What brings the schema from each version to the next.
-const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema/0001_first.sql"), include_str!("schema/0002_waiting.sql")];
+const STEPS: [&str; VERSION as usize] = [
+    include_str!("schema/0001_first.sql"),
+    include_str!("schema/0002_waiting.sql"),
+    include_str!("schema/0003_copy.sql"),
+];
 
 /// Every table and view of ours. Whatever else begins with `everstep_` is not ours, or newer than we are.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
     "everstep_meta",
     "everstep_name",
     "everstep_worker",
@@ -36,6 +39,7 @@ const KNOWN: [&str; 21] = [
     "everstep_promise",
     "everstep_reply",
     "everstep_act",
+    "everstep_copy",
     "everstep_runs",
     "everstep_timeline",
     "everstep_warm",

@@ -11,7 +11,7 @@ use std::{
 
 use everstep_core::{
     failpoint::{Failpoint, Guard, broken, pass},
-    store::{Bell, Durability, StoreError},
+    store::{Bell, CopyStage, Durability, StoreError},
 };
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -22,8 +22,9 @@ use crate::{
     lockfile::{OpenLock, WorkerLocks, beside},
     migrate,
     queue::Queue,
-    read::Readers,
+    read::{self, Readers},
     tx, wal,
+    write::mark,
     writer::{State, Writer},
 };
 
@@ -94,6 +95,8 @@ pub struct Options {
     durability: Durability,
     transaction_limit: Duration,
     accept_lost_wal: bool,
+    accept_moved: bool,
+    for_copy: bool,
     through: Option<Arc<str>>,
     wal_pages: u64,
 }
@@ -113,6 +116,8 @@ impl Sqlite {
             durability: Durability::Power,
             transaction_limit: Duration::from_secs(5),
             accept_lost_wal: false,
+            accept_moved: false,
+            for_copy: false,
             through: None,
             wal_pages: checkpoint::EVERY,
         }
@@ -148,6 +153,21 @@ impl Options {
     /// steps that had been done may be done again.
     pub fn accept_lost_wal(mut self, accept: bool) -> Options {
         self.accept_lost_wal = accept;
+        self
+    }
+
+    /// Opens a database even if its runs have moved to another store, and goes on with it. What is done here is not done
+    /// there, and each run that was open is open twice then. Inside transactions of the user's own (`start_in`,
+    /// `signal_in`) it stays closed.
+    pub fn accept_moved(mut self, accept: bool) -> Options {
+        self.accept_moved = accept;
+        self
+    }
+
+    /// Opens a database also in the middle of a copy, for whoever copies or only looks: workers and clients are refused
+    /// when they write, for as long as a copy says so. See [`Transfer`](everstep_core::store::Transfer).
+    pub fn for_copy(mut self, copies: bool) -> Options {
+        self.for_copy = copies;
         self
     }
 
@@ -188,7 +208,7 @@ impl Options {
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
         let inline = crate::Inline {
-            state: State::listening(&conn, self.wal_pages),
+            state: State::listening(&conn, self.wal_pages, self.accept_moved),
             conn: Some(conn),
             queue: queue.clone(),
             bell: bell.clone(),
@@ -225,6 +245,7 @@ impl Options {
             }
             tracing::info!("another program has closed the database after a crash; nothing is lost");
         }
+        check_mark(&conn, self)?;
         prepare_file(&conn, self, opening.alone)?;
         wal::keep(&path);
         pass(Failpoint::StoreOpened);
@@ -241,7 +262,7 @@ impl Options {
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let locks = Arc::new(WorkerLocks::new(&path));
         let (job_limit, end) = (self.transaction_limit, EndQueue(queue.clone()));
-        let state = State::listening(&conn, self.wal_pages);
+        let state = State::listening(&conn, self.wal_pages, self.accept_moved);
         let parts = (queue.clone(), bell.clone(), locks.clone(), closed);
         let (pool, file) = (readers.clone(), path.clone());
         let thread = std::thread::Builder::new()
@@ -433,6 +454,16 @@ fn level(durability: Durability) -> &'static str {
         _ if broken(Guard::Sync) => "OFF",
         Durability::Process => "NORMAL",
         _ => "FULL",
+    }
+}
+
+/// Whether a copy lets this opening in.
+fn check_mark(conn: &Connection, options: &Options) -> Result<(), StoreError> {
+    let mark = mark::read(conn).map_err(read::told)?;
+    match mark {
+        Some(mark) if mark.stage == CopyStage::Moved && options.accept_moved => Ok(()),
+        Some(mark) if !options.for_copy => Err(mark.refusal()),
+        _ => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use everstep_core::{
-    AttributeValue, Status, Stuck, StuckReason, Timestamp,
+    AttributeValue, Status, Stuck, Timestamp,
     journal::{Entry, Payload},
     store::{
         Act, Answer, Filter, Inspect, Kept, LetterId, Loaded, PATCHED, PatchRow, PublishedRow, Received,
@@ -24,7 +24,7 @@ use crate::{
     find, kept,
     names::Texts,
     open::{Sqlite, connection},
-    row,
+    row, whole,
 };
 
 /// Reads at the same time: more would only wait for the disk, and each has a page cache of its own to fill.
@@ -84,7 +84,7 @@ impl Readers {
 }
 
 /// What whoever reads hears.
-fn told(fault: Fault) -> StoreError {
+pub(crate) fn told(fault: Fault) -> StoreError {
     match fault {
         Fault::Refuse(error) => error,
         Fault::Sql(error) => store_error(error),
@@ -93,7 +93,10 @@ fn told(fault: Fault) -> StoreError {
 }
 
 /// Everything that `look` sees is of the same moment.
-fn in_one_look<T>(conn: &Connection, look: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+pub(crate) fn in_one_look<T>(
+    conn: &Connection,
+    look: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
     conn.prepare_cached("BEGIN")?.execute([])?;
     let seen = look(conn);
     let ended = conn.prepare_cached("ROLLBACK").and_then(|mut end| end.execute([]));
@@ -110,7 +113,7 @@ fn entries() -> String {
 }
 
 /// A run's journal, inbox and started rows.
-fn load(conn: &Connection, texts: &Texts, run: RunId) -> Result<Loaded, Fault> {
+pub(crate) fn load(conn: &Connection, texts: &Texts, run: RunId) -> Result<Loaded, Fault> {
     Ok(Loaded {
         entries: row::all(conn, &entries(), [run.0], |row| row::entry(conn, texts, row))?,
         inbox: row::all(conn, INBOX, [run.0], row::received)?,
@@ -227,15 +230,7 @@ impl Inspect for Sqlite {
     }
 
     fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
-        self.read(move |conn, _| {
-            row::one(conn, "SELECT reason, key, detail FROM everstep_stuck WHERE run = ?1", [run.0], |row| {
-                let code: u8 = row.get(0)?;
-                let reason = StuckReason::from_code(code)
-                    .ok_or_else(|| row::damaged(&format!("{code} is no reason this version knows")))?;
-                let key = row.get::<_, Option<String>>(1)?.map(Arc::from);
-                Ok(Stuck { reason, key, detail: row.get(2)? })
-            })
-        })
+        self.read(move |conn, _| Ok(whole::stuck(conn, run)?.map(|(stuck, _)| stuck)))
     }
 
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
@@ -256,10 +251,7 @@ impl Inspect for Sqlite {
     }
 
     fn published_all(&self, run: RunId, limit: usize) -> Answer<Vec<PublishedRow>> {
-        self.read(move |conn, _| {
-            let sql = "SELECT name, body, seq, at FROM everstep_state WHERE run = ?1 ORDER BY name LIMIT ?2";
-            row::all(conn, sql, [run.0, row::signed(limit as u64)], row::published)
-        })
+        self.read(move |conn, _| whole::published(conn, run, limit))
     }
 
     fn stream(&self, run: RunId, name: Arc<str>, from: u64, limit: usize) -> Answer<Vec<StreamRow>> {
@@ -286,11 +278,7 @@ impl Inspect for Sqlite {
     }
 
     fn acts(&self, run: RunId, limit: usize) -> Answer<Vec<Act>> {
-        self.read(move |conn, _| {
-            let sql = "SELECT verb, who, why, at, detail FROM
-                       (SELECT * FROM everstep_act WHERE run = ?1 ORDER BY n DESC LIMIT ?2) ORDER BY n";
-            row::all(conn, sql, [run.0, row::signed(limit as u64)], row::act)
-        })
+        self.read(move |conn, _| whole::acts(conn, run, limit))
     }
 
     fn kept(&self, run: RunId) -> Answer<Kept> {
@@ -298,13 +286,7 @@ impl Inspect for Sqlite {
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {
-        self.read(move |conn, texts| {
-            let sql = "SELECT a.name, a.value FROM everstep_attribute a JOIN everstep_name n ON n.id = a.name
-                       WHERE a.run = ?1 ORDER BY n.text";
-            row::all(conn, sql, [run.0], |row| {
-                Ok((texts.get(conn, row.get(0)?)?, attribute::read(row.get_ref(1)?)?))
-            })
-        })
+        self.read(move |conn, texts| whole::attributes(conn, texts, run))
     }
 
     fn patches(&self) -> Answer<Vec<PatchRow>> {

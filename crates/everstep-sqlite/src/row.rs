@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use everstep_core::{
-    Status, Timestamp,
+    Digest, Status, Timestamp,
     journal::{Entry, Payload, Site},
     store::{
-        Act, Letter, LetterId, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError, StreamRow,
-        WorkerId,
+        Act, Letter, LetterId, Parent, PublishedRow, Received, RunId, RunRow, StartedRow, StoreError,
+        StreamRow, WorkerId,
     },
 };
 use rusqlite::{
@@ -127,6 +127,18 @@ pub(crate) fn started(row: &Row<'_>) -> Result<StartedRow, Fault> {
             Some(codec) => Some(payload(row.get_ref(4)?, codec)?),
         },
     })
+}
+
+/// Whose child a run is, from `parent, parent_generation, parent_key, policy, digest`.
+pub(crate) fn parent(row: &Row<'_>) -> Result<Option<Parent>, Fault> {
+    let Some(run) = row.get::<_, Option<i64>>(0)? else { return Ok(None) };
+    Ok(Some(Parent {
+        run: RunId(run),
+        generation: row.get(1)?,
+        key: text(row, 2)?,
+        closes: row.get(3)?,
+        digest: Digest(u128::from_be_bytes(row.get(4)?)),
+    }))
 }
 
 /// All rows of a query, each through `read`.

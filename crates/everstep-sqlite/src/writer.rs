@@ -73,13 +73,15 @@ pub(crate) struct State {
     stopping: Option<Stopwatch>,
     /// What the payloads of the batch fill.
     pages: u64,
+    /// Whether it goes on although its runs have moved.
+    accept_moved: bool,
 }
 
 impl State {
     /// Hears of every commit of others from here on: before the opening is handed out, or its first might be missed.
-    pub(crate) fn listening(conn: &Connection, wal_pages: u64) -> State {
+    pub(crate) fn listening(conn: &Connection, wal_pages: u64, accept_moved: bool) -> State {
         let checkpoints = Checkpoints::every(wal_pages);
-        State { data_version: data_version(conn).unwrap_or(0), checkpoints, ..State::default() }
+        State { data_version: data_version(conn).unwrap_or(0), checkpoints, accept_moved, ..State::default() }
     }
 
     /// Nobody waits to be let in, whoever has written.
@@ -176,8 +178,9 @@ impl Writer<'_> {
         if let Err(error) = self.begin() {
             return fatal_or_later(&error);
         }
-        let State { loads, names, texts, .. } = &mut self.state;
-        let mut batch = Batch::new(self.conn, &mut *self.hot, names, texts, loads, self.job_limit);
+        let State { loads, names, texts, accept_moved, .. } = &mut self.state;
+        let (hot, limit) = (&mut *self.hot, self.job_limit);
+        let mut batch = Batch::new(self.conn, hot, names, texts, loads, limit, *accept_moved);
         let mut refused = Vec::new();
         let before = self.conn.total_changes();
         for (i, op) in ops.iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 use everstep_core::{
     Digest, Status,
     journal::{Kind, Reply, decode},
-    store::{Cut, End, Letter, LetterId, LetterKind, NewRun, Parent, RunId, Say, Turn},
+    store::{Cut, Doomed, End, Letter, LetterId, LetterKind, NewRun, Parent, RunId, Say, Turn},
 };
 
 use crate::{
@@ -331,4 +331,13 @@ pub(crate) async fn what_a_turn_starts_and_cancels_is_cancelled(desk: Desk) {
     assert_eq!(load.commit(turn).await, Heard::Next(2));
     assert_eq!((desk.row("c").await.inbox_n, desk.row("late").await.inbox_n), (1, 0));
     assert_eq!(worker.claims_ids(claim()).await, ["c", "late"], "a cancel makes it due");
+}
+
+pub(crate) async fn a_child_that_was_deleted_is_not_missed(desk: Desk) {
+    let worker = desk.worker().await;
+    let mut load = with_children(&worker).await;
+    let doomed = Doomed::of(&desk.row("c").await);
+    assert_eq!(desk.store.delete(vec![doomed]).await.expect("deletes"), [true]);
+    assert_eq!(load.commit(saying(&load, [cancels(None, 9)])).await, Heard::Next(1));
+    assert_eq!((desk.row("d").await.inbox_n, desk.row("left").await.inbox_n), (1, 0));
 }

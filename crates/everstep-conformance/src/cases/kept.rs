@@ -5,7 +5,7 @@ use everstep_core::{
     journal::{Entry, Kind, Payload},
     store::{
         Acted, Archived, Does, Edit, End, Kept, Letter, LetterId, LetterKind, NewRun, Post, PromiseRow,
-        RunId, Say, Started, To, Turn,
+        ReplyRow, RunId, Say, Started, To, Turn,
     },
 };
 
@@ -102,7 +102,8 @@ pub(crate) async fn what_was_promised_and_answered_is_told(desk: Desk) {
     };
     let kept = kept(&desk, load.run).await;
     assert_eq!(kept.promises, [row(1, "p", true), row(2, "q", false)]);
-    let replies = [(LetterId(7), Payload::json("1")), (LetterId(8), Payload::json("2"))];
+    let reply = |id, json: &str| ReplyRow { id: LetterId(id), body: Payload::json(json), at: at(1) };
+    let replies = [reply(7, "1"), reply(8, "2")];
     assert_eq!(kept.replies, replies);
 }
 

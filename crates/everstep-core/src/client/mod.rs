@@ -89,6 +89,22 @@ impl Client {
         Client::of(Arc::new(store), Clock::system(), Entropy::system(), None)
     }
 
+    /// A client of a store whose kind is known only at run time.
+    ///
+    /// ```
+    /// # use everstep_core::{Client, EngineError, store::{Memory, Store}};
+    /// # use std::sync::Arc;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// let store: Arc<dyn Store> = Arc::new(Memory::default()); // whatever the configuration says
+    /// assert_eq!(Client::on(store).count("").await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on(store: Arc<dyn Store>) -> Self {
+        Client::of(store, Clock::system(), Entropy::system(), None)
+    }
+
     /// A client in a simulated world: see [`Simulation`](crate::Simulation).
     #[cfg(any(test, feature = "testing"))]
     pub fn simulated(store: impl Store, world: &crate::Simulation) -> Self {

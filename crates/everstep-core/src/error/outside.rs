@@ -77,6 +77,7 @@ impl From<StoreError> for EngineError {
             StoreError::Closed(_) => Code::STORE_CLOSED,
             StoreError::Full(_) => Code::STORE_FULL,
             StoreError::Damaged(_) => Code::DAMAGED,
+            StoreError::Moved(_) => Code::MOVED,
             StoreError::Refused(_) | StoreError::Unusable(_) | StoreError::Failed(_) => Code::STORE,
         };
         EngineError::new(ErrorKind::Store, code, error.to_string())

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::EngineError,
     journal::Payload,
-    store::{Act, Archived, LetterId, PromiseRow},
+    store::{Act, Archived, PromiseRow, ReplyRow},
     time::Timestamp,
 };
 
@@ -47,6 +47,9 @@ pub(super) struct Token {
 pub(super) struct Replied {
     id: String,
     body: Payload,
+    /// When; files of a version that did not tell it have 0.
+    #[serde(default)]
+    at: i64,
 }
 
 /// Entries that were taken out of the journal.
@@ -100,12 +103,13 @@ impl Token {
 }
 
 impl Replied {
-    pub(super) fn of((id, body): (LetterId, Payload)) -> Replied {
-        Replied { id: format!("{:032x}", id.0), body }
+    pub(super) fn of(row: ReplyRow) -> Replied {
+        let ReplyRow { id, body, at } = row;
+        Replied { id: format!("{:032x}", id.0), body, at: at.0 }
     }
 
-    pub(super) fn row(&self) -> Result<(LetterId, Payload), EngineError> {
-        Ok((letter_id(&self.id)?, self.body.clone()))
+    pub(super) fn row(&self) -> Result<ReplyRow, EngineError> {
+        Ok(ReplyRow { id: letter_id(&self.id)?, body: self.body.clone(), at: Timestamp(self.at) })
     }
 }
 

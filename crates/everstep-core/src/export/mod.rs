@@ -19,10 +19,7 @@ use crate::{
     Client,
     attribute::AttributeValue,
     error::{Code, EngineError, ErrorKind},
-    journal::{Entry, Kind},
-    scope::name_in,
-    store::{Act, Kept, Loaded, PublishedRow, RunRow, Store, StreamRow},
-    stuck::Stuck,
+    store::{Kept, LetterId, LetterKind, Loaded, PublishedRow, Received, RunRow, Store, StreamRow, Whole},
     time::Timestamp,
 };
 
@@ -69,18 +66,6 @@ pub struct Export {
     archive: Vec<Removed>,
 }
 
-/// An export as a store's own types.
-pub(crate) struct Imported {
-    pub(crate) row: RunRow,
-    pub(crate) loaded: Loaded,
-    pub(crate) stuck: Option<Stuck>,
-    pub(crate) attributes: BTreeMap<Arc<str>, AttributeValue>,
-    pub(crate) published: BTreeMap<Arc<str>, PublishedRow>,
-    pub(crate) streams: BTreeMap<Arc<str>, Vec<StreamRow>>,
-    pub(crate) acts: Vec<Act>,
-    pub(crate) kept: Kept,
-}
-
 impl Export {
     /// The run's id.
     pub fn id(&self) -> &str {
@@ -123,59 +108,59 @@ impl Export {
         Ok(export)
     }
 
-    async fn read(store: &dyn Store, row: RunRow) -> Result<Export, EngineError> {
-        let run = row.run;
-        let loaded = store.load(run).await?;
-        let stuck = store.stuck(run).await?;
-        let attributes = store.attributes(run).await?;
-        let published = store.published_all(run, usize::MAX).await?;
-        let (acts, kept) = (store.acts(run, usize::MAX).await?, store.kept(run).await?);
-        let mut streams = BTreeMap::new();
-        for name in store.stream_names(run).await? {
-            let items = store.stream(run, name.clone(), 0, usize::MAX).await?;
-            let items = items.into_iter().map(|item| Value { n: item.n, body: item.body, at: item.at.0 });
-            streams.insert(name.to_string(), items.collect());
-        }
-        Ok(Export {
+    fn of(whole: Whole) -> Export {
+        // Whose child it is and who traced it are of its store, and no file's.
+        let Whole { row, trace: _, parent: _, loaded, stuck, attributes, published, streams, acts, kept } =
+            whole;
+        let value = |n, body, at: Timestamp| Value { n, body, at: at.0 };
+        let items = |items: Vec<StreamRow>| items.into_iter().map(|item| value(item.n, item.body, item.at));
+        Export {
             everstep_export: EXPORT_FORMAT,
             run: Row::of(&row),
-            stuck: stuck.map(Reason::of),
+            stuck: stuck.map(|(stuck, _)| Reason::of(stuck)),
             journal: loaded.entries.into_iter().map(Fact::of).collect(),
             inbox: loaded.inbox.into_iter().map(Message::of).collect(),
             started: loaded.started.into_iter().map(Attempt::of).collect(),
             attributes: attributes.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
             published: published
                 .into_iter()
-                .map(|row| (row.name.to_string(), Value { n: row.seq, body: row.body, at: row.at.0 }))
+                .map(|row| (row.name.to_string(), value(row.seq, row.body, row.at)))
                 .collect(),
-            streams,
+            streams: streams
+                .into_iter()
+                .map(|(name, all)| (name.to_string(), items(all).collect()))
+                .collect(),
             acts: acts.into_iter().map(Doing::of).collect(),
             promises: kept.promises.into_iter().map(Token::of).collect(),
             replies: kept.replies.into_iter().map(Replied::of).collect(),
             seen: kept.seen.into_iter().map(|id| format!("{:032x}", id.0)).collect(),
             archive: kept.archive.into_iter().map(Removed::of).collect(),
-        })
+        }
     }
 
-    /// As a store has it. The run has no number, no worker has it, and it is due if one had.
-    pub(crate) fn imported(&self) -> Result<Imported, EngineError> {
-        let started = self.started.iter().map(Attempt::row).collect();
+    /// As a store has it. The run has no number and no parent, no worker has it, and it is due if one had.
+    pub(crate) fn imported(&self) -> Result<Whole, EngineError> {
         let streams = self.streams.iter().map(|(name, items)| {
             let row = |item: &Value| StreamRow { n: item.n, body: item.body.clone(), at: Timestamp(item.at) };
             (Arc::from(&**name), items.iter().map(row).collect())
         });
         let published = self.published.iter().map(|(name, value)| {
-            let (name, at): (Arc<str>, _) = (Arc::from(&**name), Timestamp(value.at));
-            (name.clone(), PublishedRow { name, body: value.body.clone(), seq: value.n, at })
+            let (name, at) = (Arc::from(&**name), Timestamp(value.at));
+            PublishedRow { name, body: value.body.clone(), seq: value.n, at }
         });
-        Ok(Imported {
+        let loaded = Loaded {
+            entries: self.journal.iter().map(Fact::entry).collect(),
+            inbox: self.inbox.iter().map(Message::received).collect::<Result<_, _>>()?,
+            started: self.started.iter().map(Attempt::row).collect(),
+        };
+        // The file does not say since when: since its last entry, about.
+        let since = loaded.entries.last().map_or(Timestamp(0), |last| last.at);
+        let stuck = self.stuck.as_ref().map(Reason::stuck).transpose()?;
+        Ok(Whole {
             row: self.run.row()?,
-            loaded: Loaded {
-                entries: self.journal.iter().map(Fact::entry).collect(),
-                inbox: self.inbox.iter().map(Message::received).collect::<Result<_, _>>()?,
-                started,
-            },
-            stuck: self.stuck.as_ref().map(Reason::stuck).transpose()?,
+            trace: None,
+            parent: None,
+            stuck: stuck.map(|stuck| (stuck, since)),
             attributes: self
                 .attributes
                 .iter()
@@ -184,34 +169,49 @@ impl Export {
             published: published.collect(),
             streams: streams.collect(),
             acts: self.acts.iter().map(Doing::act).collect(),
-            kept: self.kept()?,
+            kept: self.kept(&loaded.inbox)?,
+            loaded,
         })
     }
 
-    fn kept(&self) -> Result<Kept, EngineError> {
+    fn kept(&self, inbox: &[Received]) -> Result<Kept, EngineError> {
+        let mut seen: Vec<LetterId> = self.seen.iter().map(|id| letter_id(id)).collect::<Result<_, _>>()?;
+        // A version that did not write known letters had those of the inbox all the same.
+        let is_sent = |received: &&Received| received.letter.kind != LetterKind::Recorded as u16;
+        seen.extend(inbox.iter().filter(is_sent).map(|received| received.letter.id));
+        seen.sort_unstable_by_key(|id| id.0);
+        seen.dedup();
         Ok(Kept {
             archive: self.archive.iter().map(Removed::archived).collect(),
             promises: self.promises.iter().map(Token::row).collect::<Result<_, _>>()?,
             replies: self.replies.iter().map(Replied::row).collect::<Result<_, _>>()?,
-            seen: self.seen.iter().map(|id| letter_id(id)).collect::<Result<_, _>>()?,
+            seen,
         })
     }
 }
 
-impl Imported {
-    /// The streams of all items in an order in which they may have been emitted: those of the journal last, as it has them.
-    pub(crate) fn emitted(&self) -> Vec<Arc<str>> {
-        let emits = |entry: &&Entry| entry.known_kind() == Some(Kind::Emitted);
-        let names = self.loaded.entries.iter().filter(emits).filter_map(|entry| entry.key.as_deref());
-        let last: Vec<Arc<str>> = names.map(|key| name_in(key).into()).collect();
-        let mut all = Vec::new();
-        for (name, items) in &self.streams {
-            let of_journal = last.iter().filter(|emitted| *emitted == name).count();
-            all.extend(std::iter::repeat_n(name.clone(), items.len().saturating_sub(of_journal)));
-        }
-        all.extend(last);
-        all
+/// A run whole, as the verbs tell it one after the other: it may move meanwhile.
+async fn read(store: &dyn Store, row: RunRow) -> Result<Whole, EngineError> {
+    let run = row.run;
+    let loaded = store.load(run).await?;
+    let since = loaded.entries.last().map_or(Timestamp(0), |last| last.at);
+    let mut streams = Vec::new();
+    for name in store.stream_names(run).await? {
+        let items = store.stream(run, name.clone(), 0, usize::MAX).await?;
+        streams.push((name, items));
     }
+    Ok(Whole {
+        row,
+        trace: None,
+        parent: None,
+        loaded,
+        stuck: store.stuck(run).await?.map(|stuck| (stuck, since)),
+        attributes: store.attributes(run).await?,
+        published: store.published_all(run, usize::MAX).await?,
+        streams,
+        acts: store.acts(run, usize::MAX).await?,
+        kept: store.kept(run).await?,
+    })
 }
 
 fn bad(message: String) -> EngineError {
@@ -243,7 +243,7 @@ impl Client {
     pub async fn export(&self, id: &str) -> Result<Export, EngineError> {
         let mut row = self.row(id).await?;
         for _ in 0..READS_MAX {
-            let export = Export::read(&*self.store, row.clone()).await?;
+            let export = Export::of(read(&*self.store, row.clone()).await?);
             let now = self.row(id).await?;
             let last = self.store.last(now.run).await?.map(|last| last.seq);
             if now == row && last == export.journal.last().map(|last| last.seq) {

@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The store cannot be opened or used like this; says what to do.
     #[error("{0}")]
     Unusable(Arc<str>),
+    /// Its runs are at another store, or on their way there or here: see [`Transfer`](super::Transfer).
+    #[error("{0}")]
+    Moved(Arc<str>),
     /// Anything else that the database said.
     #[error("{0}")]
     Failed(Arc<str>),

@@ -16,7 +16,7 @@ pub struct Kept {
     /// The tokens of its promises, by hash: of every generation of which the store still knows some.
     pub promises: Vec<PromiseRow>,
     /// What it has answered to requests, by the requests' names.
-    pub replies: Vec<(LetterId, Payload)>,
+    pub replies: Vec<ReplyRow>,
     /// The names of all letters that ever reached it, as numbers in their order: sent again, they are known.
     pub seen: Vec<LetterId>,
 }
@@ -47,4 +47,15 @@ pub struct PromiseRow {
     pub expires: Option<Timestamp>,
     /// Whether it was.
     pub settled: bool,
+}
+
+/// An answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyRow {
+    /// The asker's name for the request.
+    pub id: LetterId,
+    /// The answer.
+    pub body: Payload,
+    /// When it was given.
+    pub at: Timestamp,
 }

@@ -67,6 +67,24 @@ impl LetterKind {
         .into_iter()
         .find(|k| *k as u16 == code)
     }
+
+    /// Its word, for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            LetterKind::Signal => "signal",
+            LetterKind::Request => "request",
+            LetterKind::ChildEnded => "child ended",
+            LetterKind::PromiseSettled => "promise settled",
+            LetterKind::Recorded => "recorded",
+            LetterKind::Cancel => "cancel",
+            LetterKind::Answer => "answer",
+            LetterKind::Kill => "kill",
+            LetterKind::Pause => "pause",
+            LetterKind::Skip => "skip",
+            LetterKind::Resume => "resume",
+            LetterKind::Reseed => "reseed",
+        }
+    }
 }
 
 /// Something that is to reach a run from outside.

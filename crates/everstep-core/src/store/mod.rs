@@ -10,6 +10,9 @@
 //! and hinders nobody else. A call with the fence of a worker that was fenced, that has left, or that never was is
 //! answered with [`StoreError::Fenced`], whatever else is wrong with it.
 //!
+//! **Copies.** A store whose runs are being copied, or have moved, takes no workers and no calls of clients that write:
+//! see [`Transfer`].
+//!
 //! **Openings.** One content may be open several times: in several processes, or as several values of one store.
 //! No number is given twice over all of them. Loads belong to the opening that gave them, and so does the bell: of the
 //! commits of the others it tells an opening only that there was something to look at ([`Bell::foreign`]).
@@ -29,6 +32,7 @@ mod durability;
 mod kept;
 mod letter;
 mod transact;
+mod transfer;
 mod worker;
 
 mod bell;
@@ -50,13 +54,14 @@ pub use delete::Doomed;
 pub use durability::Durability;
 pub use error::StoreError;
 pub use filter::{Condition, Field, Filter, FilterError, Operator};
-pub use kept::{Archived, Kept, PromiseRow};
+pub use kept::{Archived, Kept, PromiseRow, ReplyRow};
 pub use letter::{Letter, LetterId, LetterKind, Post, Posted, Received, To};
 pub use loads::{Admitted, LoadId, Loads};
 pub use memory::{Memory, MemoryBody, MemoryJob, Rows};
 pub use run::{Adopt, Claim, Claimed, Forked, Loaded, NewRun, RunId, RunRow, Started};
 pub use say::{PATCHED, PatchRow, PublishedRow, Say, StreamRow, item_number};
 pub use transact::{Transact, Transacted};
+pub use transfer::{CopyId, CopyMark, CopyStage, Needs, Numbers, PAGE_BYTES, Transfer, Whole, WholeDigest};
 pub use turn::{End, Mark, Receipt, Settled, StartedRow, Turn};
 pub use worker::{Fence, WorkerId, WorkerInfo, WorkerSeen, takeovers_after};
 
@@ -130,6 +135,10 @@ pub trait Store: Inspect + Any {
     fn durability(&self) -> Durability;
     /// What rings when something happened that a worker or a waiting client may care about.
     fn bell(&self) -> &Arc<Bell>;
+    /// How its runs move to another store, or come from one; `None` if this store cannot do that.
+    fn transfer(&self) -> Option<&dyn Transfer> {
+        None
+    }
 
     /// Makes a fresh worker.
     fn enroll(&self, info: WorkerInfo) -> Answer<Fence>;

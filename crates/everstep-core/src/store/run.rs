@@ -175,7 +175,7 @@ pub struct Claimed {
 }
 
 /// Everything about a run that a driver needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The journal of its generation, by number.
     pub entries: Vec<Entry>,

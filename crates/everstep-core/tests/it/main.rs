@@ -8,6 +8,7 @@ mod children;
 mod commands;
 mod common;
 mod conformance;
+mod copying;
 mod deadline;
 mod doubt;
 mod endings;

@@ -25,6 +25,7 @@ pub(crate) fn bytes(does: &Does) -> usize {
 
 /// Makes the change; if it is made, writes who made it.
 pub(crate) async fn act(batch: &mut Batch<'_>, does: &Does, act: &Act) -> Result<Acted, Fault> {
+    batch.check_mark().await?;
     let acted = match does {
         Does::Post(post) => post::post(batch, post).await?.into(),
         Does::Pause(post) => pause(batch, post).await?.into(),

@@ -1,16 +1,13 @@
 //! Children: started by a turn of another run, told of by their own, cancelled with their parent.
 
-use everstep_core::{
-    Digest,
-    store::{Letter, LetterId, NewRun, Parent, RunId, Started, Used},
-};
+use everstep_core::store::{Letter, LetterId, NewRun, Parent, RunId, Started, Used};
 
 use super::{post, start};
 use crate::{
     batch::Batch,
     conn::{Sql, args, get, sql},
     fault::Fault,
-    row::{self, damaged},
+    row,
     text::kept,
 };
 
@@ -31,23 +28,10 @@ pub(crate) async fn start(batch: &mut Batch<'_>, new: &NewRun, answer: LetterId)
 async fn parent_of(batch: &Batch<'_>, run: RunId) -> Result<Option<Parent>, Fault> {
     const PARENT: Sql = sql(
         "read whose child a run is",
-        "SELECT parent, parent_generation, parent_key, policy, digest FROM @run_extra
-         WHERE run = $1 AND parent IS NOT NULL",
+        "SELECT parent, parent_generation, parent_key, policy, digest FROM @run_extra WHERE run = $1",
     );
     let row = batch.conn.one(&PARENT, args![run.0]).await?;
-    let parent = |row: tokio_postgres::Row| {
-        let digest: &[u8] = get(&row, 4)?;
-        let digest = digest.try_into().map_err(|_| damaged("a digest has not 16 bytes"))?;
-        let generation: i64 = get(&row, 1)?;
-        Ok::<_, Fault>(Parent {
-            run: RunId(get(&row, 0)?),
-            generation: u32::try_from(generation).map_err(|_| damaged("a generation is negative"))?,
-            key: row::text(&row, 2)?,
-            closes: get::<i16>(&row, 3)? == 1,
-            digest: Digest(u128::from_be_bytes(digest)),
-        })
-    };
-    row.map(parent).transpose()
+    Ok(row.map(|row| row::parent(&row)).transpose()?.flatten())
 }
 
 /// A letter to a run of this generation, whatever its status.

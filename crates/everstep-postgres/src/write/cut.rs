@@ -26,6 +26,7 @@ pub(crate) async fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault>
         "UPDATE @run SET status = $2, wake_at = 0, inbox_n = $3, takeovers = 0, crash_seq = 0, finished_at = NULL
          WHERE id = $1",
     );
+    batch.check_mark().await?;
     cut.letters.iter().try_for_each(Letter::check)?;
     let Some(found) = batch.conn.one(&LOCK, args![cut.run.0]).await? else { return Ok(false) };
     let (from, owner, inbox_n) =

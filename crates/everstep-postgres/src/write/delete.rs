@@ -34,6 +34,7 @@ pub(crate) async fn delete(batch: &mut Batch<'_>, runs: &[Doomed]) -> Result<Vec
          WHERE id = $1 AND owner = 0 AND status = $2 AND generation = $3 AND inbox_n = $4
            AND (began_at IS NOT NULL) = $5",
     );
+    batch.check_mark().await?;
     let (mut gone, mut deleted) = (Vec::new(), Vec::new());
     for doomed in runs {
         let Doomed { run, status, generation, inbox_n, began } = *doomed;

@@ -9,6 +9,8 @@ pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod cut;
 pub(crate) mod delete;
+pub(crate) mod mark;
+pub(crate) mod place;
 pub(crate) mod post;
 pub(crate) mod promise;
 pub(crate) mod renew;

@@ -3,7 +3,7 @@
 use everstep_core::{
     Change,
     journal::Entry,
-    store::{LetterKind, NewRun, RunId, RunRow},
+    store::{LetterKind, NewRun, Parent, RunId, RunRow},
 };
 
 use super::{claim::illegal, cut::archive, entry, post, say};
@@ -68,16 +68,20 @@ pub(crate) async fn give_place(
     batch.execute(&BEGIN, args).await.map(drop)
 }
 
-async fn insert_extra(batch: &mut Batch<'_>, run: RunId, new: &NewRun) -> Result<(), Fault> {
+pub(super) async fn insert_extra(
+    batch: &mut Batch<'_>,
+    run: RunId,
+    trace: Option<&str>,
+    parent: Option<&Parent>,
+) -> Result<(), Fault> {
     const INSERT: Sql = sql(
         "write what few runs have",
         "INSERT INTO @run_extra (run, trace, parent, parent_key, policy, parent_generation, digest)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
-    let parent = new.parent.as_ref();
     let args = args![
         run.0,
-        new.trace.as_deref().map(kept),
+        trace.map(kept),
         parent.map(|parent| parent.run.0),
         parent.map(|parent| kept(&parent.key)),
         parent.map(|parent| i16::from(parent.closes)),
@@ -92,7 +96,7 @@ pub(crate) async fn furnish(batch: &mut Batch<'_>, run: RunId, new: &NewRun) -> 
     const COUNT: Sql = sql("count letters", "SELECT inbox_n FROM @run WHERE id = $1");
     const SET: Sql = sql("set the count of letters", "UPDATE @run SET inbox_n = $2 WHERE id = $1");
     if new.trace.is_some() || new.parent.is_some() {
-        insert_extra(batch, run, new).await?;
+        insert_extra(batch, run, new.trace.as_deref(), new.parent.as_ref()).await?;
     }
     for (name, value) in &new.attributes {
         let name = batch.intern(NameKind::Attribute, name).await?;

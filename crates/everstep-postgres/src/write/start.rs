@@ -168,8 +168,9 @@ impl Start {
 
     /// Writes its runs one by one, with all that they have.
     pub(crate) async fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
-        if let Some(fence) = self.fence {
-            batch.check(fence).await?;
+        match self.fence {
+            Some(fence) => batch.check(fence).await?,
+            None => batch.check_mark().await?,
         }
         self.prepare(batch).await?;
         if let Some(error) = self.refused.take() {

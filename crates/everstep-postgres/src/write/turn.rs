@@ -172,7 +172,7 @@ pub(crate) fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChang
     Ok(RowChange { status, wake_at, inbox_n: end.inbox_n(), finished_at })
 }
 
-async fn set_mark(batch: &mut Batch<'_>, run: RunId, mark: &Mark) -> Result<(), Fault> {
+pub(super) async fn set_mark(batch: &mut Batch<'_>, run: RunId, mark: &Mark) -> Result<(), Fault> {
     const SET: Sql = sql(
         "write a started row",
         "INSERT INTO @started (run, key, attempt, at, abandoned, details, details_codec)

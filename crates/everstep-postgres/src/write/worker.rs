@@ -34,6 +34,7 @@ pub(crate) async fn enroll(batch: &mut Batch<'_>, info: &WorkerInfo) -> Result<F
         "make the fence of a worker",
         "INSERT INTO @slot (worker, slot) SELECT $1, n FROM generate_series(0, $2 - 1) AS g(n)",
     );
+    batch.check_mark().await?;
     let build = batch.intern(NameKind::Build, &info.build).await?;
     let row = batch.change(&NUMBER, &[]).await?.pop();
     let id: i64 = get(&row.ok_or_else(|| row::damaged("the highest number of a worker is not there"))?, 0)?;

@@ -9,12 +9,12 @@ use std::{
 
 use super::{
     Figures,
-    chance::Chance,
     ledger::Line,
     plan::{Plan, Size},
     process::Order,
     troupe::{End, Event, Part, Process, Troupe},
 };
+use crate::chance::Chance;
 
 /// Runs that are open at once.
 const OPEN: usize = 48;

@@ -1,7 +1,6 @@
 //! Signals by the thousand, to runs that wait for them in every way, from processes that are not the worker, which is
 //! killed again and again: every signal that was acknowledged is taken once and in order, or reported undelivered.
 
-mod chance;
 mod check;
 mod conductor;
 mod ledger;

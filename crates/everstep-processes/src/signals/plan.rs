@@ -1,10 +1,8 @@
 //! What is played with one seed: the runs and their moves, the signals and the order in which they are sent. Every run
 //! that gets its repeatable signals ends: a wait without a time has one that nothing before it can have taken.
 
-use super::{
-    chance::Chance,
-    waits::{END, Move, Told, Waits},
-};
+use super::waits::{END, Move, Told, Waits};
+use crate::chance::Chance;
 
 /// So long a wait lasts at most that has a time, in milliseconds.
 const WAIT_MS_MAX: usize = 40;

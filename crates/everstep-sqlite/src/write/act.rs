@@ -24,6 +24,7 @@ pub(crate) fn bytes(does: &Does) -> usize {
 
 /// Makes the change; if it is made, writes who made it.
 pub(crate) fn act(batch: &mut Batch<'_>, does: &Does, act: &Act) -> Result<Acted, Fault> {
+    batch.check_mark()?;
     let acted = match does {
         Does::Post(post) => post::post(batch, post)?.into(),
         Does::Pause(post) => pause(batch, post)?.into(),
@@ -98,7 +99,7 @@ fn replace(batch: &mut Batch<'_>, edit: &Edit, at: Timestamp) -> Result<bool, Fa
         let why = format!("run {}: there is no entry {seq} to be replaced", edit.run.0);
         return Err(StoreError::Refused(why.into()).into());
     }
-    cut::archive(batch.conn, edit.run, seq..=seq, ("edit", at))?;
+    cut::archive(batch.conn, edit.run, seq..=seq, ("edit", at), None)?;
     entry::insert(batch, edit.run, &edit.entry)?;
     Ok(true)
 }

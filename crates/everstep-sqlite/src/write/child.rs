@@ -1,9 +1,6 @@
 //! Children: started by a turn of another run, told of by their own, cancelled with their parent.
 
-use everstep_core::{
-    Digest,
-    store::{Letter, LetterId, NewRun, Parent, RunId, Started, Used},
-};
+use everstep_core::store::{Letter, LetterId, NewRun, Parent, RunId, Started, Used};
 use rusqlite::{Connection, params};
 
 use super::{post, start};
@@ -24,17 +21,9 @@ pub(crate) fn start(batch: &mut Batch<'_>, new: &NewRun, answer: LetterId) -> Re
 
 /// Whose child a run is.
 fn parent_of(conn: &Connection, run: RunId) -> Result<Option<Parent>, Fault> {
-    let sql = "SELECT parent, parent_generation, parent_key, policy, digest FROM everstep_run_extra
-               WHERE run = ?1 AND parent IS NOT NULL";
-    row::one(conn, sql, [run.0], |row| {
-        Ok(Parent {
-            run: RunId(row.get(0)?),
-            generation: row.get(1)?,
-            key: row.get::<_, String>(2)?.into(),
-            closes: row.get(3)?,
-            digest: Digest(u128::from_be_bytes(row.get(4)?)),
-        })
-    })
+    let sql =
+        "SELECT parent, parent_generation, parent_key, policy, digest FROM everstep_run_extra WHERE run = ?1";
+    Ok(row::one(conn, sql, [run.0], row::parent)?.flatten())
 }
 
 /// A letter to a run of this generation, whatever its status.

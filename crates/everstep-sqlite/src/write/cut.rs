@@ -17,6 +17,7 @@ use crate::{
 
 /// Archives the entries from `cut.from` on and makes the run claimable; `false` if it has moved, or somebody has it.
 pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
+    batch.check_mark()?;
     cut.letters.iter().try_for_each(Letter::check)?;
     let found = batch
         .conn
@@ -42,7 +43,7 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
         Status::Pending | Status::Waiting => from,
         _ => from.after(Change::Revived).map_err(|e| illegal(cut.run, e))?,
     };
-    archive(batch.conn, cut.run, cut.from..=u64::MAX, (&cut.why, cut.at))?;
+    archive(batch.conn, cut.run, cut.from..=u64::MAX, (&cut.why, cut.at), None)?;
     let mut n = inbox_n;
     for letter in &cut.letters {
         n += i64::from(post::add(batch.conn, cut.run, n + 1, letter)?);
@@ -65,17 +66,18 @@ pub(crate) fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// Takes these entries out of the journal. One packed row, readable with `sqlite3`: nothing but people and exports
-/// read it back.
+/// Takes these entries, which are of this generation or of the run's own, out of the journal. One packed row, readable
+/// with `sqlite3`: nothing but people, exports and copies read it back.
 pub(crate) fn archive(
     conn: &Connection,
     run: RunId,
     seqs: RangeInclusive<u64>,
     (why, at): (&str, Timestamp),
+    generation: Option<u32>,
 ) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO everstep_archive (run, generation, why, from_seq, body, at)
-         SELECT ?1, r.generation, ?3, ?2, (
+         SELECT ?1, ifnull(?6, r.generation), ?3, ?2, (
            SELECT json_group_array(json_object(
              'seq', j.seq, 'kind', j.kind, 'key', j.key, 'attempt', j.attempt,
              'input', CASE typeof(j.input) WHEN 'blob' THEN hex(j.input) ELSE j.input END, 'input_codec', j.input_codec,
@@ -88,7 +90,7 @@ pub(crate) fn archive(
            FROM (SELECT * FROM everstep_journal WHERE run = ?1 AND seq BETWEEN ?2 AND ?5 ORDER BY seq) j), ?4
          FROM everstep_run r WHERE r.id = ?1",
     )?
-    .execute(params![run.0, signed(*seqs.start()), why, at.0, signed(*seqs.end())])?;
+    .execute(params![run.0, signed(*seqs.start()), why, at.0, signed(*seqs.end()), generation])?;
     conn.prepare_cached("DELETE FROM everstep_journal WHERE run = ?1 AND seq BETWEEN ?2 AND ?3")?
         .execute([run.0, signed(*seqs.start()), signed(*seqs.end())])
         .map(drop)

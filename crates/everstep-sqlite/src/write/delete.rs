@@ -28,6 +28,7 @@ const OF_A_RUN: [&str; 13] = [
 
 /// Deletes runs; each by itself: whether it is not there any more.
 pub(crate) fn delete(batch: &mut Batch<'_>, runs: &[Doomed]) -> Result<Vec<bool>, Fault> {
+    batch.check_mark()?;
     runs.iter().map(|doomed| delete_one(batch, doomed)).collect()
 }
 

@@ -4,6 +4,7 @@
 use everstep_core::store::StoreError;
 use rusqlite::Connection;
 
+use super::mark;
 use crate::{
     fault::{Class, Fault, class, store_error},
     migrate, tx,
@@ -32,10 +33,13 @@ pub(super) fn inside<T>(
 }
 
 /// What the first statement of ours in a user's transaction gave. It must be a write: a transaction that has read cannot
-/// wait for somebody else's, it fails at once. It also says why there is no such table.
+/// wait for somebody else's, it fails at once. It also says why there is no such table, and sees whether the runs have
+/// moved: of an opening by force nobody knows here.
 pub(super) fn first<T>(conn: &Connection, first: rusqlite::Result<T>) -> Result<T, Fault> {
     if !matches!(&first, Err(error) if class(error) != Class::Refused) {
         migrate::check_version(conn)?;
     }
-    Ok(first?)
+    let first = first?;
+    mark::check(conn)?;
+    Ok(first)
 }

@@ -8,6 +8,8 @@ pub(crate) mod cut;
 pub(crate) mod delete;
 pub(crate) mod entry;
 mod inside;
+pub(crate) mod mark;
+pub(crate) mod place;
 pub(crate) mod post;
 pub(crate) mod promise;
 pub(crate) mod renew;

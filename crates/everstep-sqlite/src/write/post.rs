@@ -27,6 +27,7 @@ pub(crate) struct Addressee {
 
 /// Puts a letter into a run's inbox and wakes the run.
 pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
+    batch.check_mark()?;
     post.letter.check()?;
     let Some((to, promise)) = addressee(batch.conn, &post.to)? else { return Ok(Posted::NoSuchRun) };
     let is_refused = !post.only.contains(to.status);

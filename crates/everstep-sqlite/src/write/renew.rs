@@ -3,7 +3,7 @@
 use everstep_core::{
     Change, Status,
     journal::Entry,
-    store::{LetterKind, NewRun, RunId, RunRow},
+    store::{LetterKind, NewRun, Parent, RunId, RunRow},
 };
 use rusqlite::{Connection, params};
 
@@ -36,7 +36,7 @@ pub(crate) fn restart(batch: &mut Batch<'_>, run: RunId, first: &Entry) -> Resul
 }
 
 fn clear(conn: &Connection, run: RunId, first: &Entry, why: &str) -> rusqlite::Result<()> {
-    archive(conn, run, 0..=u64::MAX, (why, first.at))?;
+    archive(conn, run, 0..=u64::MAX, (why, first.at), None)?;
     conn.prepare_cached("DELETE FROM everstep_started WHERE run = ?1")?.execute([run.0]).map(drop)
 }
 
@@ -70,15 +70,19 @@ pub(crate) fn give_place(
     Ok(status)
 }
 
-fn insert_extra(conn: &Connection, run: RunId, new: &NewRun) -> rusqlite::Result<()> {
-    let parent = new.parent.as_ref();
+pub(super) fn insert_extra(
+    conn: &Connection,
+    run: RunId,
+    trace: Option<&str>,
+    parent: Option<&Parent>,
+) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO everstep_run_extra (run, trace, parent, parent_key, policy, parent_generation, digest)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![
         run.0,
-        new.trace.as_deref(),
+        trace,
         parent.map(|parent| parent.run.0),
         parent.map(|parent| &*parent.key),
         parent.map(|parent| parent.closes),
@@ -91,7 +95,7 @@ fn insert_extra(conn: &Connection, run: RunId, new: &NewRun) -> rusqlite::Result
 /// What a run has from the beginning, beside its first entry; how many messages it has received by now.
 pub(crate) fn furnish(conn: &Connection, run: RunId, new: &NewRun) -> Result<u64, Fault> {
     if new.trace.is_some() || new.parent.is_some() {
-        insert_extra(conn, run, new)?;
+        insert_extra(conn, run, new.trace.as_deref(), new.parent.as_ref())?;
     }
     for (name, value) in &new.attributes {
         let name = names::intern(conn, NameKind::Attribute, name)?;

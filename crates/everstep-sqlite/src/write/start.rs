@@ -47,8 +47,9 @@ impl Starts {
 
 /// Starts `runs`.
 pub(crate) fn start(batch: &mut Batch<'_>, runs: &[NewRun], fence: Option<Fence>) -> Result<Starts, Fault> {
-    if let Some(fence) = fence {
-        batch.check(fence)?;
+    match fence {
+        Some(fence) => batch.check(fence)?,
+        None => batch.check_mark()?,
     }
     runs.iter().try_for_each(NewRun::check)?;
     let mut starts = Starts::default();

@@ -213,7 +213,7 @@ fn row_change(run: RunId, end: &End, from: Status) -> Result<RowChange, StoreErr
     Ok(RowChange { status, wake_at, inbox_n: end.inbox_n(), finished_at })
 }
 
-fn set_mark(conn: &Connection, run: RunId, mark: &Mark) -> rusqlite::Result<()> {
+pub(super) fn set_mark(conn: &Connection, run: RunId, mark: &Mark) -> rusqlite::Result<()> {
     match mark {
         Mark::Started(row) => conn
             .prepare_cached(
@@ -239,7 +239,7 @@ fn set_mark(conn: &Connection, run: RunId, mark: &Mark) -> rusqlite::Result<()> 
     .map(drop)
 }
 
-fn set_stuck(conn: &Connection, run: RunId, stuck: &Stuck, at: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn set_stuck(conn: &Connection, run: RunId, stuck: &Stuck, at: Timestamp) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO everstep_stuck (run, reason, key, detail, at) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (run) DO UPDATE

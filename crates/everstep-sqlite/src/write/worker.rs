@@ -21,6 +21,7 @@ const FREED_AT_ONCE: usize = 1000;
 
 /// Makes a fresh worker.
 pub(crate) fn enroll(batch: &mut Batch<'_>, info: &WorkerInfo) -> Result<Fence, Fault> {
+    batch.check_mark()?;
     let build = batch.names.intern(batch.conn, NameKind::Build, &info.build)?;
     let id = batch
         .conn

@@ -1,6 +1,7 @@
 //! What is SQLite's own about this store; what every store must do is in the conformance suite.
 
 mod conformance;
+mod copies;
 mod damage;
 mod fixture;
 mod journal;

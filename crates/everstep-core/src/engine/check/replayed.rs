@@ -6,9 +6,9 @@ use super::{Checker, Problem, Program};
 use crate::{
     driver::run::same_input,
     error::EngineError,
-    export::{Export, Imported},
+    export::Export,
     journal::{Kind, Outcome, Role},
-    store::End,
+    store::{End, Whole},
 };
 
 /// What became of the replay of an exported run.
@@ -49,7 +49,7 @@ impl fmt::Display for Replayed {
 
 /// Replays an exported run.
 pub(in super::super) async fn replay(program: Program, export: &Export) -> Result<Replayed, EngineError> {
-    let Imported { row, mut loaded, .. } = export.imported()?;
+    let Whole { row, mut loaded, .. } = export.imported()?;
     let checker = Checker::of(program);
     if !checker.worker.knows(&row.workflow) {
         return Ok(Replayed::Problem(Problem::UnknownWorkflow));

@@ -9,9 +9,8 @@ use super::{
     Held, OpeningId, Rings, Rows, promise::Promised, refused, run::Run, transact::Waiting, worker::Worker,
 };
 use crate::{
-    export::Imported,
     failpoint::{Guard, broken},
-    store::{Bell, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+    store::{Bell, CopyMark, Fence, LoadId, Loads, RunId, StoreError, Whole, WorkerId},
     time::Timestamp,
 };
 
@@ -33,6 +32,7 @@ pub(super) struct Content {
     pub(super) failing: Option<StoreError>,
     pub(super) waiting: Option<Vec<Waiting>>,
     pub(super) rings: Rings,
+    pub(super) copy_mark: Option<CopyMark>,
     openings: Vec<Weak<Bell>>,
 }
 
@@ -108,21 +108,34 @@ impl Content {
     }
 
     /// Takes a run in under a fresh number; `false` if its id is in use.
-    pub(super) fn import(&mut self, imported: Imported) -> bool {
-        if self.ids.contains_key(&imported.row.id) {
+    pub(super) fn import(&mut self, mut whole: Whole) -> bool {
+        if self.ids.contains_key(&whole.row.id) {
             return false;
         }
-        self.last_run += 1;
-        let run = RunId(self.last_run);
-        let due = imported.row.wake_at;
-        self.ids.insert(imported.row.id.clone(), run);
-        let promises = imported.kept.promises.clone();
-        self.runs.insert(run, Run::imported(run, imported));
+        whole.row.run = RunId(self.last_run + 1);
+        let run = self.take_in(whole);
+        // Its journal may have been cut where it comes from.
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.is_imported = true;
+        }
+        true
+    }
+
+    /// Takes a run in under its own number, which is free like its id.
+    pub(super) fn take_in(&mut self, whole: Whole) -> RunId {
+        let (run, due) = (whole.row.run, whole.row.wake_at);
+        self.last_run = self.last_run.max(run.0);
+        self.ids.insert(whole.row.id.clone(), run);
+        if let Some(parent) = &whole.parent {
+            self.children.entry(parent.run).or_default().push(run);
+        }
+        let promises = whole.kept.promises.clone();
+        self.runs.insert(run, Run::of(whole));
         promises.into_iter().for_each(|promise| self.import_promise(run, promise));
         self.set_due(run, due);
         self.rings.claimable = true;
         self.rings.changed = true;
-        true
+        run
     }
 
     /// The same runs, free of the workers of this content.
@@ -134,6 +147,7 @@ impl Content {
             promises: self.promises.clone(),
             children: self.children.clone(),
             rows: self.rows.clone(),
+            copy_mark: self.copy_mark.clone(),
             ..Content::default()
         };
         for (id, run) in &self.runs {

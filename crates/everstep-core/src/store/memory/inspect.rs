@@ -46,11 +46,7 @@ impl Inspect for Memory {
 
     fn load(&self, run: RunId) -> Answer<Loaded> {
         self.read(|content| match content.runs.get(&run) {
-            Some(run) => Loaded {
-                entries: run.entries.clone(),
-                inbox: run.received(),
-                started: run.started.values().cloned().collect(),
-            },
+            Some(run) => run.loaded(),
             None => Loaded { entries: Vec::new(), inbox: Vec::new(), started: Vec::new() },
         })
     }
@@ -68,7 +64,9 @@ impl Inspect for Memory {
     }
 
     fn stuck(&self, run: RunId) -> Answer<Option<Stuck>> {
-        self.read(|content| content.runs.get(&run).and_then(|run| run.stuck.clone()))
+        self.read(|content| {
+            content.runs.get(&run).and_then(|run| run.stuck.as_ref().map(|(stuck, _)| stuck.clone()))
+        })
     }
 
     fn counts(&self) -> Answer<Vec<(Arc<str>, Status, u64)>> {
@@ -97,7 +95,7 @@ impl Inspect for Memory {
     }
 
     fn reply(&self, run: RunId, id: LetterId) -> Answer<Option<Payload>> {
-        self.said(run, |said| said.replies.get(&id.0).cloned())
+        self.said(run, |said| said.replies.get(&id.0).map(|reply| reply.body.clone()))
     }
 
     fn stream_names(&self, run: RunId) -> Answer<Vec<Arc<str>>> {
@@ -115,14 +113,7 @@ impl Inspect for Memory {
     }
 
     fn kept(&self, run: RunId) -> Answer<Kept> {
-        self.read(|content| {
-            let promises = content.promises_of(run);
-            let Some(run) = content.runs.get(&run) else { return Kept::default() };
-            let replies = run.said.replies.iter().map(|(id, body)| (LetterId(*id), body.clone()));
-            let mut seen: Vec<_> = run.known.iter().copied().collect();
-            seen.sort_by_key(|id| id.0);
-            Kept { archive: run.archive.clone(), promises, replies: replies.collect(), seen }
-        })
+        self.read(|content| content.runs.get(&run).map(|_| content.kept(run)).unwrap_or_default())
     }
 
     fn attributes(&self, run: RunId) -> Answer<Vec<(Arc<str>, AttributeValue)>> {

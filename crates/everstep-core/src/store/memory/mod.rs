@@ -15,6 +15,7 @@ mod promise;
 mod say;
 mod start;
 mod transact;
+mod transfer;
 mod turn;
 mod worker;
 
@@ -152,8 +153,8 @@ impl Memory {
     /// # }
     /// ```
     pub fn import(&self, export: &Export) -> Result<(), EngineError> {
-        let imported = export.imported()?;
-        let (is_new, rings) = self.apply(|content| content.import(imported));
+        let whole = export.imported()?;
+        let (is_new, rings) = self.apply(|content| content.import(whole));
         self.ring(rings);
         match is_new {
             true => Ok(()),

@@ -54,7 +54,7 @@ impl Content {
     ) -> Result<(), StoreError> {
         let generation = self.run(parent)?.row.generation;
         for child in self.children.get(&parent).cloned().unwrap_or_default() {
-            let run = self.run(child)?;
+            let Some(run) = self.runs.get_mut(&child) else { continue };
             let of_it = run.parent.as_ref().filter(|own| own.run == parent);
             let is_named = |own: &Parent, key: &str| *own.key == *key && own.generation == generation;
             let meant = of_it.is_some_and(|own| key.map_or(own.closes, |key| is_named(own, key)));

@@ -41,7 +41,9 @@ impl Content {
     pub(super) fn import_promise(&mut self, id: RunId, promise: PromiseRow) {
         let PromiseRow { hash, key, generation, expires, settled } = promise;
         let Some(run) = self.runs.get_mut(&id).filter(|_| !self.promises.contains_key(&hash)) else { return };
-        run.promises.entry(key.clone()).or_default().push(hash);
+        if run.row.generation == generation {
+            run.promises.entry(key.clone()).or_default().push(hash);
+        }
         self.promises.insert(hash, Promised { run: id, generation, key, expires, settled });
     }
 

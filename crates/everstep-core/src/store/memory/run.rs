@@ -7,12 +7,11 @@ use std::{
 
 use super::{refused, say::Said};
 use crate::{
-    export::Imported,
     journal::Entry,
     status::{Change, Status},
     store::{
-        Act, Archived, Letter, LetterId, LetterKind, NewRun, Parent, Received, RunId, RunRow, StartedRow,
-        StoreError,
+        Act, Archived, Letter, LetterId, LetterKind, Loaded, NewRun, Parent, Received, RunId, RunRow,
+        StartedRow, StoreError, Whole,
     },
     stuck::Stuck,
     time::Timestamp,
@@ -32,10 +31,13 @@ pub(super) struct Run {
     pub(super) promises: BTreeMap<Arc<str>, Vec<[u8; 32]>>,
     /// Whose child it is.
     pub(super) parent: Option<Parent>,
+    /// The trace context of whoever started it.
+    pub(super) trace: Option<Arc<str>>,
     pub(super) archive: Vec<Archived>,
     /// It came from outside: its journal may have been cut there.
-    is_imported: bool,
-    pub(super) stuck: Option<Stuck>,
+    pub(super) is_imported: bool,
+    /// Why, and since when.
+    pub(super) stuck: Option<(Stuck, Timestamp)>,
     /// What people did to it.
     pub(super) acts: Vec<Act>,
     pub(super) nudged: bool,
@@ -68,6 +70,7 @@ impl Run {
             said: Said::default(),
             promises: BTreeMap::new(),
             parent: new.parent.clone(),
+            trace: new.trace.clone(),
             archive: Vec::new(),
             is_imported: false,
             stuck: None,
@@ -79,22 +82,22 @@ impl Run {
         run
     }
 
-    /// As it was exported; its promises are the content's.
-    pub(super) fn imported(run: RunId, imported: Imported) -> Run {
-        let said = Said::imported(&imported);
-        let Imported { row, loaded, stuck, kept, acts, .. } = imported;
-        let letters = loaded.inbox.iter().map(|received| received.letter.id);
+    /// As another store had it; its promises are the content's.
+    pub(super) fn of(whole: Whole) -> Run {
+        let said = Said::of(&whole);
+        let Whole { row, trace, parent, loaded, stuck, kept, acts, .. } = whole;
         Run {
-            row: RunRow { run, ..row },
-            known: letters.chain(kept.seen).collect(),
+            // It is due when the content says so.
+            row: RunRow { wake_at: None, ..row },
+            known: kept.seen.into_iter().collect(),
             inbox: loaded.inbox.into_iter().map(|received| (received.n, received.letter)).collect(),
             started: loaded.started.into_iter().map(|row| (row.key.clone(), row)).collect(),
             said,
             promises: BTreeMap::new(),
-            // A copy is nobody's child.
-            parent: None,
+            parent,
+            trace,
             archive: kept.archive,
-            is_imported: true,
+            is_imported: false,
             stuck,
             acts,
             nudged: false,
@@ -124,7 +127,7 @@ impl Run {
         self.said.attributes.clear();
         self.said.published.clear();
         self.said.replies.clear();
-        self.parent = new.parent.clone();
+        (self.parent, self.trace) = (new.parent.clone(), new.trace.clone());
         self.row.workflow = new.workflow.clone();
         self.row.created_at = new.first.at;
         (self.row.began_at, self.row.finished_at) = (None, None);
@@ -188,6 +191,11 @@ impl Run {
         self.row.inbox_n += 1;
         self.inbox.insert(self.row.inbox_n, letter);
         self.row.inbox_n
+    }
+
+    pub(super) fn loaded(&self) -> Loaded {
+        let started = self.started.values().cloned().collect();
+        Loaded { entries: self.entries.clone(), inbox: self.received(), started }
     }
 
     pub(super) fn received(&self) -> Vec<Received> {

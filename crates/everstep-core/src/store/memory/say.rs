@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::run::Run;
 use crate::{
     attribute::AttributeValue,
-    export::Imported,
-    journal::{Entry, Kind, Payload},
-    store::{PublishedRow, Say, StoreError, StreamRow, item_number},
+    journal::{Entry, Kind},
+    scope::name_in,
+    store::{PublishedRow, ReplyRow, Say, StoreError, StreamRow, Whole, item_number},
 };
 
 /// What a run has said.
@@ -17,7 +17,7 @@ pub(super) struct Said {
     pub(super) streams: BTreeMap<Arc<str>, Vec<StreamRow>>,
     pub(super) attributes: BTreeMap<Arc<str>, AttributeValue>,
     /// Answers to requests.
-    pub(super) replies: BTreeMap<u128, Payload>,
+    pub(super) replies: BTreeMap<u128, ReplyRow>,
     /// The streams of all items, as they were emitted.
     emitted: Vec<Arc<str>>,
 }
@@ -40,14 +40,14 @@ impl Run {
 }
 
 impl Said {
-    /// Of a run that was exported.
-    pub(super) fn imported(imported: &Imported) -> Said {
+    /// Of a run that another store had.
+    pub(super) fn of(whole: &Whole) -> Said {
         Said {
-            published: imported.published.clone(),
-            streams: imported.streams.clone(),
-            attributes: imported.attributes.clone(),
-            emitted: imported.emitted(),
-            replies: imported.kept.replies.iter().map(|(id, body)| (id.0, body.clone())).collect(),
+            published: whole.published.iter().map(|row| (row.name.clone(), row.clone())).collect(),
+            streams: whole.streams.iter().cloned().collect(),
+            attributes: whole.attributes.iter().cloned().collect(),
+            emitted: emitted(whole),
+            replies: whole.kept.replies.iter().map(|reply| (reply.id.0, reply.clone())).collect(),
         }
     }
 
@@ -70,7 +70,9 @@ impl Said {
                 }
                 Say::Attribute { name, value: Some(value) } => drop(self.attributes.insert(name, value)),
                 Say::Attribute { name, value: None } => drop(self.attributes.remove(&name)),
-                Say::Answered { id, body, .. } => drop(self.replies.entry(id.0).or_insert(body)),
+                Say::Answered { id, body, at } => {
+                    self.replies.entry(id.0).or_insert(ReplyRow { id, body, at });
+                }
                 // These are for others than its readers.
                 Say::Promised { .. } | Say::Child { .. } | Say::Tell { .. } | Say::Cancel { .. } => {}
             }
@@ -84,4 +86,18 @@ impl Said {
             self.streams.get_mut(&stream).map(Vec::pop);
         }
     }
+}
+
+/// The streams of all items in an order in which they may have been emitted: those of the journal last, as it has them.
+fn emitted(whole: &Whole) -> Vec<Arc<str>> {
+    let emits = |entry: &&Entry| entry.known_kind() == Some(Kind::Emitted);
+    let names = whole.loaded.entries.iter().filter(emits).filter_map(|entry| entry.key.as_deref());
+    let last: Vec<Arc<str>> = names.map(|key| name_in(key).into()).collect();
+    let mut all = Vec::new();
+    for (name, items) in &whole.streams {
+        let of_journal = last.iter().filter(|emitted| *emitted == name).count();
+        all.extend(std::iter::repeat_n(name.clone(), items.len().saturating_sub(of_journal)));
+    }
+    all.extend(last);
+    all
 }

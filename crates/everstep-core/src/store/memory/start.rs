@@ -18,7 +18,7 @@ impl Memory {
         let (fence, adopt) = claim.unzip();
         let mut claimed = Vec::new();
         let (answer, rings) = self.apply(|content| {
-            fence.map_or(Ok(()), |fence| content.check(fence))?;
+            fence.map_or_else(|| content.check_mark(), |fence| content.check(fence))?;
             runs.iter().try_for_each(NewRun::check)?;
             let each = |new| content.start_one(self.0.number, new, fence, &mut claimed);
             runs.into_iter().map(each).collect()

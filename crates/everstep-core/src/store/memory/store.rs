@@ -6,7 +6,8 @@ use super::Memory;
 use crate::{
     store::{
         Act, Acted, Adopt, Answer, Bell, Claim, Claimed, Cut, Does, Doomed, Durability, Fence, NewRun, Post,
-        Posted, Receipt, RunId, Started, Store, Transact, Transacted, Turn, WorkerId, WorkerInfo, WorkerSeen,
+        Posted, Receipt, RunId, Started, Store, Transact, Transacted, Transfer, Turn, WorkerId, WorkerInfo,
+        WorkerSeen,
     },
     time::Timestamp,
 };
@@ -24,8 +25,15 @@ impl Store for Memory {
         &self.0.bell
     }
 
+    fn transfer(&self) -> Option<&dyn Transfer> {
+        Some(self)
+    }
+
     fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {
-        self.write(|content| Ok(content.enroll(info.build)))
+        self.write(|content| {
+            content.check_mark()?;
+            Ok(content.enroll(info.build))
+        })
     }
 
     fn beat(&self, fence: Fence) -> Answer<()> {
@@ -78,18 +86,30 @@ impl Store for Memory {
     }
 
     fn post(&self, post: Post) -> Answer<Posted> {
-        self.write(|content| content.post(post))
+        self.write(|content| {
+            content.check_mark()?;
+            content.post(post)
+        })
     }
 
     fn cut(&self, cut: Cut) -> Answer<bool> {
-        self.write(|content| content.cut(cut))
+        self.write(|content| {
+            content.check_mark()?;
+            content.cut(cut)
+        })
     }
 
     fn act(&self, does: Does, act: Act) -> Answer<Acted> {
-        self.write(|content| content.act(does, act))
+        self.write(|content| {
+            content.check_mark()?;
+            content.act(does, act)
+        })
     }
 
     fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {
-        self.write(|content| Ok(runs.iter().map(|run| content.delete(run)).collect()))
+        self.write(|content| {
+            content.check_mark()?;
+            Ok(runs.iter().map(|run| content.delete(run)).collect())
+        })
     }
 }

@@ -85,8 +85,8 @@ impl Content {
                 self.rings.ended.push((id, status, last.and_then(Outcome::told_by)));
                 None
             }
-            End::Stuck { stuck, .. } => {
-                run.stuck = Some(stuck.clone());
+            End::Stuck { stuck, at, .. } => {
+                run.stuck = Some((stuck.clone(), *at));
                 self.rings.ended.push((id, Status::Stuck, None));
                 None
             }
