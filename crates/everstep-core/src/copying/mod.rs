@@ -198,10 +198,7 @@ impl Copying {
             Plan::Begin => self.begin(&mut told).await?,
             Plan::Enter(copy) => self.enter(copy, &mut told).await?,
             Plan::GoOn(copy) => copy,
-            Plan::Complete => {
-                let runs = self.to.count().await?;
-                return Ok(Copied { runs, before: runs, digest: None });
-            }
+            Plan::Complete => return self.was_complete().await,
         };
         let before = self.to.count().await?;
         self.copy(copy, before, &mut told).await?;
@@ -225,6 +222,22 @@ impl Copying {
             }
             Some(mark) => Err(mark.refusal().into()),
         }
+    }
+
+    /// What a call finds that comes after the last one.
+    async fn was_complete(&self) -> Result<Copied, EngineError> {
+        let given = self.from.transfer()?.numbers().await?;
+        let there = self.to.transfer()?.numbers().await?;
+        if there.run < given.run || there.worker < given.worker {
+            // It has the name of the store that the runs moved to, and never had them.
+            let message = format!(
+                "the runs of `{}` have moved to `{}`, and are not there: that store was removed or replaced since",
+                self.from.name, self.to.name
+            );
+            return Err(EngineError::new(ErrorKind::Store, Code::MOVED, message));
+        }
+        let runs = self.to.count().await?;
+        Ok(Copied { runs, before: runs, digest: None })
     }
 
     /// Closes both stores for a new copy.

@@ -159,6 +159,8 @@ fn a_copy_goes_on_from_whatever_a_crash_has_left_of_its_marks() {
     // Both are as they are afterwards, and whoever asks again hears that it is done.
     let copied = copy(&from, &to).expect("it is complete");
     assert_eq!((copied.runs, copied.before, copied.digest), (4, 4, None), "it went on");
+    let why = refused(copy(&from, &Memory::default()), Code::MOVED);
+    assert!(why.ends_with("and are not there: that store was removed or replaced since"), "{why}");
 }
 
 #[test]
