@@ -8,10 +8,12 @@ use everstep_core::{
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use crate::{
+    back::Lasts,
     conn::{Arg, Conn, Sql, args, get, sql},
     fault::Fault,
     ids::Ids,
     names::{NameKind, Names, Texts},
+    op::Op,
 };
 
 /// What the writer remembers of an open load.
@@ -40,6 +42,16 @@ pub(crate) struct Memory {
     pub(crate) loads: Loads<Held>,
     pub(crate) names: Names,
     pub(crate) ids: Ids,
+}
+
+impl Memory {
+    /// What is remembered of the runs in memory, while these operations are under way.
+    pub(crate) fn lasts(&self, ops: &[Op]) -> Vec<Lasts> {
+        let ending: HashSet<_> = ops.iter().filter_map(Op::ends).collect();
+        let each = self.loads.each();
+        each.map(|(run, next, held)| Lasts { run, worker: held.worker, next, ends: ending.contains(&run) })
+            .collect()
+    }
 }
 
 /// What a transaction has changed in memory: to be kept or undone with it.
@@ -237,6 +249,11 @@ impl<'a> Batch<'a> {
         let rows = self.conn.rows(sql, args).await?;
         self.changes += rows.len() as u64;
         Ok(rows)
+    }
+
+    /// What is remembered of the runs in memory.
+    pub(crate) fn lasts(&self) -> Vec<Lasts> {
+        self.memory.lasts(&[])
     }
 
     /// How many rows were changed so far.

@@ -27,6 +27,7 @@ mod segment;
 mod writer;
 
 mod attribute;
+mod back;
 mod conn;
 mod fault;
 mod ids;

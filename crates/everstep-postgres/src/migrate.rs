@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) async fn migrate(conn: &Conn) -> Result<(), StoreError> {
     let mut lost = None;
     for _ in 0..TRIES_MAX {
-        let from = match version(conn).await.map_err(told)? {
+        let from = match version(conn).await.map_err(not_migrated)? {
             Some(VERSION) => return Ok(()),
             Some(newer_one) if newer_one > VERSION => return Err(newer(newer_one)),
             from => from,
@@ -59,12 +59,17 @@ async fn step(conn: &Conn, from: Option<i64>) -> Result<(), Fault> {
         "lock the schema's version",
         "UPDATE @meta SET value = value WHERE key = 'schema' RETURNING value",
     );
+    const SCHEMA: Sql =
+        sql("look for the schema", "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1");
     const SET: Sql = sql("set the schema's version", "UPDATE @meta SET value = $1 WHERE key = 'schema'");
     conn.script("begin a migration", "BEGIN").await?;
     pass(Failpoint::MigrationBegins);
     let from = match from {
         None => {
-            conn.script("make the schema", "CREATE SCHEMA IF NOT EXISTS @@").await?;
+            // `IF NOT EXISTS` wants the right to make one, whether one is there or not.
+            if conn.one(&SCHEMA, args![&conn.shape().schema]).await?.is_none() {
+                conn.script("make the schema", "CREATE SCHEMA IF NOT EXISTS @@").await?;
+            }
             0
         }
         Some(_) => {

@@ -83,6 +83,14 @@ impl Op {
         }
     }
 
+    /// The run that it sets free or begins anew.
+    pub(crate) fn ends(&self) -> Option<RunId> {
+        match self {
+            Op::Turn(turn) => turn.turn.end.as_ref().map(|_| turn.turn.run),
+            _ => None,
+        }
+    }
+
     /// Whether nobody knows.
     pub(crate) fn was_unsure(&self) -> bool {
         match self {
