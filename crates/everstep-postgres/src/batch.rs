@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     ids::Ids,
     names::{NameKind, Names, Texts},
-    op::Op,
+    op::{Doubt, Op},
 };
 
 /// What the writer remembers of an open load.
@@ -47,10 +47,17 @@ pub(crate) struct Memory {
 impl Memory {
     /// What is remembered of the runs in memory, while these operations are under way.
     pub(crate) fn lasts(&self, ops: &[Op]) -> Vec<Lasts> {
-        let ending: HashSet<_> = ops.iter().filter_map(Op::ends).collect();
+        let mut doubts = HashMap::new();
+        for doubt in ops.iter().filter_map(Op::doubt) {
+            let of_run: &mut Doubt = doubts.entry(doubt.run).or_insert(doubt);
+            *of_run = Doubt { from: of_run.from.min(doubt.from), ends: of_run.ends || doubt.ends, ..doubt };
+        }
         let each = self.loads.each();
-        each.map(|(run, next, held)| Lasts { run, worker: held.worker, next, ends: ending.contains(&run) })
-            .collect()
+        each.map(|(run, next, held)| {
+            let doubt = doubts.get(&run).copied().unwrap_or(Doubt { run, from: next, ends: false });
+            Lasts { run, worker: held.worker, next: next.min(doubt.from), ends: doubt.ends }
+        })
+        .collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The store on a real server.
 
 mod fixture;
+mod hand;
 
+mod ambiguity;
 mod conformance;
