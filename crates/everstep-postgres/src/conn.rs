@@ -313,3 +313,37 @@ impl std::fmt::Debug for Conn {
 pub(crate) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|error| damaged(&said("read a row", &error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use everstep_cluster::{
+        Cluster,
+        proxy::{Fault as Broken, Proxy},
+    };
+
+    use super::*;
+
+    /// Whoever asks an ended connection again gets an answer at once, and so would never rest.
+    #[tokio::test]
+    async fn a_connection_that_was_cut_leaves_nothing_running() {
+        let proxy =
+            Proxy::start(&Cluster::shared().expect("a server").url("postgres")).await.expect("listens");
+        let config = proxy.url().parse().expect("is an address");
+        let second = Duration::from_secs(1);
+        let (prefix, schema) = (String::new(), String::new());
+        let shape = Shape { config, prefix, schema, pooled: false, limit: second * 30, idle: second };
+        let conn = Conn::open(&Arc::new(shape)).await.expect("connects");
+        proxy.set(Broken::Cut);
+        let Err(Fault::Sql(_, error)) = conn.script("look", "SELECT 1").await else {
+            panic!("it is answered")
+        };
+        assert_eq!(class(&error), Class::Gone, "{error}");
+        assert!(conn.is_gone());
+        let ended = async {
+            while !conn.going.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(second * 10, ended).await.expect("it ends");
+    }
+}

@@ -154,7 +154,8 @@ impl Job {
         let body = match ran {
             Ok(body) => body,
             Err(error) => {
-                let state = error_state(&error);
+                // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
+                let state = error_state(&error) || lent.is_gone();
                 if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
                     lent.is_clean();
                 }

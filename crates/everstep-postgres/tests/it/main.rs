@@ -5,3 +5,6 @@ mod hand;
 
 mod ambiguity;
 mod conformance;
+mod fences;
+mod openings;
+mod outages;
