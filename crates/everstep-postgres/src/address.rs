@@ -18,6 +18,10 @@ use crate::tls::{Mode, Rustls, Tls, TlsStream};
 const APPLICATION: &str = "everstep";
 /// How long one of several hosts may be silent before the next is tried.
 const HOST_WAIT: Duration = Duration::from_secs(3);
+/// When a peer is taken for gone that does not even say that it has received something.
+const PEER_GONE: Duration = Duration::from_secs(10);
+/// What libpq and the kernel have for a default, which is too long to notice anything.
+const KEEPALIVE_UNSAID: Duration = Duration::from_secs(2 * 60 * 60);
 const HOW: &str = "write `postgres://user@host/database`, or `host=/run/postgresql dbname=app`";
 /// Names that may be told in an error: what stands where a name should be may be a part of a password.
 const KNOWN: [&str; 22] = [
@@ -60,6 +64,13 @@ impl Address {
         let mut config = Config::from_str(&rest).map_err(|error| unusable(told(&error)))?;
         if config.get_application_name().is_none() {
             config.application_name(APPLICATION);
+        }
+        // For TCP; a socket of this machine tells at once.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(PEER_GONE);
+        }
+        if config.get_keepalives_idle() == KEEPALIVE_UNSAID {
+            config.keepalives_idle(PEER_GONE / 2).keepalives_interval(PEER_GONE / 5).keepalives_retries(3);
         }
         let addresses = config.get_hostaddrs().to_vec();
         if config.get_hosts().is_empty() {

@@ -8,10 +8,12 @@ use everstep_core::{
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use crate::{
+    back::Lasts,
     conn::{Arg, Conn, Sql, args, get, sql},
     fault::Fault,
     ids::Ids,
     names::{NameKind, Names, Texts},
+    op::{Doubt, Op},
     write::mark,
 };
 
@@ -43,6 +45,23 @@ pub(crate) struct Memory {
     pub(crate) ids: Ids,
     /// The opening goes on although its runs have moved.
     pub(crate) accept_moved: bool,
+}
+
+impl Memory {
+    /// What is remembered of the runs in memory, while these operations are under way.
+    pub(crate) fn lasts(&self, ops: &[Op]) -> Vec<Lasts> {
+        let mut doubts = HashMap::new();
+        for doubt in ops.iter().filter_map(Op::doubt) {
+            let of_run: &mut Doubt = doubts.entry(doubt.run).or_insert(doubt);
+            *of_run = Doubt { from: of_run.from.min(doubt.from), ends: of_run.ends || doubt.ends, ..doubt };
+        }
+        let each = self.loads.each();
+        each.map(|(run, next, held)| {
+            let doubt = doubts.get(&run).copied().unwrap_or(Doubt { run, from: next, ends: false });
+            Lasts { run, worker: held.worker, next: next.min(doubt.from), ends: doubt.ends }
+        })
+        .collect()
+    }
 }
 
 /// What a transaction has changed in memory: to be kept or undone with it.
@@ -282,6 +301,11 @@ impl<'a> Batch<'a> {
         let rows = self.conn.rows(sql, args).await?;
         self.changes += rows.len() as u64;
         Ok(rows)
+    }
+
+    /// What is remembered of the runs in memory.
+    pub(crate) fn lasts(&self) -> Vec<Lasts> {
+        self.memory.lasts(&[])
     }
 
     /// How many rows were changed so far.

@@ -4,12 +4,19 @@
 use std::{
     borrow::Cow,
     future::poll_fn,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use foldhash::HashMap;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::AbortHandle,
+};
 use tokio_postgres::{
     AsyncMessage, Client, Row, Statement,
     types::{FromSql, ToSql, Type},
@@ -17,7 +24,7 @@ use tokio_postgres::{
 
 use crate::{
     address::Address,
-    fault::{Fault, said},
+    fault::{Class, Fault, class, said},
     row::damaged,
     stopwatch::within,
     tls,
@@ -87,7 +94,7 @@ impl Typed for str {
 }
 
 /// How connections of one opening are made, and how they speak.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) address: Address,
     /// `"schema".everstep_`, for `@`.
@@ -96,6 +103,10 @@ pub(crate) struct Shape {
     pub(crate) schema: String,
     /// A pooler stands between, which may give each transaction another connection of the server.
     pub(crate) pooled: bool,
+    /// For how long a statement may run.
+    pub(crate) limit: Duration,
+    /// For how long a transaction may stand still: its locks are in others' way, a takeover's among them.
+    pub(crate) idle: Duration,
 }
 
 impl Shape {
@@ -104,15 +115,30 @@ impl Shape {
         text.replace("@@", &format!("\"{}\"", self.schema)).replace('@', &self.prefix)
     }
 
+    /// What a session begins with.
+    fn settings(&self) -> String {
+        let (limit, idle) = (self.limit.as_millis(), self.idle.as_millis());
+        let lock = self.limit.min(LOCK_WAIT_MAX).as_millis();
+        format!(
+            "{SETTINGS}; SET statement_timeout = {limit}; SET lock_timeout = {lock};
+             SET idle_in_transaction_session_timeout = {idle}"
+        )
+    }
+
+    /// The server ends a statement after its limit. If that is not heard either, nothing will be.
+    fn patience(&self) -> Duration {
+        self.limit + self.limit / 4
+    }
+
     /// The channel of hints between the openings of one schema.
     pub(crate) fn channel(&self) -> String {
         format!("everstep {}", self.schema)
     }
 }
 
-/// The longest time for which a statement of ours may run, and wait for a lock: then somebody is in the way who should not be.
-const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '60s'; SET lock_timeout = '20s';
-    SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning; SET timezone = 'UTC';
+/// The longest time for which a statement of ours waits for a lock: then somebody is in the way who should not be.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
+const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = warning; SET timezone = 'UTC';
     SET standard_conforming_strings = on; SET jit = off; SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// For how long the database may leave an attempt to connect without an answer.
@@ -121,6 +147,9 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// One connection.
 pub(crate) struct Conn {
     client: Client,
+    /// What keeps it going.
+    going: AbortHandle,
+    given_up: AtomicBool,
     shape: Arc<Shape>,
     known: Mutex<HashMap<Cow<'static, str>, Known>>,
 }
@@ -146,24 +175,61 @@ impl Conn {
         let late = || StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
         let (client, mut connection) = connected.ok_or_else(late)?.map_err(not_connected)?;
         let (send, heard) = unbounded_channel();
-        tokio::spawn(async move {
+        let going = tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
                     Ok(AsyncMessage::Notification(hint)) => drop(send.send(hint.payload().to_string())),
                     Ok(_) => {}
-                    Err(error) => tracing::debug!(%error, "a connection has ended"),
+                    // Whoever asks it again gets the same error for ever, and at once.
+                    Err(error) => return tracing::debug!(%error, "a connection has ended"),
                 }
             }
         });
-        let conn = Conn { client, shape: shape.clone(), known: Mutex::default() };
+        let conn = Conn {
+            client,
+            going: going.abort_handle(),
+            given_up: AtomicBool::new(false),
+            shape: shape.clone(),
+            known: Mutex::default(),
+        };
         if !shape.pooled {
-            conn.script("set up the session", SETTINGS).await?;
+            conn.script("set up the session", &shape.settings()).await?;
         }
         Ok((conn, heard))
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is expected of it any more; what is under way on it ends with an error, and may have happened.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+        self.going.abort();
+    }
+
+    /// What the database answers. A connection on which nothing is answered in time is given up, as one is that can do
+    /// nothing more for us though it stands, on a server that became a standby.
+    async fn answered<T>(
+        &self,
+        name: &'static str,
+        asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Fault> {
+        let mut asked = pin!(asked);
+        let answered = match within(self.shape.patience(), asked.as_mut()).await {
+            Some(answered) => answered,
+            None => {
+                tracing::warn!(statement = name, "PostgreSQL does not answer: a connection is given up");
+                self.give_up();
+                asked.await
+            }
+        };
+        answered.map_err(|error| {
+            if class(&error) == Class::Gone {
+                self.give_up();
+            }
+            Fault::Sql(name, error)
+        })
     }
 
     /// The schema's name.
@@ -178,18 +244,19 @@ impl Conn {
 
     /// Statements without values, one after the other.
     pub(crate) async fn script(&self, name: &'static str, text: &str) -> Result<(), Fault> {
-        self.client.batch_execute(&self.shape.text(text)).await.map_err(|e| Fault::Sql(name, e))
+        self.answered(name, self.client.batch_execute(&self.shape.text(text))).await
     }
 
     /// The rows of a statement.
     pub(crate) async fn rows(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
-        let fault = |error| Fault::Sql(sql.0, error);
         let values = || args.iter().map(Arg::value).collect::<Vec<_>>();
         match self.known(sql, args).await? {
-            Known::Prepared(statement) => self.client.query(&statement, &values()).await.map_err(fault),
+            Known::Prepared(statement) => {
+                self.answered(sql.0, self.client.query(&statement, &values())).await
+            }
             Known::Text(text) => {
                 let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
-                self.client.query_typed(&text, &typed).await.map_err(fault)
+                self.answered(sql.0, self.client.query_typed(&text, &typed)).await
             }
         }
     }
@@ -202,19 +269,19 @@ impl Conn {
     /// The rows of a statement that is made anew each time: planned with its values.
     pub(crate) async fn once(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
         let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
-        let rows = self.client.query_typed(&self.shape.text(&sql.1), &typed).await;
-        rows.map_err(|error| Fault::Sql(sql.0, error))
+        self.answered(sql.0, self.client.query_typed(&self.shape.text(&sql.1), &typed)).await
     }
 
     /// How many rows a statement changed.
     pub(crate) async fn execute(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault> {
-        let fault = |error| Fault::Sql(sql.0, error);
         let values = || args.iter().map(Arg::value).collect::<Vec<_>>();
         match self.known(sql, args).await? {
-            Known::Prepared(statement) => self.client.execute(&statement, &values()).await.map_err(fault),
+            Known::Prepared(statement) => {
+                self.answered(sql.0, self.client.execute(&statement, &values())).await
+            }
             Known::Text(text) => {
                 let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
-                self.client.execute_typed(&text, &typed).await.map_err(fault)
+                self.answered(sql.0, self.client.execute_typed(&text, &typed)).await
             }
         }
     }
@@ -228,7 +295,7 @@ impl Conn {
             Known::Text(text.into())
         } else {
             let types: Vec<_> = args.iter().map(|arg| arg.ty.clone()).collect();
-            Known::Prepared(self.client.prepare_typed(&text, &types).await.map_err(|e| Fault::Sql(sql.0, e))?)
+            Known::Prepared(self.answered(sql.0, self.client.prepare_typed(&text, &types)).await?)
         };
         self.lock().insert(sql.1.clone(), known.clone());
         Ok(known)
@@ -255,4 +322,38 @@ impl std::fmt::Debug for Conn {
 /// A column of a row.
 pub(crate) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|error| damaged(&said("read a row", &error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use everstep_cluster::{
+        Cluster,
+        proxy::{Fault as Broken, Proxy},
+    };
+
+    use super::*;
+
+    /// Whoever asks an ended connection again gets an answer at once, and so would never rest.
+    #[tokio::test]
+    async fn a_connection_that_was_cut_leaves_nothing_running() {
+        let proxy =
+            Proxy::start(&Cluster::shared().expect("a server").url("postgres")).await.expect("listens");
+        let address = Address::parse(&proxy.url()).expect("is an address");
+        let second = Duration::from_secs(1);
+        let (prefix, schema) = (String::new(), String::new());
+        let shape = Shape { address, prefix, schema, pooled: false, limit: second * 30, idle: second };
+        let conn = Conn::open(&Arc::new(shape)).await.expect("connects");
+        proxy.set(Broken::Cut);
+        let Err(Fault::Sql(_, error)) = conn.script("look", "SELECT 1").await else {
+            panic!("it is answered")
+        };
+        assert_eq!(class(&error), Class::Gone, "{error}");
+        assert!(conn.is_gone());
+        let ended = async {
+            while !conn.going.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(second * 10, ended).await.expect("it ends");
+    }
 }

@@ -346,7 +346,7 @@ async fn settle(
     };
     let runs: Vec<_> = admitted.iter().filter(missed).map(|admitted| turns[admitted.at].turn.run.0).collect();
     let owners = if runs.is_empty() { Default::default() } else { batch.owners(runs).await? };
-    let mut entries = done.started.len() as u64;
+    let (mut entries, mut written_before) = (done.started.len() as u64, 0);
     for Admitted { at, held, next, change } in admitted {
         let turn = &mut *turns[*at];
         let (run, load) = (turn.turn.run, turn.turn.load);
@@ -363,6 +363,12 @@ async fn settle(
                 Some((owner, inbox_n)) if is_ours(owner) => {
                     batch.unadmit(load);
                     Settled::Moved { inbox_n: inbox_n.cast_unsigned() }
+                }
+                // Sent before, with its reply lost: a server that was still at it has ended it between our look and this.
+                // Nobody else can have, for as long as this worker is not fenced.
+                _ if turn.unsure => {
+                    written_before += turn.turn.entries.len() as u64;
+                    Settled::Durable { next: *next }
                 }
                 _ => Settled::Refused(no_longer_ours(run)),
             },
@@ -381,7 +387,7 @@ async fn settle(
         }
         turn.settled = Some(settled);
     }
-    match entries == done.entries {
+    match entries == done.entries + written_before {
         true => Ok(()),
         false => Err(damaged(&format!("{} entries were written in place of {entries}", done.entries)).into()),
     }

@@ -30,6 +30,7 @@ mod writer;
 
 mod address;
 mod attribute;
+mod back;
 mod conn;
 mod fault;
 mod ids;

@@ -1,14 +1,19 @@
 //! The writer's connections: one that writes, and one beside it for what is not undone with a transaction.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use everstep_core::store::StoreError;
 
 use crate::{
+    back::{self, Lasts},
     conn::{Conn, Shape, Sql, args, get, sql},
     fault::Fault,
     row::damaged,
+    stopwatch::Stopwatch,
 };
+
+/// For so long a name is kept at least.
+const SWEPT: Duration = Duration::from_secs(86_400);
 
 /// Both connections, and how they are made anew.
 #[derive(Debug)]
@@ -20,6 +25,12 @@ pub(crate) struct Link {
     named: i64,
     /// The name of the last transaction that was committed: no longer asked for.
     last: Vec<u8>,
+    /// When that was.
+    last_at: Option<Stopwatch>,
+    /// The name of the transaction that was begun last.
+    begun: Vec<u8>,
+    /// Since when there are openings with this number: the number alone comes again when a database goes back.
+    since: i64,
     pub(crate) main: Arc<Conn>,
     pub(crate) side: Arc<Conn>,
 }
@@ -29,23 +40,28 @@ impl Link {
         const OPEN: Sql = sql(
             "number an opening",
             "INSERT INTO @meta AS m (key, value) VALUES ('opening', 1)
-             ON CONFLICT (key) DO UPDATE SET value = m.value + 1 RETURNING value",
+             ON CONFLICT (key) DO UPDATE SET value = m.value + 1
+             RETURNING value, (extract(epoch FROM clock_timestamp()) * 1000000)::int8",
         );
         let (main, side) = (Conn::open(shape).await?, Conn::open(shape).await?);
         let row = main.one(&OPEN, &[]).await?.ok_or_else(|| damaged("an opening has no number"))?;
-        let opening = get(&row, 0)?;
+        let (opening, since) = (get(&row, 0)?, get(&row, 1)?);
         let (main, side) = (Arc::new(main), Arc::new(side));
-        Ok(Link { shape: shape.clone(), opening, named: 0, last: Vec::new(), main, side })
+        let (shape, last, begun) = (shape.clone(), Vec::new(), Vec::new());
+        Ok(Link { shape, opening, named: 0, last, last_at: None, begun, since, main, side })
     }
 
     pub(crate) fn is_whole(&self) -> bool {
         !self.main.is_gone() && !self.side.is_gone()
     }
 
-    /// Makes the connections anew that are gone.
-    pub(crate) async fn mend(&mut self) -> Result<(), Fault> {
+    /// Makes the connections anew that are gone. If it is the one that writes, what it leads to is to be looked at: it
+    /// may be another server.
+    pub(crate) async fn mend(&mut self, loads: Vec<Lasts>) -> Result<(), Fault> {
         if self.main.is_gone() {
-            self.main = Arc::new(Conn::open(&self.shape).await?);
+            let main = Conn::open(&self.shape).await?;
+            self.look_back(&main, &loads).await?;
+            self.main = Arc::new(main);
         }
         if self.side.is_gone() {
             self.side = Arc::new(Conn::open(&self.shape).await?);
@@ -61,7 +77,8 @@ impl Link {
              INSERT INTO @commit (id, at) VALUES ($1, (extract(epoch FROM now()) * 1000000)::int8)",
         );
         self.named += 1;
-        let name = [self.opening.to_be_bytes(), self.named.to_be_bytes()].concat();
+        let name = [self.opening, self.since, self.named].map(i64::to_be_bytes).concat();
+        self.begun.clone_from(&name);
         let begun = self.main.script("begin", "BEGIN");
         let named = async { self.main.execute(&NAME, args![&name, &self.last]).await };
         // Sent one behind the other, without waiting in between.
@@ -72,25 +89,44 @@ impl Link {
 
     /// A transaction of this name is committed, and everybody knows.
     pub(crate) fn committed(&mut self, name: Vec<u8>) {
-        self.last = name;
+        (self.last, self.last_at) = (name, Some(Stopwatch::start()));
     }
 
     /// Whether a transaction of this name was committed; if not, it never will be: its name is taken, and a server that is
     /// still at it is waited for.
     pub(crate) async fn was_committed(&self, name: &Vec<u8>) -> Result<bool, Fault> {
+        /// A name that was taken to this end has a time below 0: the reply may be lost too, and then it is asked again.
         const TAKE: Sql = sql(
             "ask for a transaction",
-            "INSERT INTO @commit (id, at) VALUES ($1, (extract(epoch FROM now()) * 1000000)::int8)
-             ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO @commit AS c (id, at) VALUES ($1, -(extract(epoch FROM now()) * 1000000)::int8)
+             ON CONFLICT (id) DO UPDATE SET at = c.at RETURNING at > 0",
         );
-        Ok(self.main.execute(&TAKE, args![name]).await? == 0)
+        let row = self.main.one(&TAKE, args![name]).await?;
+        Ok(get(&row.ok_or_else(|| damaged("the name of a transaction is neither there nor new"))?, 0)?)
+    }
+
+    /// Whether the database knows what it has told us that it knows.
+    async fn look_back(&self, main: &Conn, loads: &[Lasts]) -> Result<(), Fault> {
+        const OPENED: Sql =
+            sql("look for this opening", "SELECT 1 FROM @meta WHERE key = 'opening' AND value >= $1");
+        const THERE: Sql =
+            sql("look for the last transaction", "SELECT 1 FROM @commit WHERE id = $1 OR id = $2 LIMIT 1");
+        let mut is_back = main.one(&OPENED, args![self.opening]).await?.is_none();
+        // What is older may have been swept away. The next transaction takes the last one's name with it.
+        if !is_back && self.last_at.is_some_and(|at| at.elapsed() < SWEPT / 2) {
+            is_back = main.one(&THERE, args![&self.last, &self.begun]).await?.is_none();
+        }
+        match back::set_aside(main, loads).await? {
+            0 if !is_back => Ok(()),
+            lost => Err(back::went_back(lost).into()),
+        }
     }
 
     /// Forgets names that no opening asks for any more: their processes died before they could.
     pub(crate) async fn sweep(&self) -> Result<(), Fault> {
         const SWEEP: Sql = sql(
             "forget names of transactions",
-            "DELETE FROM @commit WHERE at < (extract(epoch FROM now()) * 1000000)::int8 - 86400000000",
+            "DELETE FROM @commit WHERE abs(at) < (extract(epoch FROM now()) * 1000000)::int8 - 86400000000",
         );
         self.side.execute(&SWEEP, &[]).await.map(drop)
     }

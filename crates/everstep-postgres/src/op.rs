@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use everstep_core::store::{Bell, Loads, RunId, StoreError};
+use everstep_core::store::{Bell, End, Loads, RunId, StoreError};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,16 @@ pub(crate) enum Op {
     Job(Box<Job>),
     /// A transactional step of this run is over.
     JobDone(RunId, Arc<str>),
+}
+
+/// What is not certain of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) run: RunId,
+    /// The first entry that may not be there.
+    pub(crate) from: u64,
+    /// Whether it may have been let go of.
+    pub(crate) ends: bool,
 }
 
 /// What is written by statements of its own.
@@ -81,6 +91,18 @@ impl Op {
             Op::Start(start) => start.unsure = true,
             Op::Call(_) | Op::Job(_) | Op::JobDone(..) => {}
         }
+    }
+
+    /// What is not certain of its run while it is under way.
+    pub(crate) fn doubt(&self) -> Option<Doubt> {
+        let Op::Turn(turn) = self else { return None };
+        let turn = &turn.turn;
+        let from = match turn.end {
+            // Its journal begins anew.
+            Some(End::Restarted { .. }) => 0,
+            _ => turn.entries.first().map_or(u64::MAX, |first| first.seq),
+        };
+        Some(Doubt { run: turn.run, from, ends: turn.end.is_some() })
     }
 
     /// Whether nobody knows.

@@ -11,6 +11,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     address::Address,
+    back::Beats,
     batch::Memory,
     conn::{Conn, Shape},
     fault::told,
@@ -22,12 +23,19 @@ use crate::{
     names::Texts,
     pool::Pool,
     queue::Queue,
+    stopwatch::pause,
     write::{mark, worker::SLOTS},
     writer::Writer,
 };
 
 /// Reads at the same time.
 const READERS: i16 = 4;
+/// A transaction of the writer stands still only with its process, or when the way to it is cut: no longer than that is a
+/// takeover kept waiting.
+const IDLE_MAX: Duration = Duration::from_secs(2);
+/// What was asked for before the store was closed is still written, unless the database lets us wait.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// The schema, unless another one is named.
 const SCHEMA: &str = "everstep";
 /// A name longer than that is cut off by PostgreSQL.
@@ -46,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) readers: Arc<Pool>,
     /// For renewals, which must wait for nobody.
     pub(crate) beats: Arc<Pool>,
+    pub(crate) counts: Arc<Beats>,
     pub(crate) texts: Arc<Texts>,
     pub(crate) closed: Arc<OnceLock<Arc<str>>>,
     pub(crate) runtime: Handle,
@@ -77,6 +86,7 @@ pub struct Options {
     comparable: bool,
     accept_moved: bool,
     for_copy: bool,
+    answer_limit: Duration,
 }
 
 impl Postgres {
@@ -100,6 +110,7 @@ impl Postgres {
             comparable: false,
             accept_moved: false,
             for_copy: false,
+            answer_limit: Duration::from_secs(30),
         }
     }
 }
@@ -149,6 +160,14 @@ impl Options {
         self
     }
 
+    /// For how long the database may leave a statement of Everstep's own without an answer; 30 s if nothing is said. The
+    /// connection is given up then, and what was under way is looked for on another one: nothing of it is lost or done twice.
+    /// Reads have twice that time.
+    pub fn answer_limit(mut self, limit: Duration) -> Options {
+        self.answer_limit = limit;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -157,7 +176,14 @@ impl Options {
         self.check_schema()?;
         let address = Address::parse(url)?;
         let prefix = format!("\"{}\".everstep_", self.schema);
-        let shape = Shape { address, prefix, schema: self.schema.clone(), pooled: self.pooled };
+        let shape = Shape {
+            address,
+            prefix,
+            schema: self.schema.clone(),
+            pooled: self.pooled,
+            limit: self.answer_limit,
+            idle: IDLE_MAX.min(self.answer_limit),
+        };
         self.start(Arc::new(shape)).await
     }
 
@@ -205,11 +231,18 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
         let (notices, texts) = (Arc::new(Notices::default()), Arc::new(Texts::default()));
         let closed = Arc::new(OnceLock::new());
-        let readers = Pool::new(shape.clone(), 0..READERS);
+        let patient = Shape { limit: shape.limit * 2, ..Shape::clone(&shape) };
+        let readers = Pool::new(Arc::new(patient), 0..READERS);
         let beats = Pool::new(shape.clone(), 0..1);
         // The writer has fence row 0.
-        let jobs = Pool::new(shape.clone(), 1..SLOTS);
-        let listener = tokio::spawn(listen::run(shape, bell.clone(), notices.clone()));
+        let for_users = Shape {
+            limit: shape.limit.max(options.transaction_limit),
+            // The user's code may take its time; it locks nothing of a takeover's.
+            idle: options.transaction_limit + shape.idle,
+            ..Shape::clone(&shape)
+        };
+        let jobs = Pool::new(Arc::new(for_users), 1..SLOTS);
+        let listener = tokio::spawn(listen::run(shape.clone(), bell.clone(), notices.clone()));
         let _end = EndQueue(queue.clone());
         let inner = Inner {
             queue: queue.clone(),
@@ -217,6 +250,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             notices: notices.clone(),
             readers: readers.clone(),
             beats: beats.clone(),
+            counts: Arc::default(),
             texts: texts.clone(),
             closed: closed.clone(),
             runtime: Handle::current(),
@@ -229,7 +263,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         }
         let writer = Writer {
             link,
-            queue,
+            queue: queue.clone(),
             bell,
             notices,
             texts,
@@ -243,12 +277,25 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             company: 0,
             takes: Duration::ZERO,
         };
-        tokio::task::LocalSet::new().run_until(writer.run()).await;
+        let ends = queue.clone();
+        let overdue = async {
+            ends.stopped().await;
+            pause(CLOSE_WAIT_MAX.min(shape.limit)).await;
+        };
+        let write = async {
+            tokio::select! {
+                () = writer.run() => {}
+                () = overdue => tracing::warn!("the store is closed while its database does not answer"),
+            }
+        };
+        tokio::task::LocalSet::new().run_until(write).await;
         listener.abort();
         readers.close();
         beats.close();
         jobs.close();
     });
+    // A name of a host that is still looked up is waited for by nobody.
+    runtime.shutdown_background();
 }
 
 async fn prepare(shape: &Arc<Shape>, options: &Options) -> Result<Link, StoreError> {

@@ -17,6 +17,7 @@ const BATCH_MAX: usize = 4096;
 pub(crate) struct Queue {
     state: Mutex<State>,
     more: Notify,
+    stopping: Notify,
 }
 
 #[derive(Default)]
@@ -110,6 +111,14 @@ impl Queue {
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.more.notify_one();
+        self.stopping.notify_one();
+    }
+
+    /// Waits until the writer was asked to end. For one.
+    pub(crate) async fn stopped(&self) {
+        while !self.is_stopping() {
+            self.stopping.notified().await;
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -13,6 +13,7 @@ use everstep_core::{
 use tokio::sync::oneshot;
 
 use crate::{
+    back,
     batch::Batch,
     fault::Fault,
     op::{After, Call, Op},
@@ -39,6 +40,16 @@ impl Postgres {
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
     ) -> Answer<T> {
         self.call_with(0, work, then)
+    }
+
+    /// The database is not the one that it was: nothing goes on in this opening.
+    async fn went_back(&self) -> Result<(), StoreError> {
+        let closed = self.inner.closed.clone();
+        let lost = self.call(
+            async |batch| Ok(back::went_back(back::set_aside(batch.conn, &batch.lasts()).await?)),
+            move |why, _| drop(closed.set(why.to_string().into())),
+        );
+        Err(lost.await?)
     }
 
     /// With payloads of so many bytes.
@@ -75,11 +86,22 @@ impl Store for Postgres {
 
     fn beat(&self, fence: Fence) -> Answer<()> {
         if self.inner.comparable {
-            return self.call(async move |batch| worker::beat(batch.conn, fence).await, |(), _| ());
+            let counts = self.inner.counts.clone();
+            return self.call(async move |batch| worker::beat(batch.conn, &counts, fence).await, |(), _| ());
         }
         // Beside the queue: a renewal must not wait for what the writer waits for.
-        let renew: Work<()> = Box::new(move |conn, _| Box::pin(worker::beat(conn, fence)));
-        self.beside(&self.inner.beats, renew)
+        let counts = self.inner.counts.clone();
+        let renew: Work<()> = Box::new(move |conn, _| {
+            let counts = counts.clone();
+            Box::pin(async move { worker::beat(conn, &counts, fence).await })
+        });
+        let (renewed, store) = (self.beside(&self.inner.beats, renew), self.clone());
+        Box::pin(async move {
+            match renewed.await {
+                Err(StoreError::Closed(_)) if store.inner.closed.get().is_none() => store.went_back().await,
+                renewed => renewed,
+            }
+        })
     }
 
     fn workers(&self) -> Answer<Vec<WorkerSeen>> {
@@ -132,7 +154,7 @@ impl Store for Postgres {
     }
 
     fn transact(&self, fence: Fence, step: Transact) -> Answer<Transacted> {
-        self.push(|answer| Op::Job(Box::new(Job { fence, step, answer, gate: Ok(()) })))
+        self.push(|answer| Op::Job(Box::new(Job { fence, step, answer, gate: Ok(()), unsure: false })))
     }
 
     fn post(&self, post: Post) -> Answer<Posted> {

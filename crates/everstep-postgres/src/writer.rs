@@ -140,9 +140,13 @@ impl Writer {
     /// One transaction with all of `ops`; they stay there unless they were committed or are to blame.
     async fn attempt(&mut self, ops: &mut Vec<Op>) -> Tried {
         if !self.link.is_whole()
-            && let Err(fault) = self.link.mend().await
+            && let Err(error) = self.mend(ops).await
         {
-            return Tried::Later(unreachable(&told(fault)));
+            if matches!(error, StoreError::Closed(_)) {
+                self.fail_all(ops, &error);
+                return Tried::WithoutOne;
+            }
+            return Tried::Later(unreachable(&error));
         }
         if fails(Failpoint::TransactionBegins) {
             return Tried::Later(StoreError::Full("a failpoint failed".into()));
@@ -244,7 +248,7 @@ impl Writer {
                 return later(Fault::Sql(name, error));
             }
             // No reply: perhaps it is committed.
-            _ => match self.ask(&name).await {
+            _ => match self.ask(&name, ops).await {
                 Ok(true) => {}
                 Ok(false) => {
                     effects.undo(&mut self.memory);
@@ -262,17 +266,28 @@ impl Writer {
         Tried::Committed
     }
 
+    /// Makes connections anew. If the database turns out to have gone back in time, this opening is over.
+    async fn mend(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+        let mended = self.link.mend(self.memory.lasts(ops)).await.map_err(told);
+        if let Err(StoreError::Closed(cause)) = &mended {
+            tracing::error!(%cause, "the store is closed");
+            let _ = self.closed.set(cause.clone());
+        }
+        mended
+    }
+
     /// Whether a transaction was committed, as soon as there is a database to ask.
-    async fn ask(&mut self, name: &Vec<u8>) -> Result<bool, StoreError> {
+    async fn ask(&mut self, name: &Vec<u8>, ops: &[Op]) -> Result<bool, StoreError> {
         let mut wait = WAIT_MIN;
         loop {
-            let asked = match self.link.mend().await {
-                Ok(()) => self.link.was_committed(name).await,
-                Err(fault) => Err(fault),
+            let asked = match self.mend(ops).await {
+                Ok(()) => self.link.was_committed(name).await.map_err(told),
+                Err(error) => Err(error),
             };
             let why = match asked {
                 Ok(was) => return Ok(was),
-                Err(fault) => told(fault),
+                Err(error @ StoreError::Closed(_)) => return Err(error),
+                Err(error) => error,
             };
             if self.queue.is_stopping() {
                 let why =

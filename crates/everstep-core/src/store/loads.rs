@@ -94,6 +94,11 @@ impl<X> Loads<X> {
         self.open.iter().filter(|(_, open)| open.run == run).map(|(load, _)| *load).collect()
     }
 
+    /// The runs of all open loads, the numbers of their next entries, and what is remembered. For what is rare.
+    pub fn each(&self) -> impl Iterator<Item = (RunId, u64, &X)> {
+        self.open.values().map(|open| (open.run, open.next, &open.extra))
+    }
+
     /// The open loads of which the store remembers something like this. Looks at all: for what is rare.
     pub fn like(&self, like: impl Fn(&X) -> bool) -> Vec<LoadId> {
         self.open.iter().filter(|(_, open)| like(&open.extra)).map(|(load, _)| *load).collect()

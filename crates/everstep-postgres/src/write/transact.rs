@@ -35,6 +35,8 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<Result<Transacted, StoreError>>,
     /// What the gate said when its turn came.
     pub(crate) gate: Result<(), StoreError>,
+    /// A commit of it was sent whose reply was lost.
+    pub(crate) unsure: bool,
 }
 
 /// How one try went.
@@ -117,7 +119,15 @@ impl Job {
             "look for the record of a step",
             "SELECT n, body, codec FROM @inbox WHERE run = $1 AND name = $2 AND kind = 5",
         );
-        let found = lent.one(&RECORDED, args![self.step.run.0, kept(&self.step.key)]).await?;
+        /// Its load may have heard of it by itself, and have taken it. 10: a step that is done.
+        const TAKEN: Sql = sql(
+            "look for the entry of a step",
+            "SELECT 0::int8, body, codec FROM @journal WHERE run = $1 AND key = $2 AND kind = 10",
+        );
+        let mut found = lent.one(&RECORDED, args![self.step.run.0, kept(&self.step.key)]).await?;
+        if found.is_none() && self.unsure {
+            found = lent.one(&TAKEN, args![self.step.run.0, kept(&self.step.key)]).await?;
+        }
         let committed = |row: tokio_postgres::Row| {
             let body = row::payload(get(&row, 1)?, get(&row, 2)?)?;
             Ok::<_, StoreError>(Transacted::Committed { n: unsigned(get(&row, 0)?), body })
@@ -141,7 +151,8 @@ impl Job {
         let body = match ran {
             Ok(body) => body,
             Err(error) => {
-                let state = error_state(&error);
+                // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
+                let state = error_state(&error) || lent.is_gone();
                 if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
                     lent.is_clean();
                 }
@@ -170,7 +181,10 @@ impl Job {
                         Tried::Over(Ok(Transacted::RolledBack(Error::from(why))))
                     }
                     // Perhaps it is committed: its record tells.
-                    Err(fault) => again(fault),
+                    Err(fault) => {
+                        self.unsure = true;
+                        again(fault)
+                    }
                 }
             }
             Err(fault) => {
@@ -181,6 +195,7 @@ impl Job {
                     Fault::Refuse(StoreError::Failed(why)) => {
                         Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why.to_string()))))
                     }
+                    Fault::Refuse(StoreError::Full(_)) => Tried::Unknown,
                     Fault::Refuse(error) => Tried::Over(Err(error)),
                     // Another transaction of this step was faster.
                     Fault::Sql(_, error) if is_duplicate(&error) => again(Fault::Sql("record a step", error)),
@@ -209,7 +224,9 @@ impl Job {
 
     /// The fence comes last: a takeover must not wait for the user's code.
     async fn record(&self, lent: &Lent, body: &Payload) -> Result<u64, Fault> {
-        const RELEASE: &str = "RELEASE SAVEPOINT everstep_step";
+        /// From here on the fence is locked.
+        const RELEASE: &str =
+            "RELEASE SAVEPOINT everstep_step; SET LOCAL idle_in_transaction_session_timeout = '2s'";
         const FENCE: Sql = sql(
             "check the fence of a step",
             "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE",
@@ -243,6 +260,10 @@ impl Job {
             return Err(super::turn::no_longer_ours(*run).into());
         };
         let n: i64 = get(&row, 0)?;
+        // A server that was still at it has let go of the run now.
+        if self.unsure && self.recorded(lent).await?.is_some() {
+            return Err(StoreError::Full("the step was recorded before".into()).into());
+        }
         // Nobody sends it a second time: its name only has to differ from others in this inbox.
         let id = LetterId(u128::from(unsigned(run.0)) << 64 | u128::from(unsigned(n)));
         let letter =

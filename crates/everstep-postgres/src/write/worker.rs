@@ -2,6 +2,7 @@
 
 use everstep_core::{
     Change, Status,
+    failpoint::{Guard, broken},
     store::{Fence, RunId, StoreError, WorkerId, WorkerInfo, takeovers_after},
 };
 use futures_util::future::LocalBoxFuture;
@@ -10,12 +11,13 @@ use tokio_postgres::Row;
 
 use super::claim::{illegal, set_aside};
 use crate::{
+    back::Beats,
     batch::Batch,
     conn::{Conn, Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     op::{After, Apply, Op},
-    row::{self, signed},
+    row::{self, signed, unsigned},
     text::kept,
 };
 
@@ -44,16 +46,19 @@ pub(crate) async fn enroll(batch: &mut Batch<'_>, info: &WorkerInfo) -> Result<F
 }
 
 /// Renews a worker. Touches no fence: writers lock that, and a renewal must wait for nobody.
-pub(crate) async fn beat(conn: &Conn, fence: Fence) -> Result<(), Fault> {
-    const BEAT: Sql =
-        sql("renew a worker", "UPDATE @worker SET beat = beat + 1 WHERE id = $1 AND NOT fenced");
-    match conn.execute(&BEAT, args![fence.worker.0]).await? {
-        0 => Err(StoreError::Fenced(fence.worker).into()),
-        _ => Ok(()),
+pub(crate) async fn beat(conn: &Conn, beats: &Beats, fence: Fence) -> Result<(), Fault> {
+    const BEAT: Sql = sql(
+        "renew a worker",
+        "UPDATE @worker SET beat = beat + 1 WHERE id = $1 AND NOT fenced RETURNING beat",
+    );
+    match conn.one(&BEAT, args![fence.worker.0]).await? {
+        None => Err(StoreError::Fenced(fence.worker).into()),
+        Some(row) => Ok(beats.counted(fence.worker, get(&row, 0)?)?),
     }
 }
 
-/// Fences `other` if nobody has renewed it since. Waits for its transactions that are under way.
+/// Fences `other` if nobody has renewed it since, and nothing of it is under way: a transaction of a process that stands
+/// still may be open for as long as the server allows, and whoever waited for it would be silent meanwhile himself.
 pub(crate) async fn fence(
     batch: &mut Batch<'_>,
     by: Fence,
@@ -62,7 +67,19 @@ pub(crate) async fn fence(
 ) -> Result<bool, Fault> {
     const FENCE: Sql =
         sql("fence a worker", "UPDATE @worker SET fenced = true WHERE id = $1 AND beat = $2 AND NOT fenced");
+    /// Two that fence each other would wait for each other.
+    const REST: Sql = sql(
+        "look whether a worker rests",
+        "SELECT 1 FROM @slot WHERE worker = $1 AND NOT fenced FOR UPDATE SKIP LOCKED",
+    );
+    const ALL: Sql =
+        sql("count the fence of a worker", "SELECT count(*) FROM @slot WHERE worker = $1 AND NOT fenced");
     batch.check(by).await?;
+    let locked = batch.conn.rows(&REST, args![other.0]).await?.len() as u64;
+    let all = batch.conn.one(&ALL, args![other.0]).await?.map(|row| get::<i64>(&row, 0)).transpose()?;
+    if all.is_some_and(|all| unsigned(all) > locked) && !broken(Guard::Fence) {
+        return Ok(false);
+    }
     if batch.execute(&FENCE, args![other.0, signed(beat)]).await? > 0 {
         fence_slots(batch, other).await?;
     }

@@ -1,8 +1,13 @@
 //! The store on a real server.
 
 mod fixture;
+mod hand;
 
+mod ambiguity;
 mod conformance;
+mod fences;
+mod openings;
+mod outages;
 mod roles;
 mod tls;
 mod workers;
