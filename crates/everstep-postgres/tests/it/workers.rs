@@ -1,7 +1,7 @@
 //! Several workers on one database, each with an opening of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     sync::{
         Arc,
@@ -12,8 +12,8 @@ use std::{
 
 use everstep_cluster::proxy::{Direction, Fault, Proxy};
 use everstep_core::{
-    Client, Ctx, Engine, Event, Events, Result, Settings, Signal, Status, Workflow, journal::Kind, seconds,
-    store::Inspect as _,
+    Client, Ctx, Engine, Event, Events, Result, Run, Settings, Signal, Status, Workflow, journal::Kind,
+    seconds, store::Inspect as _,
 };
 use everstep_postgres::Postgres;
 
@@ -107,11 +107,20 @@ async fn idle_workers_share_what_comes() {
     let (first, _store) = worker(&desk, "first", settings()).await;
     let (second, _other) = worker(&desk, "second", settings()).await;
     let client = Client::new(desk.open().await);
+    let by = async |run: Run<String>| soon(run.result()).await.expect("it completes");
+    // Until both hear what comes: who has just started may not yet.
+    let mut heard = BTreeSet::new();
+    for n in 0.. {
+        heard.insert(by(client.start(WHO, format!("first {n}"), n).await.expect("it starts")).await);
+        if heard.len() == 2 {
+            break;
+        }
+        assert!(n < 1_000, "{heard:?} has had all of them");
+    }
     let mut shares = BTreeMap::new();
-    let runs = client.start_batch(WHO, (0..100).map(|n| (format!("r{n}"), n))).await.expect("they start");
+    let runs = client.start_batch(WHO, (0..300).map(|n| (format!("r{n}"), n))).await.expect("they start");
     for run in runs {
-        let run = run.expect("it starts");
-        *shares.entry(soon(run.result()).await.expect("it completes")).or_insert(0) += 1;
+        *shares.entry(by(run.expect("it starts")).await).or_insert(0) += 1;
     }
     assert!(shares.len() == 2 && shares.values().all(|share| *share >= 10), "{shares:?}");
     for engine in [first, second] {
