@@ -25,7 +25,7 @@ use workload::Workload;
 /// Kill at every failpoint and every system call that writes, restart, and check what is left.
 #[derive(Parser)]
 struct Args {
-    /// Every plan, not one in thirteen of each kind
+    /// Every plan, not one in eleven of each kind
     #[arg(long)]
     full: bool,
     /// Play this one plan, and tell everything about it

@@ -34,7 +34,7 @@ const CAN_FAIL: [Failpoint; 9] = [
     Failpoint::BeatDurable,
 ];
 /// Every so many plans of a kind are played in the short form.
-const SHORT_STRIDE: usize = 13;
+const SHORT_STRIDE: usize = 11;
 /// More violations than these say nothing new.
 const VIOLATIONS_MAX: usize = 10;
 /// First lives that are killed for the sake of the second, per workload.
