@@ -235,7 +235,8 @@ async fn a_copy_that_is_killed_twice_goes_on_and_open_runs_finish() {
     let stage = Stage::new();
     orders(&stage, RUNS).await;
 
-    for line in [1 + seed % 8, 1 + seed / 8 % 8] {
+    // The first kill may come before a single run is there, the second comes after some.
+    for line in [1 + seed % 8, 2 + seed / 8 % 8] {
         println!("killed after line {line}: {}", killed_after(&stage, line));
         for name in ["app.db", "new.db"] {
             let said = stage.everstep(&["list", &format!("sqlite:{name}")]);
