@@ -22,6 +22,7 @@ use crate::{
     migrate,
     names::{NameKind, Names},
     open::{Inner, Postgres},
+    read::Work,
     row::damaged,
     tx::Tx,
     write::{mark, post, start},
@@ -306,7 +307,7 @@ impl Postgres {
     async fn outside(&self, run: Option<NewRun>) -> Result<(i64, Option<Numbers>), StoreError> {
         const IDENTITY: Sql = sql("tell databases apart", "SELECT value FROM @meta WHERE key = 'identity'");
         let outside = self.inner.outside.clone();
-        self.read(Box::new(move |conn, _| {
+        let work: Work<_> = Box::new(move |conn, _| {
             let (outside, run) = (outside.clone(), run.clone());
             Box::pin(async move {
                 let Outside { names, ids, identity } = &mut *outside.lock().await;
@@ -331,7 +332,7 @@ impl Postgres {
                 };
                 Ok((identity, Some(numbers)))
             })
-        }))
-        .await
+        });
+        self.beside(&self.inner.readers, work).await
     }
 }

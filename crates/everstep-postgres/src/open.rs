@@ -269,13 +269,14 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         if opened.send(Ok(inner)).is_err() {
             return;
         }
+        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), options.transaction_limit);
         let writer = Writer {
             link,
             queue: queue.clone(),
             bell,
             notices,
             texts,
-            jobs: Jobs::new(jobs.clone(), bell.clone(), options.transaction_limit),
+            jobs: jobs_of_users,
             closed,
             memory: Memory {
                 ids: if options.comparable { Ids::comparable() } else { Ids::default() },

@@ -120,7 +120,7 @@ where
     while let Some((tx, mut back)) = meetings.recv().await {
         let attempt = body.again();
         let attempt = async move {
-            let value = attempt(tx).await.into_result()?;
+            let value = attempt(tx).await.into_result().map_err(in_full)?;
             recorder.record(value)
         };
         let attempt = AssertUnwindSafe(attempt).catch_unwind();
@@ -132,6 +132,20 @@ where
         let _ = back.send(
             returned.unwrap_or_else(|panic| Err(Error::from(format!("panicked: {}", said_by(&*panic))))),
         );
+    }
+}
+
+/// What the database has said, where it is all that the body says: its own first words are `db error`.
+fn in_full(error: Error) -> Error {
+    let said =
+        error.raised_as::<tokio_postgres::Error>().filter(|said| said.to_string() == error.to_string());
+    match said.and_then(tokio_postgres::Error::as_db_error) {
+        Some(db) => {
+            let detail = db.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            let text = format!("PostgreSQL: SQLSTATE {}: {}{detail}", db.code().code(), db.message());
+            error.saying(text)
+        }
+        None => error,
     }
 }
 

@@ -14,6 +14,7 @@ use everstep_core::{
 };
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
+use tokio_postgres::error::SqlState;
 
 use crate::{
     conn::{Sql, args, get, sql},
@@ -51,7 +52,7 @@ enum Ran {
 /// How one try went.
 enum Tried {
     Over(Result<Transacted, StoreError>),
-    /// The database could not put it in an order with others, and rolled it back.
+    /// The database could not put it in an order with others, or ended its connection, and rolled it back.
     Disordered(Error),
     /// There was no database, or nobody knows whether it happened: look, and do it again.
     Unknown,
@@ -164,11 +165,12 @@ impl Job {
             Ran::CutOff(error) => return cut(&lent, error).await,
             Ran::Failed(error) if lent.is_shared() => return cut(&lent, error).await,
             Ran::Failed(error) => {
-                let state = error_state(&error);
+                // Without a connection nothing was done, whatever the body made of it: that is no failure of the step.
+                let is_again = is_disordered(&error) || lent.is_gone();
                 if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
                     lent.is_clean();
                 }
-                return match state {
+                return match is_again {
                     true => Tried::Disordered(error),
                     false => Tried::Over(Ok(Transacted::RolledBack(error))),
                 };
@@ -330,7 +332,7 @@ fn again(fault: Fault) -> Tried {
 }
 
 /// Whether a body failed because the database could not put it in an order with others.
-fn error_state(error: &Error) -> bool {
-    let said = error.to_string();
-    ["could not serialize access", "deadlock detected"].iter().any(|state| said.contains(state))
+fn is_disordered(error: &Error) -> bool {
+    let state = error.raised_as::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    [Some(&SqlState::T_R_SERIALIZATION_FAILURE), Some(&SqlState::T_R_DEADLOCK_DETECTED)].contains(&state)
 }
