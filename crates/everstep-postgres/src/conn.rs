@@ -271,7 +271,7 @@ impl Conn {
                 self.answered(sql.0, self.client.query(&statement, &values())).await
             }
             Known::Text(text) => {
-                self.answered(sql.0, self.client.query_typed(\&text, \&Arg::typed(args))).await
+                self.answered(sql.0, self.client.query_typed(&text, &Arg::typed(args))).await
             }
         }
     }
@@ -294,7 +294,7 @@ impl Conn {
                 self.answered(sql.0, self.client.execute(&statement, &values())).await
             }
             Known::Text(text) => {
-                self.answered(sql.0, self.client.execute_typed(\&text, \&Arg::typed(args))).await
+                self.answered(sql.0, self.client.execute_typed(&text, &Arg::typed(args))).await
             }
         }
     }
