@@ -165,12 +165,11 @@ impl Job {
             Ran::CutOff(error) => return cut(&lent, error).await,
             Ran::Failed(error) if lent.is_shared() => return cut(&lent, error).await,
             Ran::Failed(error) => {
-                // Without a connection nothing was done, whatever the body made of it: that is no failure of the step.
-                let is_again = is_disordered(&error) || lent.is_gone();
                 if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
                     lent.is_clean();
                 }
-                return match is_again {
+                // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
+                return match is_disordered(&error) || lent.is_gone() {
                     true => Tried::Disordered(error),
                     false => Tried::Over(Ok(Transacted::RolledBack(error))),
                 };
