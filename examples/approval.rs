@@ -38,8 +38,8 @@ async fn expense(ctx: Ctx, expense: Expense) -> Result<String> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(EXPENSE, expense).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(EXPENSE, expense).start().await?;
     for (what, approved) in [("train", Some(true)), ("yacht", Some(false)), ("lunch", None)] {
         let wait_ms = if approved.is_some() { 3 * 86_400_000 } else { 20 };
         let run = engine.start(EXPENSE, what, Expense { what: what.to_string(), wait_ms }).await?;

@@ -22,8 +22,8 @@ async fn fetch(ctx: Ctx, url: String) -> Result<String> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(FETCH, fetch).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(FETCH, fetch).start().await?;
     let mut events = engine.events();
     let result = engine.run(FETCH, "f-1", "http://example/".to_string()).await?;
     engine.shutdown().await?;

@@ -39,8 +39,8 @@ async fn parent(ctx: Ctx, n: u64) -> Result<String> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let builder = Engine::builder(store).register(SUM, sum).register(SLOW, slow).register(PARENT, parent);
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let builder = Engine::on(store).register(SUM, sum).register(SLOW, slow).register(PARENT, parent);
     let engine = builder.start().await?;
     println!("{}", engine.run(PARENT, "p", 100).await?);
     let closed = engine.get(SLOW, "closed").await?.result().await.expect_err("its parent is over");

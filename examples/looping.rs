@@ -14,8 +14,8 @@ async fn sum(ctx: Ctx, up_to: u64) -> Result<u64> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(SUM, sum).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(SUM, sum).start().await?;
     let run = engine.start(SUM, "sum-1", 10).await?;
     println!("1 + .. + 10 = {}", run.result().await?);
     println!("journal: {} entries", run.journal().await?.len());

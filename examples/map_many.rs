@@ -23,8 +23,8 @@ async fn import(ctx: Ctx, rows: u64) -> Result<String> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(IMPORT, import).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(IMPORT, import).start().await?;
     let run = engine.start(IMPORT, "i-500", 500).await?;
     println!("500 rows: {}", run.result().await?);
     let journal = run.journal().await?;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use everstep::{Ctx, Engine, Event, Result, StepCtx, Workflow, journal::Kind, sqlite::Sqlite, try_join};
+use everstep::{Ctx, Engine, Event, Result, StepCtx, Workflow, journal::Kind, try_join};
+use everstep_examples::{is_url, open, settings};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -25,9 +26,9 @@ const STEPS: [&str; 4] = ["create_record", "provision_laptop", "provision_access
 struct Args {
     #[command(subcommand)]
     command: Option<Verb>,
-    /// The database file; the effects go to a file beside it
+    /// The database: a file, or `postgres://..`. The effects go to a file beside it, or here
     #[arg(long, global = true, default_value = "onboarding.db")]
-    db: PathBuf,
+    db: String,
     /// The run's id
     #[arg(long, global = true, default_value = "emp-42")]
     id: String,
@@ -48,7 +49,7 @@ enum Verb {
     },
     /// Delete the database and the effects
     Reset,
-    /// Crash and resume in two processes, on a fresh temporary file
+    /// Crash and resume in two processes, on a fresh temporary file unless `--db` is a URL
     Demo,
 }
 
@@ -115,8 +116,9 @@ fn kill_this_process() -> ! {
     unreachable!("SIGKILL cannot be survived")
 }
 
-fn effects_file(db: &Path) -> PathBuf {
-    db.with_extension("effects.txt")
+fn effects_file(db: &str) -> PathBuf {
+    let db = if is_url(db) { "onboarding.db" } else { db };
+    Path::new(db).with_extension("effects.txt")
 }
 
 /// What nobody but the world outside knows after a crash. The step is made again with the same key, by which an outside
@@ -127,14 +129,15 @@ fn has_effect(effects: &Path, step: &str) -> bool {
 }
 
 #[tokio::main]
-async fn run(db: &Path, id: &str, after: Option<String>, in_doubt: Option<String>) -> AnyResult<()> {
-    if !db.exists() {
+async fn run(db: &str, id: &str, after: Option<String>, in_doubt: Option<String>) -> AnyResult<()> {
+    if !is_url(db) && !Path::new(db).exists() {
         // Deleted by hand: the effects belong to runs that are gone.
         let _ = std::fs::remove_file(effects_file(db));
     }
     let (printer, printed) = watch::channel(Vec::new());
     let office = Office(Arc::new(Inner { effects: effects_file(db), in_doubt, printed }));
-    let engine = Engine::builder(Sqlite::open(db)?).state(office).register(ONBOARD, onboard).start().await?;
+    let engine = Engine::on(open(db).await?).state(office).register(ONBOARD, onboard);
+    let engine = engine.settings(settings(db)).start().await?;
     let (mut events, effects) = (engine.events(), effects_file(db));
     let printing = tokio::spawn(async move {
         let mut printed = false;
@@ -185,7 +188,31 @@ fn print_event(event: &Event, printer: &watch::Sender<Vec<String>>, crash_after:
     true
 }
 
-fn reset(db: &Path) -> AnyResult<()> {
+fn reset(db: &str) -> AnyResult<()> {
+    let name = if is_url(db) { reset_database(db)? } else { reset_file(Path::new(db))? };
+    if effects_file(db).exists() {
+        std::fs::remove_file(effects_file(db))?;
+    }
+    println!("{name} and its effects are gone");
+    Ok(())
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::main]
+async fn reset_database(url: &str) -> AnyResult<String> {
+    use everstep::postgres::tokio_postgres::{NoTls, connect};
+    let (client, connection) = connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    client.batch_execute("DROP SCHEMA IF EXISTS everstep CASCADE").await?;
+    Ok("the schema everstep".to_string())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn reset_database(_: &str) -> AnyResult<String> {
+    Err("build the examples with the feature `postgres`".into())
+}
+
+fn reset_file(db: &Path) -> AnyResult<String> {
     let name = db.file_name().ok_or("the path of a file is wanted")?.to_string_lossy().into_owned();
     let folder = db.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The database, its log, and the locks beside it all begin with its name.
@@ -195,16 +222,15 @@ fn reset(db: &Path) -> AnyResult<()> {
             std::fs::remove_file(file.path())?;
         }
     }
-    if effects_file(db).exists() {
-        std::fs::remove_file(effects_file(db))?;
-    }
-    println!("{name} and its effects are gone");
-    Ok(())
+    Ok(name)
 }
 
-fn demo(id: &str) -> AnyResult<()> {
+fn demo(db: &str, id: &str) -> AnyResult<()> {
     let folder = tempfile::tempdir()?;
-    let db = folder.path().join("onboarding.db");
+    let db = match is_url(db) {
+        true => db.to_string(),
+        false => folder.path().join("onboarding.db").display().to_string(),
+    };
     for verb in [&["crash", "--after", "create_record"][..], &["run"]] {
         println!("-- {}", verb.join(" "));
         io::stdout().flush()?;
@@ -268,9 +294,9 @@ fn main() -> ExitCode {
             run(&args.db, &args.id, after, in_doubt)
         }
         Some(Verb::Reset) => reset(&args.db),
-        Some(Verb::Demo) => demo(&args.id),
+        Some(Verb::Demo) => demo(&args.db, &args.id),
         None if io::stdin().is_terminal() => menu(&args),
-        None => demo(&args.id),
+        None => demo(&args.db, &args.id),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

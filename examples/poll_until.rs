@@ -43,9 +43,9 @@ async fn await_export(ctx: Ctx, watch: Watch, service: Service) -> Result<String
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
+    let (_folder, store) = everstep_examples::fresh().await?;
     let engine =
-        Engine::builder(store).state(Service::default()).register(AWAIT_EXPORT, await_export).start().await?;
+        Engine::on(store).state(Service::default()).register(AWAIT_EXPORT, await_export).start().await?;
     let watch = Watch { job: "export-7".to_string(), polls: 0 };
     let run = engine.start(AWAIT_EXPORT, "export-7", watch).await?;
     println!("{}", run.result().await?);

@@ -27,9 +27,9 @@ async fn pays(client: &Client, token: &str, cents: u64) -> std::result::Result<(
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
+    let (_folder, store) = everstep_examples::fresh().await?;
     let (payments, mut asked) = mpsc::unbounded_channel();
-    let engine = Engine::builder(store).state(payments).register(ORDER, order).start().await?;
+    let engine = Engine::on(store).state(payments).register(ORDER, order).start().await?;
     for (item, cents) in [("desk", 4_200), ("lamp", 0)] {
         let run = engine.start(ORDER, item, item.to_string()).await?;
         let token = asked.recv().await.expect("the order asks");

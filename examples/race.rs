@@ -24,8 +24,8 @@ async fn ask(ctx: Ctx, ms: u64) -> Result<String> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(ASK, ask).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(ASK, ask).start().await?;
     println!("quick: {}", engine.run(ASK, "quick", 1).await?);
     println!("slow: {}", engine.run(ASK, "slow", 60_000).await?);
     engine.shutdown().await?;

@@ -1,9 +1,10 @@
 //! A trip in three bookings. The third fails, so the others are taken back, last first; the process dies in the middle of
 //! that, and the next one goes on with it.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
 
-use everstep::{Ctx, Engine, Result, StepCtx, Workflow, sqlite::Sqlite};
+use everstep::{Ctx, Engine, Result, StepCtx, Workflow};
+use everstep_examples::named_db;
 
 type AnyResult<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -33,8 +34,9 @@ fn kill_this_process() {
 }
 
 #[tokio::main]
-async fn run(db: &Path, dies: bool) -> AnyResult<()> {
-    let engine = Engine::builder(Sqlite::open(db)?).state(dies).register(TRIP, trip).start().await?;
+async fn run(db: &str, dies: bool) -> AnyResult<()> {
+    let engine = Engine::on(everstep_examples::open(db).await?).state(dies).register(TRIP, trip);
+    let engine = engine.settings(everstep_examples::settings(db)).start().await?;
     let run = engine.start(TRIP, "trip-1", "Rome".to_string()).await?;
     if let Err(error) = run.result().await {
         println!("the trip failed: {error}");
@@ -47,14 +49,14 @@ async fn run(db: &Path, dies: bool) -> AnyResult<()> {
 }
 
 fn main() -> AnyResult<()> {
-    if let [_, verb, db] = &std::env::args().collect::<Vec<_>>()[..] {
-        return run(Path::new(db), verb == "crash");
-    }
     let folder = tempfile::tempdir()?;
-    let db = folder.path().join("trips.db");
+    let db = named_db().unwrap_or_else(|| folder.path().join("trips.db").display().to_string());
+    if let Some(verb @ ("crash" | "run")) = std::env::args().nth(1).as_deref() {
+        return run(&db, verb == "crash");
+    }
     for verb in ["crash", "run"] {
         println!("-- {verb}");
-        Command::new(std::env::current_exe()?).arg(verb).arg(&db).status()?;
+        Command::new(std::env::current_exe()?).args([verb, "--db", &db]).status()?;
     }
     Ok(())
 }

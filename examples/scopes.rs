@@ -19,8 +19,8 @@ async fn prices(ctx: Ctx, item: String) -> Result<u64> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(PRICES, prices).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(PRICES, prices).start().await?;
     let run = engine.start(PRICES, "p-1", "lamp".to_string()).await?;
     println!("best price {}", run.result().await?);
     let mut keys: Vec<String> =

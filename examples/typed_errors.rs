@@ -39,8 +39,8 @@ async fn pay(ctx: Ctx, cents: u64) -> Result<String> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).register(PAY, pay).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).register(PAY, pay).start().await?;
     for cents in [7, 150, 666] {
         match engine.run(PAY, format!("pay-{cents}"), cents).await {
             Ok(said) => println!("{cents}: {said}"),

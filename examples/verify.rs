@@ -41,8 +41,8 @@ async fn pay(ctx: Ctx, cents: u64, provider: Provider) -> Result<u64> {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (_folder, store) = everstep_examples::fresh()?;
-    let engine = Engine::builder(store).state(Provider::default()).register(PAY, pay).start().await?;
+    let (_folder, store) = everstep_examples::fresh().await?;
+    let engine = Engine::on(store).state(Provider::default()).register(PAY, pay).start().await?;
     println!("paid {}", engine.run(PAY, "order-7", 1900).await?);
     engine.shutdown().await?;
     Ok(())

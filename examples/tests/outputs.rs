@@ -6,6 +6,8 @@ use std::{
     process::{Command, Output},
 };
 
+use everstep_cluster::{Cluster, Database};
+
 fn example(name: &str) -> PathBuf {
     let here = env::current_exe().expect("known");
     let built =
@@ -14,9 +16,35 @@ fn example(name: &str) -> PathBuf {
     built
 }
 
-fn output(name: &str, args: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("room");
-    Command::new(example(name)).args(args).current_dir(folder.path()).output().expect("it runs")
+/// Where an example runs: a folder of its own, and a PostgreSQL database of its own if it is to use one.
+struct Place {
+    folder: tempfile::TempDir,
+    database: Option<Database>,
+}
+
+impl Place {
+    fn on_file() -> Place {
+        Place { folder: tempfile::tempdir().expect("room"), database: None }
+    }
+
+    fn on_postgres() -> Place {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let database = runtime.block_on(async { Cluster::shared()?.database().await });
+        Place { database: Some(database.expect("a database")), ..Place::on_file() }
+    }
+
+    fn both() -> [Place; 2] {
+        [Place::on_file(), Place::on_postgres()]
+    }
+
+    fn runs(&self, name: &str, args: &[&str]) -> Output {
+        let mut command = Command::new(example(name));
+        command.args(args).current_dir(self.folder.path());
+        if let Some(database) = &self.database {
+            command.args(["--db", &database.url()]);
+        }
+        command.output().expect("it runs")
+    }
 }
 
 fn said(output: &Output) -> String {
@@ -27,10 +55,17 @@ fn said(output: &Output) -> String {
 }
 
 #[track_caller]
-fn check(name: &str, expected: &str) {
-    let output = output(name, &[]);
-    assert_eq!(said(&output), expected);
+fn check_at(place: &Place, name: &str, expected: &str) {
+    let output = place.runs(name, &[]);
+    let of = place.database.as_ref().map_or("SQLite", |_| "PostgreSQL");
+    assert_eq!(said(&output), expected, "on {of}");
     assert!(output.status.success());
+}
+
+/// It says the same on both stores.
+#[track_caller]
+fn check(name: &str, expected: &str) {
+    Place::both().iter().for_each(|place| check_at(place, name, expected));
 }
 
 #[test]
@@ -128,7 +163,8 @@ exit code 0
 
 #[test]
 fn testing_kit() {
-    check(
+    check_at(
+        &Place::on_file(),
         "testing_kit",
         "\
 approved: receipt 1, approved: Some(true)
@@ -142,7 +178,9 @@ under other code: fine is false
 
 #[test]
 fn transfer() {
-    check("transfer", "w-1: 30 cents left\nw-2: not enough money\nbob has 70\n");
+    let expected = "w-1: 30 cents left\nw-2: not enough money\nbob has 70\n";
+    check_at(&Place::on_file(), "transfer", expected);
+    check_at(&Place::on_postgres(), "transfer_postgres", expected);
 }
 
 #[test]
@@ -174,19 +212,13 @@ the trip failed: no car is left
 }
 
 /// Runs onboarding commands one after the other on one database, each in a process of its own.
-fn onboarding(commands: &[&[&str]]) -> (String, String) {
-    let folder = tempfile::tempdir().expect("room");
+fn onboarding(place: &Place, commands: &[&[&str]]) -> (String, String) {
     let mut told = String::new();
     for command in commands {
-        let output = Command::new(example("onboarding"))
-            .args(*command)
-            .current_dir(folder.path())
-            .output()
-            .expect("it runs");
-        told.push_str(&said(&output));
+        told.push_str(&said(&place.runs("onboarding", command)));
         told.push_str("--\n");
     }
-    let effects = fs::read_to_string(folder.path().join("onboarding.effects.txt")).unwrap_or_default();
+    let effects = fs::read_to_string(place.folder.path().join("onboarding.effects.txt")).unwrap_or_default();
     let steps: Vec<_> = effects.lines().filter_map(|line| line.split(':').next()).collect();
     (told, steps.join(" "))
 }
@@ -204,16 +236,19 @@ onboarding emp-42 completed: laptop for the record of Ada, access for the record
 
 #[test]
 fn onboarding_goes_on_after_a_crash() {
-    let (told, effects) = onboarding(&[&["crash", "--after", "create_record"], &["run"]]);
-    let crashed = "[RUN] create_record\n[DONE] create_record\n[CRASH] killed after create_record\n--\n";
-    assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{REST}"));
-    assert_eq!(effects, "create_record provision_laptop provision_access send_welcome_email");
+    for place in Place::both() {
+        let (told, effects) = onboarding(&place, &[&["crash", "--after", "create_record"], &["run"]]);
+        let crashed = "[RUN] create_record\n[DONE] create_record\n[CRASH] killed after create_record\n--\n";
+        assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{REST}"));
+        assert_eq!(effects, "create_record provision_laptop provision_access send_welcome_email");
+    }
 }
 
 #[test]
 fn onboarding_repeats_a_step_in_doubt_and_nothing_else() {
-    let (told, effects) = onboarding(&[&["crash", "--in-doubt", "provision_access"], &["run"]]);
-    let crashed = "\
+    for place in Place::both() {
+        let (told, effects) = onboarding(&place, &[&["crash", "--in-doubt", "provision_access"], &["run"]]);
+        let crashed = "\
 [RUN] create_record
 [DONE] create_record
 [RUN] provision_laptop
@@ -221,23 +256,29 @@ fn onboarding_repeats_a_step_in_doubt_and_nothing_else() {
 [CRASH] killed in provision_access
 --
 ";
-    assert!(told.starts_with(crashed), "{told}");
-    let doubts = ["provision_laptop", "provision_access"].into_iter().fold(REST.to_string(), |rest, step| {
-        let run = format!("[RUN] {step}\n");
-        rest.replace(&run, &format!("[IN DOUBT] {step}: its effect is there, its record is not\n{run}"))
-    });
-    assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{doubts}"));
-    assert_eq!(
-        effects,
-        "create_record provision_laptop provision_access provision_laptop provision_access send_welcome_email",
-        "the two steps in flight, and no other, were made again"
-    );
+        assert!(told.starts_with(crashed), "{told}");
+        let doubts =
+            ["provision_laptop", "provision_access"].into_iter().fold(REST.to_string(), |rest, step| {
+                let run = format!("[RUN] {step}\n");
+                rest.replace(
+                    &run,
+                    &format!("[IN DOUBT] {step}: its effect is there, its record is not\n{run}"),
+                )
+            });
+        assert_eq!(told, format!("{crashed}[SKIP] create_record (recorded)\n{doubts}"));
+        assert_eq!(
+            effects,
+            "create_record provision_laptop provision_access provision_laptop provision_access send_welcome_email",
+            "the two steps in flight, and no other, were made again"
+        );
+    }
 }
 
 #[test]
 fn a_completed_onboarding_runs_no_body() {
-    let (told, effects) = onboarding(&[&["run"], &["run"]]);
-    let skipped = "\
+    for place in Place::both() {
+        let (told, effects) = onboarding(&place, &[&["run"], &["run"]]);
+        let skipped = "\
 [SKIP] create_record (recorded)
 [SKIP] provision_laptop (recorded)
 [SKIP] provision_access (recorded)
@@ -245,30 +286,27 @@ fn a_completed_onboarding_runs_no_body() {
 onboarding emp-42 completed: laptop for the record of Ada, access for the record of Ada
 --
 ";
-    assert_eq!(told, format!("[RUN] create_record\n[DONE] create_record\n{REST}{skipped}"));
-    assert_eq!(effects.split(' ').count(), 4);
+        assert_eq!(told, format!("[RUN] create_record\n[DONE] create_record\n{REST}{skipped}"));
+        assert_eq!(effects.split(' ').count(), 4);
+    }
 }
 
 #[test]
 fn reset_forgets_everything() {
-    let (told, effects) = onboarding(&[&["run"], &["reset"], &["run"]]);
-    let run = format!("[RUN] create_record\n[DONE] create_record\n{REST}");
-    assert_eq!(told, format!("{run}onboarding.db and its effects are gone\n--\n{run}"));
-    assert_eq!(effects.split(' ').count(), 4);
+    for place in Place::both() {
+        let gone = if place.database.is_some() { "the schema everstep" } else { "onboarding.db" };
+        let (told, effects) = onboarding(&place, &[&["run"], &["reset"], &["run"]]);
+        let run = format!("[RUN] create_record\n[DONE] create_record\n{REST}");
+        assert_eq!(told, format!("{run}{gone} and its effects are gone\n--\n{run}"));
+        assert_eq!(effects.split(' ').count(), 4);
+    }
 }
 
 #[test]
 fn a_database_deleted_by_hand_is_a_fresh_start() {
-    let folder = tempfile::tempdir().expect("room");
-    let run = |args: &[&str]| {
-        said(
-            &Command::new(example("onboarding"))
-                .args(args)
-                .current_dir(folder.path())
-                .output()
-                .expect("it runs"),
-        )
-    };
+    let place = Place::on_file();
+    let folder = &place.folder;
+    let run = |args: &[&str]| said(&place.runs("onboarding", args));
     run(&["crash", "--in-doubt", "create_record"]);
     fs::remove_file(folder.path().join("onboarding.db")).expect("there");
     assert_eq!(
@@ -281,16 +319,18 @@ fn a_database_deleted_by_hand_is_a_fresh_start() {
 
 #[test]
 fn the_demo_crashes_and_resumes_in_two_processes() {
-    let told = said(&output("onboarding", &["demo"]));
-    let processes: Vec<_> =
-        told.lines().filter_map(|line| line.strip_prefix("-- process ")?.split(' ').next()).collect();
-    assert_eq!(processes.len(), 2);
-    assert_ne!(processes[0], processes[1]);
-    let order =
-        ["[RUN] create_record", "[CRASH]", "[SKIP] create_record", "completed", "send_welcome_email 1"];
-    let places: Vec<_> =
-        order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{part} in {told}"))).collect();
-    assert!(places.is_sorted(), "{told}");
+    for place in Place::both() {
+        let told = said(&place.runs("onboarding", &["demo"]));
+        let processes: Vec<_> =
+            told.lines().filter_map(|line| line.strip_prefix("-- process ")?.split(' ').next()).collect();
+        assert_eq!(processes.len(), 2);
+        assert_ne!(processes[0], processes[1]);
+        let order =
+            ["[RUN] create_record", "[CRASH]", "[SKIP] create_record", "completed", "send_welcome_email 1"];
+        let places: Vec<_> =
+            order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{part} in {told}"))).collect();
+        assert!(places.is_sorted(), "{told}");
+    }
 }
 
 /// The README shows one `SELECT` over the demo's run; only the times differ.
@@ -307,14 +347,11 @@ fn the_readme_shows_what_the_database_holds() {
         .nth(1)
         .and_then(|rest| rest.split("```").next())
         .expect("the README has the query");
-    let folder = tempfile::tempdir().expect("room");
+    let place = Place::on_file();
     for command in [&["crash", "--after", "create_record"][..], &["run"]] {
-        Command::new(example("onboarding"))
-            .args(command)
-            .current_dir(folder.path())
-            .output()
-            .expect("it runs");
+        place.runs("onboarding", command);
     }
+    let folder = &place.folder;
     let db =
         everstep::sqlite::rusqlite::Connection::open(folder.path().join("onboarding.db")).expect("there");
     let mut query = db.prepare(select).expect("the query is sound");

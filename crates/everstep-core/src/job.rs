@@ -1,5 +1,5 @@
 //! Jobs: transactional steps as the store crates give them, and what those crates need of the engine for it. What a job
-//! does, and on which thread, is the store's.
+//! does, and on which thread, is the store's; a body that runs beside it runs on the run's own task and may borrow.
 
 use std::{
     any::Any,
@@ -24,6 +24,10 @@ use crate::{
     store::{Answer, StoreError, Transact, Transacted},
 };
 
+/// A transactional step's job, and the body that runs beside it on the run's own task, if it does not run in the store.
+#[doc(hidden)]
+pub type Staged<'a> = (Box<dyn Any + Send>, Option<BoxFuture<'a, ()>>);
+
 impl Ctx {
     /// The seam of the store crates' `Transaction` traits: `job` is the store's own kind of job, made anew for each
     /// attempt; it makes its record with the [`Recorder`].
@@ -35,6 +39,20 @@ impl Ctx {
         name: &str,
         job: impl Fn(Recorder) -> Box<dyn Any + Send> + Send + 'static,
     ) -> Step<'static, T> {
+        self.transaction_beside(store, name, move |recorder| (job(recorder), None))
+    }
+
+    /// As [`Ctx::transaction_on`], for jobs whose body runs on the run's own task: it is polled beside the store's answer,
+    /// as a step body, until the answer is there. It is dropped as soon as the job is withdrawn, and not begun after that;
+    /// the store must answer then as well.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn transaction_beside<'a, T: Data>(
+        &self,
+        store: &'static str,
+        name: &str,
+        stage: impl Fn(Recorder) -> Staged<'a> + Send + 'a,
+    ) -> Step<'a, T> {
         let core = self.core.clone();
         let site = Location::caller();
         let (claim, op, now) = match self.claim(Sort::Step, name, site) {
@@ -46,7 +64,7 @@ impl Ctx {
         let withdraw = withdrawn.clone();
         let make = Box::new(move |_: StepCtx| {
             let runs_on = core.worker.store.name();
-            let job = (runs_on == store).then(|| Job::begin(&core, &key, &withdraw, job(recorder)));
+            let job = (runs_on == store).then(|| Job::begin(&core, &key, &withdraw, stage(recorder)));
             Box::pin(async move {
                 let job = job.ok_or_else(|| {
                     Error::misuse(
@@ -63,7 +81,7 @@ impl Ctx {
                     // The store refuses this load, or is over: the driver hears it too and drops the function.
                     Err(_) => std::future::pending().await,
                 }
-            }) as BoxFuture<'static, Result<Made<T>>>
+            }) as BoxFuture<'a, Result<Made<T>>>
         });
         Step::new(self.core.clone(), claim, op, now, make).of_jobs(withdrawn)
     }
@@ -91,20 +109,22 @@ impl Recorder {
 
 /// A transactional step's job at the store. Dropped before its answer, it is withdrawn, and the driver hears whether
 /// that came too late.
-struct Job {
+struct Job<'a> {
     core: Arc<RunCore>,
     key: Arc<str>,
     withdrawn: Arc<AtomicBool>,
+    /// What runs beside it, until that is over or the job is withdrawn.
+    body: Option<BoxFuture<'a, ()>>,
     answer: Option<Answer<Transacted>>,
 }
 
-impl Job {
+impl<'a> Job<'a> {
     fn begin(
         core: &Arc<RunCore>,
         key: &Arc<str>,
         withdrawn: &Arc<AtomicBool>,
-        job: Box<dyn Any + Send>,
-    ) -> Job {
+        (job, body): Staged<'a>,
+    ) -> Job<'a> {
         let (core, key, withdrawn) = (core.clone(), key.clone(), withdrawn.clone());
         let step = Transact {
             run: core.claimed.row.run,
@@ -115,13 +135,23 @@ impl Job {
             job,
         };
         let answer = Some(core.worker.store.transact(core.worker.fence, step));
-        Job { core, key, withdrawn, answer }
+        Job { core, key, withdrawn, body, answer }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) {
+        // Withdrawn in the middle, it ends where it stands: the store rolls back what it has done.
+        let is_over = self.withdrawn.load(Ordering::Acquire)
+            || self.body.as_mut().is_some_and(|body| body.as_mut().poll(cx).is_ready());
+        if is_over {
+            self.body = None;
+        }
     }
 }
 
-impl Future for Job {
+impl Future for Job<'_> {
     type Output = Result<Transacted, StoreError>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_body(cx);
         let answer = self.answer.as_mut().expect("not polled after it was ready");
         let answered = answer.as_mut().poll(cx);
         if answered.is_ready() {
@@ -131,10 +161,11 @@ impl Future for Job {
     }
 }
 
-impl Drop for Job {
+impl Drop for Job<'_> {
     fn drop(&mut self) {
         if let Some(answer) = self.answer.take() {
             self.withdrawn.store(true, Ordering::Release);
+            self.body = None;
             self.core.leave_job(self.key.clone(), answer);
         }
     }

@@ -74,7 +74,7 @@ pub use engine::{
 pub use error::{Code, EngineError, Error, ErrorKind, Result};
 pub use export::{EXPORT_FORMAT, Export};
 #[doc(hidden)]
-pub use job::{Recorder, said_by};
+pub use job::{Recorder, Staged, said_by};
 pub use map::Map;
 pub use name::{NAME_BYTES_MAX, RUN_ID_BYTES_MAX, Workflow};
 pub use op::Op;

@@ -7,7 +7,7 @@ use std::{borrow::Cow, str::FromStr as _, time::Duration};
 
 use everstep_core::store::StoreError;
 use tokio_postgres::{
-    Client, Config, Connection, Socket,
+    CancelToken, Client, Config, Connection, Socket,
     config::{Host, SslMode},
     error::SqlState,
 };
@@ -113,6 +113,11 @@ impl Address {
             },
             Mode::Require | Mode::VerifyCa | Mode::VerifyFull => self.connect_by(SslMode::Require).await,
         }
+    }
+
+    /// Asks the server to leave off what it does for a connection.
+    pub(crate) async fn cancel(&self, token: CancelToken) -> Result<(), tokio_postgres::Error> {
+        token.cancel_query(self.rustls.clone()).await
     }
 
     async fn connect_by(

@@ -3,7 +3,7 @@
 use everstep_core::{
     Status,
     failpoint::{Guard, broken},
-    store::{Admitted, CopyMark, CopyStage, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
+    store::{Admitted, CopyMark, Fence, LoadId, Loads, RunId, StoreError, WorkerId},
 };
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
@@ -11,6 +11,7 @@ use crate::{
     back::Lasts,
     conn::{Arg, Conn, Sql, args, get, sql},
     fault::Fault,
+    guest::Writes,
     ids::Ids,
     names::{NameKind, Names, Texts},
     op::{Doubt, Op},
@@ -156,11 +157,7 @@ impl<'a> Batch<'a> {
         if self.mark.is_none() {
             self.mark = Some(mark::read(self.conn).await?);
         }
-        match self.mark.as_ref().and_then(Option::as_ref) {
-            None => Ok(()),
-            Some(mark) if mark.stage == CopyStage::Moved && self.memory.accept_moved => Ok(()),
-            Some(mark) => Err(mark.refusal().into()),
-        }
+        mark::allows(self.mark.as_ref().and_then(Option::as_ref), self.memory.accept_moved)
     }
 
     /// Whether the opening goes on although its runs have moved.
@@ -330,5 +327,25 @@ impl<'a> Batch<'a> {
         let rows = self.conn.rows(&OWNERS, args![runs]).await?;
         let owner = |row: &tokio_postgres::Row| Ok((get(row, 0)?, (get(row, 1)?, get(row, 2)?)));
         rows.iter().map(owner).collect::<Result<_, StoreError>>().map_err(Fault::from)
+    }
+}
+
+impl Writes for Batch<'_> {
+    type Reads = Conn;
+
+    fn reads(&self) -> &Conn {
+        self.conn
+    }
+
+    async fn check_mark(&mut self) -> Result<(), Fault> {
+        Batch::check_mark(self).await
+    }
+
+    async fn execute(&mut self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault> {
+        Batch::execute(self, sql, args).await
+    }
+
+    fn rings(&mut self) -> &mut Rings {
+        Batch::rings(self)
     }
 }

@@ -47,6 +47,11 @@ pub(crate) struct Arg<'a> {
 }
 
 impl Arg<'_> {
+    /// For statements that are not prepared.
+    pub(crate) fn typed<'a>(args: &'a [Arg<'_>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+        args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect()
+    }
+
     fn value(&self) -> &(dyn ToSql + Sync) {
         &*self.value
     }
@@ -143,6 +148,8 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = w
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// For how long the database may leave an attempt to connect without an answer.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// For how long a server is asked to leave off.
+const CUT_WAIT: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub(crate) struct Conn {
@@ -237,6 +244,15 @@ impl Conn {
         &self.shape.schema
     }
 
+    /// Ends it, and what is under way on it: the server is asked to leave off, and rolls back. Whoever still has it gets
+    /// nothing done any more.
+    pub(crate) async fn cut(&self) {
+        let leave_off = self.client.cancel_token();
+        self.give_up();
+        // Without this a long statement would keep its locks until it is done, and no longer.
+        let _ = within(CUT_WAIT, self.shape.address.cancel(leave_off)).await;
+    }
+
     /// For a user's own statements.
     pub(crate) fn client(&self) -> &Client {
         &self.client
@@ -255,8 +271,7 @@ impl Conn {
                 self.answered(sql.0, self.client.query(&statement, &values())).await
             }
             Known::Text(text) => {
-                let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
-                self.answered(sql.0, self.client.query_typed(&text, &typed)).await
+                self.answered(sql.0, self.client.query_typed(&text, &Arg::typed(args))).await
             }
         }
     }
@@ -268,8 +283,7 @@ impl Conn {
 
     /// The rows of a statement that is made anew each time: planned with its values.
     pub(crate) async fn once(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
-        let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
-        self.answered(sql.0, self.client.query_typed(&self.shape.text(&sql.1), &typed)).await
+        self.answered(sql.0, self.client.query_typed(&self.shape.text(&sql.1), &Arg::typed(args))).await
     }
 
     /// How many rows a statement changed.
@@ -280,8 +294,7 @@ impl Conn {
                 self.answered(sql.0, self.client.execute(&statement, &values())).await
             }
             Known::Text(text) => {
-                let typed: Vec<_> = args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect();
-                self.answered(sql.0, self.client.execute_typed(&text, &typed)).await
+                self.answered(sql.0, self.client.execute_typed(&text, &Arg::typed(args))).await
             }
         }
     }
@@ -310,6 +323,23 @@ fn not_connected(error: tokio_postgres::Error) -> Fault {
     match tls::advice(&error) {
         Some(advice) => StoreError::Unusable(advice.into()).into(),
         None => Fault::Sql("connect", error),
+    }
+}
+
+/// Whatever rows can be asked of: a connection of ours, or a user's.
+pub(crate) trait Speaks {
+    /// The rows of a statement.
+    async fn rows(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault>;
+
+    /// The first row of a statement, if there is one.
+    async fn one(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Option<Row>, Fault> {
+        Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+}
+
+impl Speaks for Conn {
+    async fn rows(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
+        Conn::rows(self, sql, args).await
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use everstep_core::store::{RunId, StoreError};
+use everstep_core::store::{Bell, RunId, StoreError};
 use foldhash::HashMap;
 
 use crate::{batch::Held, listen::Notices, op::Op, pool::Pool, queue::Queue, write::transact::Job};
@@ -12,6 +12,7 @@ use crate::{batch::Held, listen::Notices, op::Op, pool::Pool, queue::Queue, writ
 #[derive(Debug)]
 pub(crate) struct Jobs {
     pool: Arc<Pool>,
+    bell: Arc<Bell>,
     limit: Duration,
     under_way: HashMap<RunId, UnderWay>,
 }
@@ -30,8 +31,8 @@ impl std::fmt::Debug for UnderWay {
 }
 
 impl Jobs {
-    pub(crate) fn new(pool: Arc<Pool>, limit: Duration) -> Jobs {
-        Jobs { pool, limit, under_way: HashMap::default() }
+    pub(crate) fn new(pool: Arc<Pool>, bell: Arc<Bell>, limit: Duration) -> Jobs {
+        Jobs { pool, bell, limit, under_way: HashMap::default() }
     }
 
     /// Those that can go on, in their order; keeps back what must wait.
@@ -89,11 +90,12 @@ impl Jobs {
         job.gate = gate_for(&job, gate);
         let run = job.step.run;
         let done = Done { run, key: job.step.key.clone(), queue: queue.clone() };
-        let (pool, notices, limit) = (self.pool.clone(), notices.clone(), self.limit);
+        let (pool, bell, limit) = (self.pool.clone(), self.bell.clone(), self.limit);
+        let notices = notices.clone();
         // On the store's own thread: a user's job need not be one that several threads may look at.
         tokio::task::spawn_local(async move {
             let _done = done;
-            job.run(pool, limit).await;
+            job.run(pool, &bell, limit).await;
             notices.tell();
         });
     }
@@ -101,7 +103,7 @@ impl Jobs {
     /// Does one to its end, while everybody waits: the order of calls is that of their effects then.
     pub(crate) async fn run(&self, mut job: Job, gate: Result<Held, StoreError>) {
         job.gate = gate_for(&job, gate);
-        job.run(self.pool.clone(), self.limit).await;
+        job.run(self.pool.clone(), &self.bell, self.limit).await;
     }
 }
 

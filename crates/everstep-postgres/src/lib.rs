@@ -11,6 +11,7 @@
 mod open;
 mod store;
 mod transfer;
+mod workflow;
 
 mod find;
 mod kept;
@@ -22,6 +23,7 @@ mod write;
 
 mod batch;
 mod fold;
+mod guest;
 mod jobs;
 mod op;
 mod queue;
@@ -44,6 +46,8 @@ mod stopwatch;
 mod text;
 mod tls;
 
+pub use guest::OpenTransaction;
 pub use open::{Options, Postgres};
 pub use tokio_postgres;
 pub use tx::{JobBody, PostgresJob, Tx};
+pub use workflow::{SignalIn, StartIn, Transaction};

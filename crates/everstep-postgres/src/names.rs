@@ -8,7 +8,7 @@ use everstep_core::{journal::Site, store::StoreError};
 use foldhash::HashMap;
 
 use crate::{
-    conn::{Conn, Sql, args, get, sql},
+    conn::{Conn, Speaks, Sql, args, get, sql},
     fault::Fault,
     row::damaged,
     text::{kept, meant},
@@ -135,7 +135,11 @@ pub(crate) struct Texts(Mutex<HashMap<i64, Arc<str>>>);
 
 impl Texts {
     /// Reads those of these texts that are not known yet.
-    pub(crate) async fn learn(&self, conn: &Conn, ids: impl Iterator<Item = i64>) -> Result<(), Fault> {
+    pub(crate) async fn learn(
+        &self,
+        conn: &impl Speaks,
+        ids: impl Iterator<Item = i64>,
+    ) -> Result<(), Fault> {
         const READ: Sql = sql("read names", "SELECT id, text FROM @name WHERE id = ANY($1)");
         let unknown: Vec<i64> = {
             let known = self.lock();

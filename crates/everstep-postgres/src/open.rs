@@ -15,6 +15,7 @@ use crate::{
     batch::Memory,
     conn::{Conn, Shape},
     fault::told,
+    guest::Outside,
     ids::Ids,
     jobs::Jobs,
     link::Link,
@@ -56,6 +57,10 @@ pub(crate) struct Inner {
     pub(crate) beats: Arc<Pool>,
     pub(crate) counts: Arc<Beats>,
     pub(crate) texts: Arc<Texts>,
+    pub(crate) shape: Arc<Shape>,
+    /// See [`Options::accept_moved`].
+    pub(crate) accept_moved: bool,
+    pub(crate) outside: Arc<tokio::sync::Mutex<Outside>>,
     pub(crate) closed: Arc<OnceLock<Arc<str>>>,
     pub(crate) runtime: Handle,
     /// Counts claims, so that each begins with another workflow.
@@ -241,7 +246,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             idle: options.transaction_limit + shape.idle,
             ..Shape::clone(&shape)
         };
-        let jobs = Pool::new(Arc::new(for_users), 1..SLOTS);
+        let jobs = Pool::for_users(Arc::new(for_users), 1..SLOTS);
         let listener = tokio::spawn(listen::run(shape.clone(), bell.clone(), notices.clone()));
         let _end = EndQueue(queue.clone());
         let inner = Inner {
@@ -252,6 +257,9 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             beats: beats.clone(),
             counts: Arc::default(),
             texts: texts.clone(),
+            shape: shape.clone(),
+            accept_moved: options.accept_moved,
+            outside: Arc::default(),
             closed: closed.clone(),
             runtime: Handle::current(),
             turn: AtomicUsize::new(0),
@@ -261,13 +269,14 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         if opened.send(Ok(inner)).is_err() {
             return;
         }
+        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), options.transaction_limit);
         let writer = Writer {
             link,
             queue: queue.clone(),
             bell,
             notices,
             texts,
-            jobs: Jobs::new(jobs.clone(), options.transaction_limit),
+            jobs: jobs_of_users,
             closed,
             memory: Memory {
                 ids: if options.comparable { Ids::comparable() } else { Ids::default() },

@@ -10,10 +10,17 @@ use crate::{
     fault::Fault,
 };
 
+/// Takes back what our own statements want of the planner, and of times in texts.
+const AS_THE_SERVER: &str =
+    "RESET timezone; RESET jit; RESET plan_cache_mode; RESET enable_seqscan; RESET enable_hashjoin;
+    RESET enable_mergejoin; RESET client_min_messages";
+
 /// Connections of one kind.
 #[derive(Debug)]
 pub(crate) struct Pool {
     shape: Arc<Shape>,
+    /// What is said first on each new connection.
+    greeting: &'static str,
     idle: Mutex<Vec<Member>>,
     /// Numbers that no connection has.
     free: Mutex<Vec<i16>>,
@@ -23,7 +30,7 @@ pub(crate) struct Pool {
 /// A connection and its number among those of its pool.
 #[derive(Debug)]
 struct Member {
-    conn: Conn,
+    conn: Arc<Conn>,
     number: i16,
 }
 
@@ -39,8 +46,17 @@ pub(crate) struct Lent {
 impl Pool {
     /// With connections of these numbers.
     pub(crate) fn new(shape: Arc<Shape>, numbers: std::ops::Range<i16>) -> Arc<Pool> {
+        Pool::greeting(shape, numbers, "")
+    }
+
+    /// As [`Pool::new`], for users' statements: planned, and in the zone of time, as the server has it.
+    pub(crate) fn for_users(shape: Arc<Shape>, numbers: std::ops::Range<i16>) -> Arc<Pool> {
+        Pool::greeting(shape, numbers, AS_THE_SERVER)
+    }
+
+    fn greeting(shape: Arc<Shape>, numbers: std::ops::Range<i16>, greeting: &'static str) -> Arc<Pool> {
         let room = Arc::new(Semaphore::new(numbers.len()));
-        Arc::new(Pool { shape, idle: Mutex::default(), free: Mutex::new(numbers.collect()), room })
+        Arc::new(Pool { shape, greeting, idle: Mutex::default(), free: Mutex::new(numbers.collect()), room })
     }
 
     /// One of them, as soon as there is one. On the store's own runtime.
@@ -63,13 +79,22 @@ impl Pool {
     async fn make(&self) -> Result<Member, Fault> {
         let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let number = number.expect("there is a number for each that there is room for");
-        match Conn::open(&self.shape).await {
-            Ok(conn) => Ok(Member { conn, number }),
+        match self.connect().await {
+            Ok(conn) => Ok(Member { conn: Arc::new(conn), number }),
             Err(fault) => {
                 self.give_number(number);
                 Err(fault)
             }
         }
+    }
+
+    async fn connect(&self) -> Result<Conn, Fault> {
+        let conn = Conn::open(&self.shape).await?;
+        // A session behind a pooler is set up by nobody.
+        if !self.greeting.is_empty() && !self.shape.pooled {
+            conn.script("set up the session", self.greeting).await?;
+        }
+        Ok(conn)
     }
 
     fn give_number(&self, number: i16) {
@@ -86,6 +111,16 @@ impl Pool {
 impl Lent {
     pub(crate) fn number(&self) -> i16 {
         self.member.as_ref().expect("until it is dropped").number
+    }
+
+    /// Its connection, for a user's code.
+    pub(crate) fn share(&self) -> Arc<Conn> {
+        self.member.as_ref().expect("until it is dropped").conn.clone()
+    }
+
+    /// Whether the user's code still has it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| Arc::strong_count(&member.conn) > 1)
     }
 
     /// Nothing is under way on it: the next may have it.

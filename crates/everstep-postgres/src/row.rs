@@ -13,7 +13,7 @@ use everstep_core::{
 use tokio_postgres::Row;
 
 use crate::{
-    conn::{Conn, Sql, args, get, sql},
+    conn::{Conn, Speaks, Sql, args, get, sql},
     fault::Fault,
     names::Texts,
     text::meant,
@@ -65,7 +65,7 @@ pub(crate) fn run(texts: &Texts, row: &Row) -> Result<RunRow, StoreError> {
 
 /// Rows of runs, each by itself.
 pub(crate) async fn runs(
-    conn: &Conn,
+    conn: &impl Speaks,
     texts: &Texts,
     rows: &[Row],
 ) -> Result<Vec<Result<RunRow, StoreError>>, Fault> {
@@ -75,7 +75,7 @@ pub(crate) async fn runs(
 }
 
 /// The run with this id of its caller's.
-pub(crate) async fn run_by_id(conn: &Conn, texts: &Texts, id: &str) -> Result<Option<RunRow>, Fault> {
+pub(crate) async fn run_by_id(conn: &impl Speaks, texts: &Texts, id: &str) -> Result<Option<RunRow>, Fault> {
     const FIND: Sql =
         sql("read a run", concat!("SELECT ", run_columns!(), " FROM @run r WHERE r.text_id = $1"));
     let rows = conn.rows(&FIND, args![crate::text::kept(id)]).await?;
@@ -112,14 +112,14 @@ pub(crate) fn entry(texts: &Texts, row: &Row, first: usize) -> Result<Entry, Sto
 }
 
 /// Entries from rows of `entry_columns!`.
-pub(crate) async fn entries(conn: &Conn, texts: &Texts, rows: &[Row]) -> Result<Vec<Entry>, Fault> {
+pub(crate) async fn entries(conn: &impl Speaks, texts: &Texts, rows: &[Row]) -> Result<Vec<Entry>, Fault> {
     texts.learn(conn, names_of_entries(rows, 0)).await?;
     Ok(rows.iter().map(|row| entry(texts, row, 0)).collect::<Result<_, _>>()?)
 }
 
 /// Entry `seq` of a run.
 pub(crate) async fn entry_at(
-    conn: &Conn,
+    conn: &impl Speaks,
     texts: &Texts,
     run: RunId,
     seq: i64,

@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use everstep_core::{BoxFuture, Result, journal::Payload};
 use tokio_postgres::Client;
 
-use crate::pool::Lent;
+use crate::{conn::Conn, guest::Told};
 
 /// The database inside a transactional step: everything that is written through it commits together with the step's
 /// record, or not at all.
@@ -13,18 +13,26 @@ use crate::pool::Lent;
 /// It is a [`tokio_postgres::Client`] inside an open transaction. The step ends the transaction; a body that does so itself
 /// (`COMMIT`, `ROLLBACK`), or keeps the handle beyond its own end, has its step fail.
 #[derive(Debug)]
-pub struct Tx(Arc<Lent>);
+pub struct Tx {
+    conn: Arc<Conn>,
+    told: Arc<Told>,
+}
 
 impl Tx {
-    pub(crate) fn of(lent: Arc<Lent>) -> Tx {
-        Tx(lent)
+    /// `told` hears what is started and sent in it.
+    pub(crate) fn of(conn: Arc<Conn>, told: Arc<Told>) -> Tx {
+        Tx { conn, told }
+    }
+
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
     }
 }
 
 impl Deref for Tx {
     type Target = Client;
     fn deref(&self) -> &Client {
-        self.0.client()
+        self.conn.client()
     }
 }
 

@@ -36,3 +36,24 @@ pub use everstep_core::*;
 pub mod sqlite {
     pub use everstep_sqlite::*;
 }
+
+/// The store on a PostgreSQL database: the same workflows on many machines.
+///
+/// Another store is opened, and the workflows stay as they are; transactional steps alone speak the store's own SQL
+/// ([`postgres::Transaction`]).
+///
+/// ```no_run
+/// # use everstep::{Ctx, Engine, Result, Workflow, postgres::Postgres};
+/// # const GREET: Workflow<String, usize> = Workflow::new("greet");
+/// # async fn greet(ctx: Ctx, name: String) -> Result<usize> { Ok(name.len()) }
+/// # async fn start() -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// let store = Postgres::open("postgres://app@db.internal/app").await?;
+/// let engine = Engine::builder(store).register(GREET, greet).start().await?;
+/// # drop(engine);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    pub use everstep_postgres::*;
+}

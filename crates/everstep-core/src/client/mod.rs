@@ -17,7 +17,7 @@ mod signal;
 mod start;
 mod verb;
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use serde_json::value::RawValue;
 
@@ -109,6 +109,16 @@ impl Client {
     #[cfg(any(test, feature = "testing"))]
     pub fn simulated(store: impl Store, world: &crate::Simulation) -> Self {
         Client::of(Arc::new(store), world.clock.clone(), world.entropy.clone(), None)
+    }
+
+    /// Its store, for what only that kind of store has: the seam of the store crates' `start_in` and `signal_in`.
+    #[doc(hidden)]
+    pub fn store_of<S: Store>(&self, what: &str, name: &str) -> Result<&S, EngineError> {
+        let (store, runs_on): (&dyn Any, _) = (&*self.store, self.store.name());
+        store.downcast_ref().ok_or_else(|| {
+            let why = format!("`{what}` of `{name}` by a client of `{runs_on}`: use the trait of that store");
+            Error::misuse(Code::WRONG_STORE, why).into()
+        })
     }
 
     pub(crate) fn of(

@@ -335,6 +335,11 @@ impl RunCore {
         }
     }
 
+    /// What the body of a running step was given.
+    pub(crate) fn body_of(&self, op: usize) -> Option<Arc<BodyWaker<StepCtx>>> {
+        self.state().table.get(op).body.clone()
+    }
+
     /// The driver let a step start, `entries` entries ago or now.
     fn begin(&self, table: &mut Table, op: usize, entries: u64) -> Told {
         // What was added since may not be durable, and a body is outside: the driver looks again.

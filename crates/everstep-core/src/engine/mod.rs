@@ -132,8 +132,29 @@ impl Engine {
     /// # }
     /// ```
     pub fn builder(store: impl Store) -> Builder {
+        Engine::on(Arc::new(store))
+    }
+
+    /// As [`Engine::builder`], on a store that is chosen while the program runs.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::{Memory, Store}};
+    /// # use std::sync::Arc;
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// let store: Arc<dyn Store> = Arc::new(Memory::default()); // whatever the configuration says
+    /// let engine = Engine::on(store).register(GREET, greet).start().await?;
+    /// assert_eq!(engine.run(GREET, "ada", "Ada".to_string()).await?, "hello Ada");
+    /// # engine.shutdown().await
+    /// # }
+    /// ```
+    pub fn on(store: Arc<dyn Store>) -> Builder {
         Builder {
-            store: Arc::new(store),
+            store,
             runners: Vec::new(),
             settings: Settings::default(),
             world: (Clock::system(), Entropy::system(), Process::default()),

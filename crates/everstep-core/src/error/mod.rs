@@ -16,6 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::outside::EngineError;
+use self::record::Said;
 use self::record::{Record, chain, in_full, sources, type_tag};
 pub(crate) use self::record::{Typed, panic_message};
 pub use crate::code::Code;
@@ -204,6 +205,26 @@ impl Error {
         match &self.what {
             What::Raised(error, _) => sources(&**error),
             What::Recorded(record) => record.failure.causes.clone(),
+        }
+    }
+
+    /// The `E` that it is or has among its sources, of an error just raised: for store crates, which know their database's.
+    #[doc(hidden)]
+    pub fn raised_as<E: StdError + 'static>(&self) -> Option<&E> {
+        match &self.what {
+            What::Raised(error, _) => chain(&**error).find_map(|error| error.downcast_ref()),
+            What::Recorded(_) => None,
+        }
+    }
+
+    /// The same error in other words, with itself as the source: for store crates, whose database says little at first.
+    #[doc(hidden)]
+    pub fn saying(self, message: String) -> Self {
+        match self.what {
+            What::Raised(error, at) => {
+                Error { what: What::Raised(Box::new(Said { message, error }), at), ..self }
+            }
+            What::Recorded(_) => self,
         }
     }
 

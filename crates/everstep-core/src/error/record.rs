@@ -35,6 +35,25 @@ pub(super) fn in_full(
     causes.iter().try_for_each(|cause| write!(f, ", because of: {cause}"))
 }
 
+/// An error in other words.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) message: String,
+    pub(super) error: Box<dyn StdError + Send + Sync>,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Said {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.error)
+    }
+}
+
 pub(super) fn chain<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {

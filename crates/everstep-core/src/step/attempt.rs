@@ -122,7 +122,7 @@ impl<T: Data> Open<'_, T> {
             Told::Poll(waker) => self.poll_body(cx, &waker),
             Told::Expire { attempt, total, doubt } => {
                 self.expired(attempt, total, doubt);
-                Poll::Pending
+                self.poll_withdrawn(cx)
             }
             Told::Take(arrived) => self.take(arrived),
         }
@@ -248,6 +248,14 @@ impl<T: Data> Open<'_, T> {
             }
         }
         Poll::Pending
+    }
+
+    /// What runs beside a job that was withdrawn hears it at once, and the store with it.
+    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        match self.too_late.is_some().then(|| self.core.body_of(self.op)).flatten() {
+            Some(waker) => self.poll_body(cx, &waker),
+            None => Poll::Pending,
+        }
     }
 
     fn verified(&mut self, attempt: u32, verdict: Verdict<T>) {

@@ -5,13 +5,15 @@
 -- Texts are compared byte by byte (collation "C"), whatever the database's own collation is. Columns go from wide to
 -- narrow, which saves 8 bytes a row.
 
--- The schema's version, and the highest ids ever given.
+-- The schema's version, the highest ids ever given, and which database this is.
 CREATE TABLE @meta (
   value int8 NOT NULL,
   key   text NOT NULL,
   CONSTRAINT everstep_meta_key PRIMARY KEY (key)
 ) WITH (fillfactor = 20);
 INSERT INTO @meta (key, value) VALUES ('schema', 1), ('run', 0), ('worker', 0), ('name', 0);
+-- Tells databases apart: what is started in a user's transaction carries numbers of this one.
+INSERT INTO @meta (key, value) SELECT 'identity', (random() * 9000000000000000)::int8;
 
 -- What the code calls workflows, call sites and builds, once each: hot rows carry small integers. Never deleted.
 CREATE TABLE @name (

@@ -60,7 +60,7 @@ pub(crate) async fn record(batch: &mut Batch<'_>, run: RunId, act: &Act) -> Resu
 /// The run that an act is about, if there is one.
 async fn addressee(batch: &Batch<'_>, post: &Post) -> Result<Option<post::Addressee>, Fault> {
     match post.to.run() {
-        Some(id) => post::find(batch, id).await,
+        Some(id) => post::find(batch.conn, id).await,
         None => Ok(None),
     }
 }
@@ -70,7 +70,7 @@ async fn pause(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
     const PAUSE: Sql = sql("set a run aside", "UPDATE @run SET status = $2, wake_at = NULL WHERE id = $1");
     post.letter.check()?;
     let Some(to) = addressee(batch, post).await? else { return Ok(Posted::NoSuchRun) };
-    if to.owner != 0 || post::is_known(batch, to.run, &post.letter).await? {
+    if to.owner != 0 || post::is_known(batch.conn, to.run, &post.letter).await? {
         return post::post(batch, post).await;
     }
     if !post.only.contains(to.status) {

@@ -41,7 +41,7 @@ pub(crate) async fn tell(
     generation: u32,
     letter: &Letter,
 ) -> Result<(), Fault> {
-    match post::find_run(batch, run).await? {
+    match post::find_run(batch.conn, run).await? {
         Some(to) if to.generation == i64::from(generation) => {
             post::deliver(batch, &to, letter, false).await.map(drop)
         }
@@ -66,7 +66,7 @@ pub(crate) async fn cancel(
            AND r.status NOT BETWEEN 3 AND 5 ORDER BY r.id",
     );
     for child in batch.conn.rows(&CHILDREN, args![parent.0, key.map(kept)]).await? {
-        let found = post::find_run(batch, RunId(get(&child, 0)?)).await?;
+        let found = post::find_run(batch.conn, RunId(get(&child, 0)?)).await?;
         if let Some(to) = found.filter(|to| !to.status.is_over()) {
             // As a person's: one that is stuck or paused goes on, to undo what it did.
             post::deliver(batch, &to, letter, true).await?;

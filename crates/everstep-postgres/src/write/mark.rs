@@ -7,14 +7,14 @@ use everstep_core::{
 
 use crate::{
     batch::Batch,
-    conn::{Conn, Sql, args, get, sql},
+    conn::{Conn, Speaks, Sql, args, get, sql},
     fault::Fault,
     row::{self, damaged},
     text::kept,
 };
 
 /// The mark, if there is one.
-pub(crate) async fn read(conn: &Conn) -> Result<Option<CopyMark>, Fault> {
+pub(crate) async fn read(conn: &impl Speaks) -> Result<Option<CopyMark>, Fault> {
     const READ: Sql = sql("read the mark of a copy", "SELECT copy, stage, other, at FROM @copy");
     let Some(row) = conn.one(&READ, &[]).await? else { return Ok(None) };
     let stage: i16 = get(&row, 1)?;
@@ -27,6 +27,15 @@ pub(crate) async fn read(conn: &Conn) -> Result<Option<CopyMark>, Fault> {
         other: row::text(&row, 2)?,
         at: Timestamp(get(&row, 3)?),
     }))
+}
+
+/// Whether clients and new workers may write.
+pub(crate) fn allows(mark: Option<&CopyMark>, accept_moved: bool) -> Result<(), Fault> {
+    match mark {
+        None => Ok(()),
+        Some(mark) if mark.stage == CopyStage::Moved && accept_moved => Ok(()),
+        Some(mark) => Err(mark.refusal().into()),
+    }
 }
 
 /// Changes the mark, if it is `from` and nothing is in the way.

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
+    conn::{Speaks, Sql, args, get, sql},
     fault::Fault,
+    guest::Writes,
     row::{self, codec},
     text::kept,
 };
@@ -29,13 +30,13 @@ pub(crate) struct Addressee {
 }
 
 /// Puts a letter into a run's inbox and wakes the run.
-pub(crate) async fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
+pub(crate) async fn post(batch: &mut impl Writes, post: &Post) -> Result<Posted, Fault> {
     batch.check_mark().await?;
     post.letter.check()?;
-    let Some((to, promise)) = addressee(batch, &post.to).await? else { return Ok(Posted::NoSuchRun) };
+    let Some((to, promise)) = addressee(batch.reads(), &post.to).await? else { return Ok(Posted::NoSuchRun) };
     let is_refused = !post.only.contains(to.status);
     // Known before refused: a letter sent again is the same letter, whatever has become of the run.
-    if (is_refused || promise.is_some()) && is_known(batch, to.run, &post.letter).await? {
+    if (is_refused || promise.is_some()) && is_known(batch.reads(), to.run, &post.letter).await? {
         return Ok(Posted::Known);
     }
     if is_refused {
@@ -57,15 +58,15 @@ pub(crate) async fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, F
 }
 
 /// Whom a letter reaches, and the promise that it is about.
-async fn addressee(batch: &Batch<'_>, to: &To) -> Result<Option<(Addressee, Option<Promised>)>, Fault> {
+async fn addressee(conn: &impl Speaks, to: &To) -> Result<Option<(Addressee, Option<Promised>)>, Fault> {
     match to {
-        To::Run(id) => Ok(find(batch, id).await?.map(|to| (to, None))),
+        To::Run(id) => Ok(find(conn, id).await?.map(|to| (to, None))),
         To::Promise(hash) => {
-            let Some(promise) = promise::find(batch, hash).await? else { return Ok(None) };
-            let found = find_run(batch, promise.run).await?;
+            let Some(promise) = promise::find(conn, hash).await? else { return Ok(None) };
+            let found = find_run(conn, promise.run).await?;
             let Some(found) = found.filter(|to| to.generation == promise.generation) else { return Ok(None) };
             // Its run is locked now: nobody settles it any more, but somebody may just have.
-            Ok(promise::find(batch, hash).await?.map(|promise| (found, Some(promise))))
+            Ok(promise::find(conn, hash).await?.map(|promise| (found, Some(promise))))
         }
     }
 }
@@ -73,16 +74,21 @@ async fn addressee(batch: &Batch<'_>, to: &To) -> Result<Option<(Addressee, Opti
 /// Puts a letter that nothing speaks against into a run's inbox, unless it is known there, and wakes the run; whether it
 /// was new.
 pub(crate) async fn deliver(
-    batch: &mut Batch<'_>,
+    batch: &mut impl Writes,
     to: &Addressee,
     letter: &Letter,
     revive: bool,
 ) -> Result<bool, Fault> {
-    const WAKE: Sql = sql(
-        "wake a run",
-        "UPDATE @run SET inbox_n = inbox_n + 1, status = $2, wake_at = CASE WHEN $3 THEN 0 ELSE wake_at END,
-           takeovers = CASE WHEN $4 THEN 0 ELSE takeovers END
-         WHERE id = $1",
+    // One statement: nobody who goes away in the middle leaves a name that is known and a letter that is not there.
+    const DELIVER: Sql = sql(
+        "deliver a letter",
+        "WITH s AS (INSERT INTO @inbox_seen (run, id) VALUES ($1, $7) ON CONFLICT DO NOTHING RETURNING run),
+         i AS (
+           INSERT INTO @inbox (run, n, kind, name, body, codec, id, at)
+           SELECT run, $2, $3, $4, $5, $6, $7, $8 FROM s)
+         UPDATE @run SET inbox_n = $2, status = $9, wake_at = CASE WHEN $10 THEN 0 ELSE wake_at END,
+           takeovers = CASE WHEN $11 THEN 0 ELSE takeovers END
+         WHERE id = $1 AND EXISTS (SELECT 1 FROM s)",
     );
     // Of an owned run the owner decides; of a free one a person's letter may set it going again.
     let revived = revive && to.owner == 0 && matches!(to.status, Status::Stuck | Status::Paused);
@@ -90,12 +96,25 @@ pub(crate) async fn deliver(
         true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
         false => to.status,
     };
-    if !add(batch, to.run, to.inbox_n + 1, letter).await? {
-        return Ok(false);
-    }
     // Of an owned run 0 says: look into your inbox.
     let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
-    batch.execute(&WAKE, args![to.run.0, i16::from(status.code()), wakes, status != to.status]).await?;
+    let (kind, id) = (i32::from(letter.kind), letter.id.0.to_be_bytes().to_vec());
+    let args = args![
+        to.run.0,
+        to.inbox_n + 1,
+        kind,
+        kept(&letter.name),
+        &*letter.body.bytes,
+        codec(&letter.body),
+        id,
+        letter.at.0,
+        i16::from(status.code()),
+        wakes,
+        status != to.status,
+    ];
+    if batch.execute(&DELIVER, args).await? == 0 {
+        return Ok(false);
+    }
     if revived {
         clear_stuck(batch, to.run).await?;
     }
@@ -116,15 +135,15 @@ macro_rules! addressee_by {
 }
 
 /// A run by its number.
-pub(crate) async fn find_run(batch: &Batch<'_>, run: RunId) -> Result<Option<Addressee>, Fault> {
+pub(crate) async fn find_run(conn: &impl Speaks, run: RunId) -> Result<Option<Addressee>, Fault> {
     const FIND: Sql = sql("lock a run by its number", addressee_by!("id"));
-    read(batch.conn.one(&FIND, args![run.0]).await?)
+    read(conn.one(&FIND, args![run.0]).await?)
 }
 
 /// A run by its id.
-pub(super) async fn find(batch: &Batch<'_>, id: &str) -> Result<Option<Addressee>, Fault> {
+pub(super) async fn find(conn: &impl Speaks, id: &str) -> Result<Option<Addressee>, Fault> {
     const FIND: Sql = sql("lock a run by its id", addressee_by!("text_id"));
-    read(batch.conn.one(&FIND, args![kept(id)]).await?)
+    read(conn.one(&FIND, args![kept(id)]).await?)
 }
 
 fn read(row: Option<tokio_postgres::Row>) -> Result<Option<Addressee>, Fault> {
@@ -140,11 +159,11 @@ fn read(row: Option<tokio_postgres::Row>) -> Result<Option<Addressee>, Fault> {
 }
 
 /// Whether a letter of this name ever reached the run.
-pub(crate) async fn is_known(batch: &Batch<'_>, run: RunId, letter: &Letter) -> Result<bool, Fault> {
+pub(crate) async fn is_known(conn: &impl Speaks, run: RunId, letter: &Letter) -> Result<bool, Fault> {
     const KNOWN: Sql =
         sql("look for a letter's name", "SELECT 1 FROM @inbox_seen WHERE run = $1 AND id = $2");
     let id = letter.id.0.to_be_bytes().to_vec();
-    Ok(batch.conn.one(&KNOWN, args![run.0, id]).await?.is_some())
+    Ok(conn.one(&KNOWN, args![run.0, id]).await?.is_some())
 }
 
 /// Writes a letter as number `n`, and remembers its name for good; not if a letter of this name ever came: whether it

@@ -6,8 +6,9 @@ use everstep_core::{Timestamp, store::RunId};
 
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
+    conn::{Speaks, Sql, args, get, sql},
     fault::Fault,
+    guest::Writes,
     row,
     text::kept,
 };
@@ -43,12 +44,12 @@ pub(crate) async fn add(
 }
 
 /// The promise that a token is of. Whoever settles it locks its run first, and looks again then.
-pub(crate) async fn find(batch: &Batch<'_>, hash: &[u8; 32]) -> Result<Option<Promised>, Fault> {
+pub(crate) async fn find(conn: &impl Speaks, hash: &[u8; 32]) -> Result<Option<Promised>, Fault> {
     const FIND: Sql = sql(
         "find a promise",
         "SELECT run, generation, key, expires_at, settled FROM @promise WHERE hash = $1",
     );
-    let row = batch.conn.one(&FIND, args![&hash[..]]).await?;
+    let row = conn.one(&FIND, args![&hash[..]]).await?;
     let promised = |row: tokio_postgres::Row| {
         Ok::<_, Fault>(Promised {
             run: RunId(get(&row, 0)?),
@@ -63,7 +64,7 @@ pub(crate) async fn find(batch: &Batch<'_>, hash: &[u8; 32]) -> Result<Option<Pr
 
 /// The promise of this key was settled, or may be settled anew.
 pub(crate) async fn set_settled(
-    batch: &mut Batch<'_>,
+    batch: &mut impl Writes,
     run: RunId,
     key: &str,
     settled: bool,

@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use super::{act, claim, entry, renew, say};
 use crate::{
     batch::{Batch, Held},
-    conn::{Sql, args, sql},
+    conn::{Speaks, Sql, args, sql},
     fault::Fault,
     fold,
-    names::NameKind,
-    row::{self, damaged},
+    guest::{Guest, Numbers, Writes as _},
+    names::{NameKind, Texts},
+    row::{self, codec, damaged, signed},
     text::kept,
 };
 
@@ -148,7 +149,7 @@ impl Start {
         for (at, id) in self.ids.iter().enumerate() {
             let run = &self.runs[at];
             if !started.contains(&id.0) {
-                let known = known(batch, &run.id).await?;
+                let known = known(batch.conn, batch.texts, &run.id).await?;
                 // After a lost reply it is there already, under the number that is this start's alone.
                 let is_own = matches!(&known, Started::Known(row, _) if row.run == *id);
                 if !is_own {
@@ -292,7 +293,7 @@ async fn replace(
     batch.conn.rows(&LOCK, args![kept(&run.id)]).await?;
     let old = row::run_by_id(batch.conn, batch.texts, &run.id).await?;
     let Some(old) = old.filter(|old| run.replaces(old.status)) else {
-        return known(batch, &run.id).await;
+        return known(batch.conn, batch.texts, &run.id).await;
     };
     renew::give_place(batch, &old, run, workflow).await?;
     entry::insert(batch, old.run, std::slice::from_ref(&run.first)).await?;
@@ -310,11 +311,51 @@ async fn replace(
     Ok(Started::New(old.run))
 }
 
-async fn known(batch: &mut Batch<'_>, id: &str) -> Result<Started, Fault> {
+/// Starts one run in a user's transaction, with the numbers that were taken for it outside.
+pub(crate) async fn insert(
+    guest: &mut Guest<'_>,
+    texts: &Texts,
+    run: &NewRun,
+    numbers: Numbers,
+) -> Result<Started, Fault> {
+    guest.check_mark().await?;
+    // One statement: whoever goes away in the middle leaves no run without its beginning.
+    const INSERT: Sql = sql(
+        "start a run in a user's transaction",
+        "WITH s AS (
+           INSERT INTO @run (id, text_id, workflow, status, wake_at, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (text_id) DO NOTHING RETURNING id)
+         INSERT INTO @journal (run, seq, at, site, build, fingerprint, attempt, kind, codec, body)
+         SELECT id, $7, $6, $8, $9, $10, $11, $12, $13, $14 FROM s RETURNING run",
+    );
+    let Entry { seq, fingerprint, attempt, kind, body, .. } = &run.first;
+    let args = args![
+        numbers.run.0,
+        kept(&run.id),
+        numbers.workflow,
+        i16::from(Status::Pending.code()),
+        run.due.0,
+        run.first.at.0,
+        signed(*seq),
+        numbers.site,
+        numbers.build,
+        fingerprint.cast_signed(),
+        attempt.cast_signed(),
+        i32::from(*kind),
+        codec(body),
+        &*body.bytes,
+    ];
+    match guest.one(&INSERT, args).await? {
+        Some(_) => Ok(Started::New(numbers.run)),
+        None => known(&*guest, texts, &run.id).await,
+    }
+}
+
+async fn known(conn: &impl Speaks, texts: &Texts, id: &str) -> Result<Started, Fault> {
     // Nothing holds it: between the start that it refused and this look somebody may have deleted it.
     let gone = || StoreError::Full(format!("run `{id}` was deleted at this moment: start it again").into());
-    let run = row::run_by_id(batch.conn, batch.texts, id).await?.ok_or_else(gone)?;
-    let first = row::entry_at(batch.conn, batch.texts, run.run, 0).await?;
+    let run = row::run_by_id(conn, texts, id).await?.ok_or_else(gone)?;
+    let first = row::entry_at(conn, texts, run.run, 0).await?;
     let first = first.ok_or_else(|| damaged(&format!("run `{id}` has no first entry")))?;
     Ok(Started::Known(Box::new(run), Box::new(first)))
 }

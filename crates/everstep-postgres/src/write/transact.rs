@@ -10,14 +10,16 @@ use everstep_core::{
     failpoint::{Failpoint, Guard, broken, pass},
     journal::Payload,
     said_by,
-    store::{Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
+    store::{Bell, Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
 };
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
+use tokio_postgres::error::SqlState;
 
 use crate::{
     conn::{Sql, args, get, sql},
     fault::{Class, Fault, class, is_duplicate, said, told},
+    guest::Told,
     pool::{Lent, Pool},
     row::{self, codec, unsigned},
     stopwatch::{pause, within},
@@ -39,10 +41,18 @@ pub(crate) struct Job {
     pub(crate) unsure: bool,
 }
 
+/// How the user's code ended.
+enum Ran {
+    Done(Payload),
+    Failed(Error),
+    /// In the middle: a statement may be under way.
+    CutOff(Error),
+}
+
 /// How one try went.
 enum Tried {
     Over(Result<Transacted, StoreError>),
-    /// The database could not put it in an order with others, and rolled it back.
+    /// The database could not put it in an order with others, or ended its connection, and rolled it back.
     Disordered(Error),
     /// There was no database, or nobody knows whether it happened: look, and do it again.
     Unknown,
@@ -50,11 +60,12 @@ enum Tried {
 
 impl Job {
     /// Does it to its end, whoever waits for it.
-    pub(crate) async fn run(mut self, pool: Arc<Pool>, limit: Duration) {
+    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, limit: Duration) {
         let (mut tries, mut disordered) = (0u32, 0);
+        let told = Arc::new(Told::default());
         let answer = loop {
             tries += 1;
-            match self.attempt(&pool, limit).await {
+            match self.attempt(&pool, limit, &told).await {
                 Tried::Over(answer) => break answer,
                 Tried::Disordered(error) if disordered >= TRIES_MAX => {
                     break Ok(Transacted::RolledBack(error));
@@ -64,6 +75,9 @@ impl Job {
             }
             pause(Duration::from_millis(10 << tries.min(7))).await;
         };
+        if let Ok(Transacted::Committed { .. }) = &answer {
+            told.ring(bell);
+        }
         self.send(answer);
     }
 
@@ -72,7 +86,7 @@ impl Job {
         self.send(Err(error));
     }
 
-    async fn attempt(&mut self, pool: &Arc<Pool>, limit: Duration) -> Tried {
+    async fn attempt(&mut self, pool: &Arc<Pool>, limit: Duration, told: &Arc<Told>) -> Tried {
         let mut lent = match pool.lend().await {
             Ok(lent) => lent,
             Err(fault) => return again(fault),
@@ -85,7 +99,7 @@ impl Job {
             lent.is_clean();
             return Tried::Over(answer);
         }
-        self.transact(lent, limit).await
+        self.transact(lent, limit, told).await
     }
 
     /// What there is to say without doing it.
@@ -135,28 +149,27 @@ impl Job {
         Ok(found.map(committed).transpose()?)
     }
 
-    async fn transact(&mut self, lent: Lent, limit: Duration) -> Tried {
+    async fn transact(&mut self, mut lent: Lent, limit: Duration, told: &Arc<Told>) -> Tried {
         if let Err(fault) = lent.script("begin a step's transaction", "BEGIN; SAVEPOINT everstep_step").await
         {
             return again(fault);
         }
         pass(Failpoint::JobBegins);
-        let lent = Arc::new(lent);
-        let ran = self.call(&lent, limit).await;
-        let Ok(mut lent) = Arc::try_unwrap(lent) else {
-            // Its connection ends when the last handle goes, and the transaction with it.
-            let why = "the transaction's body has kept its `Tx`: nothing was committed. Let it go before the body returns";
-            return Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why))));
-        };
+        let ran = self.call(&lent, limit, told).await;
         let body = match ran {
-            Ok(body) => body,
-            Err(error) => {
-                // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
-                let state = error_state(&error) || lent.is_gone();
+            Ran::Done(body) if !lent.is_shared() => body,
+            Ran::Done(_) => {
+                let why = "the transaction's body has kept its `Tx`: nothing was committed. Let it go before the body returns";
+                return cut(&lent, Error::terminal(why)).await;
+            }
+            Ran::CutOff(error) => return cut(&lent, error).await,
+            Ran::Failed(error) if lent.is_shared() => return cut(&lent, error).await,
+            Ran::Failed(error) => {
                 if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
                     lent.is_clean();
                 }
-                return match state {
+                // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
+                return match is_disordered(&error) || lent.is_gone() {
                     true => Tried::Disordered(error),
                     false => Tried::Over(Ok(Transacted::RolledBack(error))),
                 };
@@ -209,16 +222,19 @@ impl Job {
     }
 
     /// Runs the user's code.
-    async fn call(&mut self, lent: &Arc<Lent>, limit: Duration) -> everstep_core::Result<Payload> {
+    async fn call(&mut self, lent: &Lent, limit: Duration, told: &Arc<Told>) -> Ran {
         let job = self.step.job.downcast_mut::<PostgresJob>().expect("it was looked at");
-        let tx = Tx::of(lent.clone());
+        let tx = Tx::of(lent.share(), told.clone());
         let body = AssertUnwindSafe(async { (job.0)(tx).await }).catch_unwind();
         match within(limit, body).await {
-            Some(Ok(done)) => done,
-            Some(Err(panic)) => Err(Error::terminal(format!("panicked: {}", said_by(&*panic)))),
-            None => {
-                Err(Error::from(format!("the transaction took longer than {limit:?} and was rolled back")))
-            }
+            Some(Ok(Ok(body))) => Ran::Done(body),
+            // Nobody wants it any more, and it was left where it stood.
+            Some(Ok(Err(error))) if self.step.withdrawn().is_some() => Ran::CutOff(error),
+            Some(Ok(Err(error))) => Ran::Failed(error),
+            Some(Err(panic)) => Ran::Failed(Error::from(format!("panicked: {}", said_by(&*panic)))),
+            None => Ran::CutOff(Error::from(format!(
+                "the transaction took longer than {limit:?} and was rolled back"
+            ))),
         }
     }
 
@@ -285,6 +301,12 @@ impl Job {
     }
 }
 
+/// Ends the transaction with its connection, and whatever the body still does there.
+async fn cut(lent: &Lent, error: Error) -> Tried {
+    lent.cut().await;
+    Tried::Over(Ok(Transacted::RolledBack(error)))
+}
+
 async fn insert(lent: &Lent, sql: &Sql, run: i64, n: i64, letter: &Letter) -> Result<(), Fault> {
     let Letter { id, kind, name, body, at: Timestamp(at) } = letter;
     let id = id.0.to_be_bytes().to_vec();
@@ -309,7 +331,7 @@ fn again(fault: Fault) -> Tried {
 }
 
 /// Whether a body failed because the database could not put it in an order with others.
-fn error_state(error: &Error) -> bool {
-    let said = error.to_string();
-    ["could not serialize access", "deadlock detected"].iter().any(|state| said.contains(state))
+fn is_disordered(error: &Error) -> bool {
+    let state = error.raised_as::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    [Some(&SqlState::T_R_SERIALIZATION_FAILURE), Some(&SqlState::T_R_DEADLOCK_DETECTED)].contains(&state)
 }

@@ -15,6 +15,7 @@ use crate::{
     conn::{Sql, args, sql},
     fault::Fault,
     fold,
+    guest::Writes,
     op::After,
     row::codec,
     text::kept,
@@ -213,7 +214,7 @@ pub(crate) async fn set_stuck(
 }
 
 /// The run needs nobody any more.
-pub(crate) async fn clear_stuck(batch: &mut Batch<'_>, run: RunId) -> Result<(), Fault> {
+pub(crate) async fn clear_stuck(batch: &mut impl Writes, run: RunId) -> Result<(), Fault> {
     const CLEAR: Sql = sql("forget why a run was stuck", "DELETE FROM @stuck WHERE run = $1");
     batch.execute(&CLEAR, args![run.0]).await.map(drop)
 }

@@ -172,6 +172,6 @@ async fn what_the_database_refuses_is_told_with_its_state_and_the_statement() {
     let mut held = hand.start(new_run("a")).await;
     desk.run_sql(&format!("ALTER TABLE {} ADD CHECK (name <> 'go')", desk.table("everstep_inbox")));
     let Err(StoreError::Failed(why)) = store.post(post("a", 1)).await else { panic!("it is posted") };
-    assert!(why.contains("23514") && why.contains("`write a letter`"), "{why}");
+    assert!(why.contains("23514") && why.contains("`deliver a letter`"), "{why}");
     assert_eq!(held.adds(1).await, "next 2", "nobody else is hindered");
 }
