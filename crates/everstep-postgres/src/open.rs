@@ -35,7 +35,7 @@ const READERS: i16 = 4;
 /// takeover kept waiting.
 const IDLE_MAX: Duration = Duration::from_secs(2);
 /// What was asked for before the store was closed is still written, unless the database lets us wait.
-const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The schema, unless another one is named.
 const SCHEMA: &str = "everstep";

@@ -429,7 +429,8 @@ async fn who_asks_twice_for_a_lost_commit_does_not_find_his_own_question() {
     assert_eq!(world.store.inbox(_held.run, 0).await.expect("reads").len(), 1);
 }
 
-/// The server is still at it when the turn is sent again: the repeat waits for it at the unique key, and asks again.
+/// The server is still at it when the turn is sent again: it has written the first of two entries, and is held up at the
+/// second. The repeat waits for it at the key of the first, and asks again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_that_meets_a_unique_key_asks_again() {
     let mut world = World::new().await;
@@ -437,7 +438,7 @@ async fn a_repeat_that_meets_a_unique_key_asks_again() {
     let mut held = hand.start(new_run("a")).await;
     held.adds(1).await;
     let block = format!(
-        "INSERT INTO {} (run, seq, at, build, fingerprint, attempt, kind, codec, body) VALUES ({}, 2, 0, 0, 0, 0, 0, 0, '')",
+        "INSERT INTO {} (run, seq, at, build, fingerprint, attempt, kind, codec, body) VALUES ({}, 3, 0, 0, 0, 0, 0, 0, '')",
         world.table("journal"),
         held.run.0
     );
@@ -448,12 +449,12 @@ async fn a_repeat_that_meets_a_unique_key_asks_again() {
     let cut = world
         .proxy
         .at(Moment::during("INSERT INTO").if_it(|text| text.contains("everstep_journal")), Fault::Cut);
-    held.send(Turn { entries: vec![step(2)], ..held.turn() });
+    held.send(Turn { entries: vec![step(2), step(3)], ..held.turn() });
     cut.happened().await;
     world.waiting(2).await;
     blocking.rollback().await.expect("rolls back");
-    assert_eq!(held.hears().await, "next 3");
-    assert_eq!(held.adds(3).await, "next 4");
+    assert_eq!(held.hears().await, "next 4");
+    assert_eq!(held.adds(4).await, "next 5");
     world.direct = other;
 }
 

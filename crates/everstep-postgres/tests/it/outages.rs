@@ -117,7 +117,7 @@ async fn a_connection_that_stays_silent_is_given_up() {
 async fn a_store_that_is_closed_while_nothing_answers_ends() {
     let desk = Desk::new();
     let proxy = Proxy::start(&Desk::url()).await.expect("listens");
-    let store = desk.options().answer_limit(SECOND).open(&proxy.url()).await.expect("opens");
+    let store = desk.options().answer_limit(SECOND * 3600).open(&proxy.url()).await.expect("opens");
     let hand = Hand::of(&store).await;
     let mut held = hand.start(new_run("a")).await;
     let hole = proxy.at(Moment::before("everstep_journal"), Fault::Hold(Direction::Both));
