@@ -38,13 +38,23 @@ pub(crate) struct Verdict {
 }
 
 impl Account {
-    pub(crate) fn judge(&self) -> Verdict {
+    /// What must hold at every moment, by the ledger and a glance at the database that was taken after it.
+    pub(crate) fn judge_so_far(&self) -> Verdict {
         let mut verdict = Walk::default().through(&self.lines, &self.snapshot.fenced);
+        let mut seen = BTreeSet::new();
+        let twice = self.snapshot.moved.iter().filter(|row| !seen.insert(*row));
+        verdict.violations.extend(twice.map(|(run, key)| format!("transaction {key} of {run} has two rows")));
+        verdict.violations.extend(self.stale_writes());
+        verdict
+    }
+
+    /// What must hold in the end.
+    pub(crate) fn judge(&self) -> Verdict {
+        let mut verdict = self.judge_so_far();
         verdict.violations.extend(self.ends());
         verdict.violations.extend(self.acknowledged());
         verdict.violations.extend(self.journals());
         verdict.violations.extend(self.transactions());
-        verdict.violations.extend(self.stale_writes());
         verdict
     }
 

@@ -22,8 +22,10 @@ const LOOK_MS: u64 = 40;
 const WORKER: &str = "SELECT w.fenced, (SELECT count(*) FROM everstep.everstep_run r \
      WHERE r.owner = w.id AND r.wake_at IS NOT NULL) \
      FROM everstep.everstep_worker w JOIN everstep.everstep_name n ON n.id = w.build WHERE n.text = $1";
-const WRITTEN: &str = "SELECT (SELECT count(*) FROM everstep.everstep_journal j JOIN everstep.everstep_name n \
-     ON n.id = j.build AND n.kind = 4 WHERE n.text = $1), (SELECT count(*) FROM moved WHERE by = $1)";
+const WRITTEN: &str = "SELECT by, sum(entries)::int8, sum(rows)::int8 FROM (\
+     SELECT n.text AS by, count(*) AS entries, 0 AS rows FROM everstep.everstep_journal j \
+     JOIN everstep.everstep_name n ON n.id = j.build GROUP BY 1 \
+     UNION ALL SELECT by, 0, count(*) FROM moved GROUP BY 1) AS w GROUP BY 1";
 /// Against hanging only.
 const HANGS: Duration = Duration::from_secs(60);
 
@@ -97,16 +99,17 @@ impl Eye {
         if self.fenced().contains_key(name) {
             return Ok(());
         }
-        let written = self.written(name).await?;
+        // Who has written nothing is not told of.
+        let written = self.written().await?.get(name).copied().unwrap_or_default();
         self.fenced.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), written);
         Ok(())
     }
 
-    /// What this worker has written.
-    pub(crate) async fn written(&self, name: &str) -> AnyResult<Written> {
-        let rows = self.asks(WRITTEN, &[&name]).await?;
-        let row = rows.first().ok_or("a count has no row")?;
-        Ok(Written { entries: row.get(0), rows: row.get(1) })
+    /// What each worker has written.
+    pub(crate) async fn written(&self) -> AnyResult<BTreeMap<String, Written>> {
+        let rows = self.asks(WRITTEN, &[]).await?;
+        let written = |row: &Row| (row.get(0), Written { entries: row.get(1), rows: row.get(2) });
+        Ok(rows.iter().map(written).collect())
     }
 
     /// What everybody does in the database just now, and whom they wait for, for people.

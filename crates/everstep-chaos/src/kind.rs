@@ -55,12 +55,6 @@ impl Kind {
             Kind::Naps => "naps",
         }
     }
-
-    /// Whether it waits for a time of day. A worker whose clock is an hour ahead makes such a run late by that hour, as is
-    /// promised; no play lasts so long.
-    pub(crate) fn is_timed(self) -> bool {
-        matches!(self, Kind::Retries | Kind::Naps)
-    }
 }
 
 /// The id of a run.

@@ -36,6 +36,8 @@ chaos [--full | --seconds N] [--seed N] [--keep FOLDER]
 /// The short form, in seconds.
 const SHORT: u64 = 150;
 const FULL: u64 = 600;
+/// How it ends when nothing could be judged.
+const UNPLAYED: u8 = 2;
 /// Told at the end of everything: not all of them, when many do not hold.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -65,7 +67,13 @@ fn main() -> AnyResult<ExitCode> {
     std::fs::create_dir_all(&folder)?;
     println!("seed {seed}, {seconds} s");
     let runtime = tokio::runtime::Runtime::new()?;
-    let figures = runtime.block_on(play::play(folder, Size::of(seconds), seed))?;
+    let figures = match runtime.block_on(play::play(folder, Size::of(seconds), seed)) {
+        Ok(figures) => figures,
+        Err(error) => {
+            eprintln!("it could not be played: {error}");
+            return Ok(ExitCode::from(UNPLAYED));
+        }
+    };
     let violations = &figures.verdict.violations;
     for violation in violations.iter().take(VIOLATIONS_MAX) {
         eprintln!("{violation}");

@@ -119,11 +119,15 @@ impl Visitor {
     async fn visit(&mut self) -> AnyResult<()> {
         self.until_acknowledged(Call::Start).await?;
         let began = now();
-        self.knows(|state| drop(state.started.insert(self.run)));
+        self.knows(|state| {
+            state.started.insert(self.run);
+        });
         for signal in kind::signals(self.run) {
             pass(ms(self.chance.below(700) as u64)).await;
             self.until_acknowledged(Call::Send(signal)).await?;
-            self.knows(|state| drop(state.signalled.insert((self.run, signal))));
+            self.knows(|state| {
+                state.signalled.insert((self.run, signal));
+            });
         }
         let end = self.end().await?;
         self.knows(|state| {

@@ -38,6 +38,8 @@ use crate::{
 const COMES_WITHIN: Duration = Duration::from_secs(8);
 /// Once everything is healed, every run ends within so long.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
+/// What can be judged before the end is judged so often.
+const JUDGED_EVERY: Duration = Duration::from_secs(2);
 /// How often the ledger is looked at.
 const LOOK_MS: u64 = 20;
 
@@ -94,6 +96,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
     let told = Arc::new(Told::default());
     let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length.mul_f64(0.97), seed));
     let watching = tokio::spawn(watch_ledger(stage.clone()));
+    let mut judging = tokio::spawn(judge_so_far(stage.clone(), eye.clone()));
     let mut violations = Vec::new();
     let failed =
         |failed: Result<AnyResult<()>, tokio::task::JoinError>| failed.map_err(Into::into).and_then(|it| it);
@@ -103,7 +106,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         lanes.spawn(play.clone().breaks(began, lane));
     }
     let (mut outside, mut is_outside_done) = (tokio::spawn(outside), false);
-    let mut deadline = began + size.length + ENDS_WITHIN;
+    let (mut deadline, mut broken_off) = (began + size.length + ENDS_WITHIN, false);
     while !(is_outside_done && lanes.is_empty()) {
         tokio::select! {
             acted = &mut outside, if !is_outside_done => {
@@ -118,6 +121,10 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
             Some(kept) = everybody.join_next() => {
                 violations.extend(failed(kept).err().map(|error| error.to_string()));
             }
+            judged = &mut judging => {
+                broken_off = true;
+                violations.extend(failed(judged).err().map(|error| error.to_string()));
+            }
             () = until(deadline) => {
                 violations.push(format!("not every run has ended {ENDS_WITHIN:?} after everything was healed"));
             }
@@ -130,6 +137,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
     }
     outside.abort();
     watching.abort();
+    judging.abort();
     let stall = stage.pulse.longest();
     // A fault that is under way has its end.
     while let Some(broke) = lanes.join_next().await {
@@ -148,7 +156,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         started: told.started(),
         signalled: told.signalled(),
         ends: told.ends(),
-        snapshot: Snapshot::take(&eye).await?,
+        snapshot: if broken_off { Snapshot::glance(&eye).await? } else { Snapshot::take(&eye).await? },
     };
     stage.keep_log()?;
     let mut takeovers = eye.takeovers();
@@ -161,11 +169,11 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         takeovers,
         stall,
         slowest: told.slowest(),
-        verdict: account.judge(),
+        verdict: if broken_off { account.judge_so_far() } else { account.judge() },
     };
-    let broke_off = !violations.is_empty();
+    let is_whole = violations.is_empty();
     figures.verdict.violations.splice(0..0, violations);
-    if !broke_off {
+    if is_whole {
         figures.verdict.violations.extend(figures.too_tame_or_slow(size.each));
     }
     Ok(figures)
@@ -180,6 +188,18 @@ async fn watch_ledger(stage: Arc<Stage>) -> AnyResult<()> {
             stage.pulse.beats();
         }
         pass(ms(LOOK_MS)).await;
+    }
+}
+
+/// Looks now and then whether everything holds; an error as soon as something does not.
+async fn judge_so_far(stage: Arc<Stage>, eye: Arc<Eye>) -> AnyResult<()> {
+    loop {
+        pass(JUDGED_EVERY).await;
+        let lines = Reader::new(&stage.ledger_path()).more()?;
+        let account = Account { lines, snapshot: Snapshot::glance(&eye).await?, ..Account::default() };
+        if let Some(violation) = account.judge_so_far().violations.into_iter().next() {
+            return Err(format!("broken off: {violation}").into());
+        }
     }
 }
 

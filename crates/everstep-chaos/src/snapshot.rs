@@ -34,13 +34,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Everything, when everything is over.
     pub(crate) async fn take(eye: &Eye) -> AnyResult<Snapshot> {
         const RUNS: &str = "SELECT id, status FROM everstep.everstep_runs";
         const ENTRIES: &str =
             "SELECT run, seq, what, coalesce(key, '') FROM everstep.everstep_timeline ORDER BY run, seq";
-        const FENCED: &str = "SELECT n.text FROM everstep.everstep_worker w \
-             JOIN everstep.everstep_name n ON n.id = w.build WHERE w.fenced";
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot::glance(eye).await?;
         for row in eye.asks(RUNS, &[]).await? {
             let seen = RunSeen { status: row.get(1), entries: Vec::new() };
             snapshot.runs.insert(row.get(0), seen);
@@ -51,16 +50,25 @@ impl Snapshot {
                 snapshot.runs.get_mut(run).ok_or_else(|| format!("an entry of {run}, which is no run"))?;
             run.entries.push((row.get(1), row.get(2), row.get(3)));
         }
+        Ok(snapshot)
+    }
+
+    /// What can be judged while everything goes on: without the runs.
+    pub(crate) async fn glance(eye: &Eye) -> AnyResult<Snapshot> {
+        const FENCED: &str = "SELECT n.text FROM everstep.everstep_worker w \
+             JOIN everstep.everstep_name n ON n.id = w.build WHERE w.fenced";
+        let mut snapshot = Snapshot::default();
         for row in eye.asks("SELECT run, key FROM moved", &[]).await? {
             snapshot.moved.push((row.get(0), row.get(1)));
         }
         for row in eye.asks(FENCED, &[]).await? {
             snapshot.fenced.insert(row.get(0));
         }
-        for (name, then) in eye.fenced() {
-            let now = eye.written(&name).await?;
-            snapshot.written.insert(name, (then, now));
-        }
+        // In this order: who is fenced in between has written nothing since.
+        let then = eye.fenced();
+        let now = eye.written().await?;
+        let now = |name: &str| now.get(name).copied().unwrap_or_default();
+        snapshot.written = then.into_iter().map(|(name, then)| (name.clone(), (then, now(&name)))).collect();
         Ok(snapshot)
     }
 }

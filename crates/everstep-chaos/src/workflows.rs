@@ -34,7 +34,8 @@ pub(crate) struct World {
     pub(crate) name: String,
 }
 
-/// Registers all of them, or only those without times.
+/// Registers all of them, or only those that wait for no time of day: a worker whose clock is an hour ahead makes such a run
+/// late by that hour, as is promised, and no play lasts so long.
 pub(crate) fn register(builder: Builder<With<World>>, timed: bool) -> Builder<With<World>> {
     let builder = builder
         .register(workflow(Kind::Plain), plain)

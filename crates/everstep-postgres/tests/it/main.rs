@@ -4,10 +4,12 @@ mod fixture;
 mod hand;
 
 mod ambiguity;
+mod clocks;
 mod conformance;
 mod fences;
 mod openings;
 mod outages;
 mod roles;
+mod stopped;
 mod tls;
 mod workers;
