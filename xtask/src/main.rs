@@ -17,10 +17,12 @@ cargo xtask COMMAND
                   version with npm
   check           only formatting and lints
   prove [--full] [PART]
-                  the proof: crashes, power loss, I/O errors, stale workers, signals, moves, simulation, models, and every guard
+                  the proof: crashes, power loss, I/O errors, stale workers, signals, moves, simulation, models, chaos, and every guard
                   switched off once, or only the parts that are named; in full, it writes the figures into docs/reliability.md
   crash [--full]  only the crashes; `--only PLAN` plays one, `--break GUARD` switches a guard off
                   (fence, order, replay, once, sync, doubt, load, quiesce, take) and wants it to be noticed
+  chaos [--full]  only PostgreSQL, while workers, server and network break; `--seconds N`, `--seed N`, `--break GUARD`
+                  (fence, once, doubt)
   bench           our workloads against the raw limit of this disk; what follows goes to everstep-bench
   help            this text";
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         ],
         Some("prove") => &[("programs", |_| programs::install()), ("proof", proof::prove)],
         Some("crash") => &[("programs", |_| programs::install()), ("crashes", proof::crash)],
+        Some("chaos") => &[("programs", |_| programs::install()), ("chaos", proof::chaos)],
         Some("bench") => &[("benchmarks", bench)],
         Some("check") => &[("formatting", |_| checks::formatting()), ("lints", |_| checks::lints())],
         Some("help") | None => {

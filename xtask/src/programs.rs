@@ -5,13 +5,14 @@ use std::env;
 use crate::{cargo, run};
 
 /// Programs that tests use, and Debian's packages with them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
     ("umount", "mount"),
     // For the library that comes with it.
     ("faketime", "faketime"),
+    ("pgbouncer", "pgbouncer"),
 ];
 
 /// Installs what tests use and is not there.

@@ -41,8 +41,10 @@ const SERVER: Part = Part {
 const WEAVES: Part =
     Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
 
-const PARTS: [Part; 12] =
-    [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES];
+const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos", args: &[] };
+
+const PARTS: [Part; 13] =
+    [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES, CHAOS];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
 const GUARDS: [(&str, Part); 9] = [
@@ -56,6 +58,9 @@ const GUARDS: [(&str, Part); 9] = [
     ("quiesce", SIMULATION),
     ("take", SIGNALS),
 ];
+
+/// Those that chaos sees too, on PostgreSQL.
+const CHAOS_GUARDS: [&str; 3] = ["fence", "once", "doubt"];
 
 /// Where the figures stand.
 const PAGE: &str = "docs/reliability.md";
@@ -81,7 +86,8 @@ pub(crate) fn prove(given: &[String]) -> Result<(), String> {
     if !named.is_empty() {
         return Ok(());
     }
-    GUARDS.iter().try_for_each(|(guard, part)| broken(guard, part))
+    GUARDS.iter().try_for_each(|(guard, part)| broken(guard, part))?;
+    CHAOS_GUARDS.iter().try_for_each(|guard| broken(guard, &CHAOS))
 }
 
 /// Runs a part; its figures, and how long it took.
@@ -98,15 +104,30 @@ fn part_holds(part: &Part, full: bool) -> Result<String, String> {
 
 /// Only the crashes, or one guard switched off.
 pub(crate) fn crash(given: &[String]) -> Result<(), String> {
+    let named = |guard: &str| GUARDS.iter().find(|(known, _)| *known == guard).map(|(_, part)| part);
+    alone(&CRASHES, given, named)
+}
+
+/// Only the chaos, or one guard switched off.
+pub(crate) fn chaos(given: &[String]) -> Result<(), String> {
+    alone(&CHAOS, given, |guard| CHAOS_GUARDS.contains(&guard).then_some(&CHAOS))
+}
+
+/// Runs one part, with what is given; with `--break GUARD`, the part that must notice.
+fn alone<'p>(
+    part: &Part,
+    given: &[String],
+    noticed_by: impl Fn(&str) -> Option<&'p Part>,
+) -> Result<(), String> {
     build()?;
     if let Some(at) = given.iter().position(|arg| arg == "--break") {
-        let named = given.get(at + 1).ok_or("`--break` wants a guard's name")?;
-        let guard = GUARDS.iter().find(|(guard, _)| guard == named);
-        let (guard, part) = guard.ok_or_else(|| format!("`{named}` is no guard: see `cargo xtask help`"))?;
+        let guard = given.get(at + 1).ok_or("`--break` wants a guard's name")?;
+        let part =
+            noticed_by(guard).ok_or_else(|| format!("`{guard}` is no guard: see `cargo xtask help`"))?;
         return broken(guard, part);
     }
     let more: Vec<&str> = given.iter().map(String::as_str).collect();
-    match run(&CRASHES, &more, None)?.code {
+    match run(part, &more, None)?.code {
         Some(0) => Ok(()),
         code => Err(format!("it ended with {code:?}")),
     }
@@ -130,8 +151,8 @@ fn build() -> Result<(), String> {
     packages.dedup();
     // The command that `moves` kills.
     packages.extend(["--package", "everstep-cli"]);
-    let with =
-        ["build", "--profile", "proof", "--locked", "--bins", "--features", "everstep-processes/failpoints"];
+    let features = "everstep-processes/failpoints,everstep-chaos/failpoints";
+    let with = ["build", "--profile", "proof", "--locked", "--bins", "--features", features];
     cargo(&[&with[..], &packages[..]].concat())
 }
 

@@ -15,6 +15,10 @@ use crate::{
 /// For so long a name is kept at least.
 const SWEPT: Duration = Duration::from_secs(86_400);
 
+/// A transaction holds a row of its worker's fence. If its process stands still, who takes over waits for it, and so only
+/// for a moment longer than for the lease; said in each transaction, because behind a pooler a session has no settings.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+
 /// Both connections, and how they are made anew.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -79,7 +83,7 @@ impl Link {
         self.named += 1;
         let name = [self.opening, self.since, self.named].map(i64::to_be_bytes).concat();
         self.begun.clone_from(&name);
-        let begun = self.main.script("begin", "BEGIN");
+        let begun = self.main.script("begin", BEGIN);
         let named = async { self.main.execute(&NAME, args![&name, &self.last]).await };
         // Sent one behind the other, without waiting in between.
         let (begun, named) = futures_util::join!(begun, named);

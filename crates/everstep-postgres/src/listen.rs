@@ -24,6 +24,11 @@ use crate::{
 const TOLD_TOGETHER: Duration = Duration::from_millis(10);
 /// How often there is a look while hints come, and before a new connection is tried.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Whoever waits for what a run does is rung at one in so many of these looks: each of them asks the database then, and the hint
+/// is lost only if the process dies that owes it.
+const LOOKS_OF_WAITING: u32 = 5;
+/// The name in the hints of who hears none himself.
+const DEAF: &str = "deaf";
 /// How often there is a look while no hints can come: at first, and when nothing has happened for a while.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 /// How long the first hint, which an opening sends to itself, may take.
@@ -87,17 +92,38 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
             pause(LOOK_EVERY).await;
             continue;
         };
-        let until = Stopwatch::start();
+        let (until, mut looked) = (Stopwatch::start(), Stopwatch::start());
         while !conn.is_gone() && (shape.pooled || until.elapsed() < LOOK_EVERY * 10) {
-            let is_waited_for = bell.has_listeners() || bell.has_readers();
-            if is_waited_for || has_something(&conn, &notices).await {
-                bell.ring_foreign();
-                quiet = LOOK_SOON;
+            tokio::select! {
+                // Who hears nothing can still be heard.
+                () = notices.wanted.notified() => {
+                    pause(TOLD_TOGETHER).await;
+                    if tell(&conn, &shape.channel(), DEAF).await.is_err() {
+                        break;
+                    }
+                }
+                () = pause(quiet.saturating_sub(looked.elapsed())) => {
+                    quiet = (quiet * 2).min(LOOK_EVERY);
+                    if is_waited_for(&bell) || has_something(&conn, &notices).await {
+                        bell.ring_foreign();
+                        quiet = LOOK_SOON;
+                    }
+                    looked = Stopwatch::start();
+                }
             }
-            pause(quiet).await;
-            quiet = (quiet * 2).min(LOOK_EVERY);
         }
     }
+}
+
+/// Whether somebody here waits for what runs of others do.
+fn is_waited_for(bell: &Bell) -> bool {
+    bell.has_listeners() || bell.has_readers()
+}
+
+/// Sends a hint in the name of `from`.
+async fn tell(conn: &Conn, channel: &str, from: &str) -> Result<(), Fault> {
+    const TELL: Sql = sql("tell others", "SELECT pg_notify($1, $2)");
+    conn.rows(&TELL, args![channel, from]).await.map(drop)
 }
 
 /// Whether something is due or has come for a worker of this opening: one query of a few index pages.
@@ -149,7 +175,7 @@ impl Line {
             );
             return;
         }
-        let (mut looked, mut to_tell) = (Stopwatch::start(), None);
+        let (mut looked, mut looks, mut to_tell) = (Stopwatch::start(), 0u32, None);
         loop {
             let until_told =
                 to_tell.map_or(LOOK_EVERY, |since: Stopwatch| TOLD_TOGETHER.saturating_sub(since.elapsed()));
@@ -175,8 +201,10 @@ impl Line {
                     }
                     if looked.elapsed() >= LOOK_EVERY {
                         looked = Stopwatch::start();
+                        looks += 1;
                         // A hint that was lost, or a time that came, is seen here.
-                        if has_something(&self.conn, notices).await {
+                        let waits = looks % LOOKS_OF_WAITING == 0 && is_waited_for(bell);
+                        if waits || has_something(&self.conn, notices).await {
                             bell.ring_foreign();
                         }
                     }
@@ -186,8 +214,7 @@ impl Line {
     }
 
     async fn tell(&self) -> Result<(), Fault> {
-        const TELL: Sql = sql("tell others", "SELECT pg_notify($1, $2)");
-        self.conn.rows(&TELL, args![&self.channel, &self.own]).await.map(drop)
+        tell(&self.conn, &self.channel, &self.own).await
     }
 
     async fn hears_itself(&mut self) -> bool {

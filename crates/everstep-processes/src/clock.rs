@@ -11,7 +11,8 @@ const LIBRARIES: &str = "/usr/lib";
 pub struct Clock(PathBuf);
 
 impl Clock {
-    pub(crate) fn right(file: PathBuf) -> Clock {
+    /// One that shows the right time, kept in this file.
+    pub fn right(file: PathBuf) -> Clock {
         let clock = Clock(file);
         clock.set(0);
         clock
@@ -25,7 +26,8 @@ impl Clock {
         fs::rename(&ready, &self.0).expect("renames");
     }
 
-    pub(crate) fn tells(&self, command: &mut Command) {
+    /// The program that this command starts is told the time by it.
+    pub fn tells(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", library())
             .env("FAKETIME_TIMESTAMP_FILE", &self.0)

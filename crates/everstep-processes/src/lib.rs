@@ -4,7 +4,7 @@
 //! lines that the processes print; time passes only inside them.
 
 pub mod actor;
-mod chance;
+pub mod chance;
 pub mod clock;
 pub mod moves;
 pub mod process;

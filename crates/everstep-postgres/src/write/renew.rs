@@ -47,7 +47,10 @@ pub(crate) async fn give_place(
     const BEGIN: Sql = sql(
         "reuse an id",
         "UPDATE @run SET generation = generation + 1, takeovers = 0, crash_seq = 0, workflow = $2, status = $3,
-           owner = 0, wake_at = $4, created_at = $5, began_at = NULL, finished_at = NULL
+           owner = 0, created_at = $5,
+           wake_at = CASE WHEN $4 = $5
+             THEN least($4, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) ELSE $4 END,
+           began_at = NULL, finished_at = NULL
          WHERE id = $1",
     );
     const CLEARS: [Sql; 7] = [

@@ -235,10 +235,16 @@ pub(crate) async fn start_one(
     fence: Option<Fence>,
     claims: &mut Vec<(Claimed, Entry)>,
 ) -> Result<Started, Fault> {
+    /// Begins without a delay when the database's clock says so: the starter's may be ahead.
     const INSERT: Sql = sql(
         "start a run",
         "INSERT INTO @run (id, text_id, workflow, status, owner, wake_at, created_at, began_at)
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (text_id) DO NOTHING",
+         SELECT u.id, u.text_id, u.workflow, u.status, u.owner, CASE WHEN u.wake_at = u.created_at
+             THEN least(u.wake_at, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) ELSE u.wake_at END,
+           u.created_at, u.began_at
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+           AS u(id, text_id, workflow, status, owner, wake_at, created_at, began_at)
+         ON CONFLICT (text_id) DO NOTHING",
     );
     let workflow = batch.intern(NameKind::Workflow, &run.workflow).await?;
     if batch.is_comparable() && row::run_by_id(batch.conn, batch.texts, &run.id).await?.is_some() {

@@ -150,8 +150,12 @@ impl Job {
     }
 
     async fn transact(&mut self, mut lent: Lent, limit: Duration, told: &Arc<Told>) -> Tried {
-        if let Err(fault) = lent.script("begin a step's transaction", "BEGIN; SAVEPOINT everstep_step").await
-        {
+        // Whoever stands still in it longer than that would have been rolled back by himself.
+        let begin = format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}; SAVEPOINT everstep_step",
+            limit.as_millis().clamp(1, i32::MAX as u128)
+        );
+        if let Err(fault) = lent.script("begin a step's transaction", &begin).await {
             return again(fault);
         }
         pass(Failpoint::JobBegins);
@@ -240,9 +244,9 @@ impl Job {
 
     /// The fence comes last: a takeover must not wait for the user's code.
     async fn record(&self, lent: &Lent, body: &Payload) -> Result<u64, Fault> {
-        /// From here on the fence is locked.
+        /// From here on the fence is locked: as in every transaction of ours, not for long by who stands still.
         const RELEASE: &str =
-            "RELEASE SAVEPOINT everstep_step; SET LOCAL idle_in_transaction_session_timeout = '2s'";
+            "RELEASE SAVEPOINT everstep_step; SET LOCAL idle_in_transaction_session_timeout = '1s'";
         const FENCE: Sql = sql(
             "check the fence of a step",
             "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE",

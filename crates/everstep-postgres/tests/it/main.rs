@@ -4,12 +4,14 @@ mod fixture;
 mod hand;
 
 mod ambiguity;
+mod clocks;
 mod conformance;
 mod fences;
 mod guests;
 mod openings;
 mod outages;
 mod roles;
+mod stopped;
 mod tls;
 mod transactions;
 mod workers;

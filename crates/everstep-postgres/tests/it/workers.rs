@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use everstep_cluster::proxy::{Direction, Fault, Proxy};
+use everstep_cluster::proxy::{Direction, Fault, Moment, Proxy};
 use everstep_core::{
     Client, Ctx, Engine, Event, Events, Result, Run, Settings, Signal, Status, Workflow, journal::Kind,
     seconds, store::Inspect as _,
@@ -276,4 +276,48 @@ async fn no_run_is_stuck_while_a_worker_of_its_build_lives() {
     for engine in [two, back] {
         engine.shutdown().await.expect("it leaves");
     }
+}
+
+/// Whoever drives runs behind a pooler hears no hints, and yet gives them: else those who wait elsewhere never wake.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_behind_a_pooler_is_told_to_those_who_wait_elsewhere() {
+    let desk = Desk::new();
+    let pooled = desk.options().pooled(true).open(&Desk::url()).await.expect("opens");
+    ends_elsewhere(&desk, pooled, async || ()).await;
+}
+
+/// The process that owed the hint could not give it. Those who wait look now and then themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_of_which_the_hint_is_lost_is_seen_by_those_who_wait() {
+    let desk = Desk::new();
+    let proxy = Proxy::start(&Desk::url()).await.expect("starts");
+    let near = desk.options().open(&proxy.url_of("postgres")).await.expect("opens");
+    let lost = async || {
+        let hint = Moment::before("pg_notify").every();
+        let lost = proxy.at(hint, Fault::Hold(Direction::ToServer));
+        // Whatever it tells.
+        let client = Client::new(near.clone());
+        client.signal("r", GO, 0).await.expect("is sent");
+        soon(lost.happened()).await;
+    };
+    ends_elsewhere(&desk, near.clone(), lost).await;
+    proxy.heal().await;
+}
+
+/// A run ends in an engine on `store` while somebody waits for it in another opening. `before` comes between.
+async fn ends_elsewhere(desk: &Desk, store: Postgres, before: impl AsyncFnOnce()) {
+    let waits = async |ctx: Ctx, _: u64| {
+        ctx.signal(END).await?;
+        Ok("over".to_string())
+    };
+    let engine = Engine::builder(store).register(WAITS, waits).settings(settings()).start().await;
+    let engine = engine.expect("it starts");
+    let elsewhere = Client::new(desk.open().await);
+    let run = elsewhere.start(WAITS, "r", 1).await.expect("starts");
+    until(async || run.status().await.expect("looks") == Status::Waiting).await;
+    let waiting = tokio::spawn(async move { run.result().await });
+    before().await;
+    engine.signal("r", END, 1).await.expect("is sent");
+    assert_eq!(soon(waiting).await.expect("no panic").expect("ends"), "over");
+    soon(engine.shutdown()).await.expect("leaves");
 }
