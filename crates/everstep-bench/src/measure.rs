@@ -1,6 +1,6 @@
 //! What is measured beside time: quantiles, memory, bytes on disk, CPU.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 /// The value below which `part` of them lie.
 pub fn quantile(values: &mut [Duration], part: f64) -> Duration {
@@ -23,11 +23,6 @@ pub fn memory_mib(line: &str) -> f64 {
         .and_then(|rest| rest.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().ok())
         .unwrap_or(0.0)
         / 1024.0
-}
-
-/// Bytes of a database file, without its log: what the log held is in it once the store is closed.
-pub fn bytes(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |meta| meta.len())
 }
 
 /// CPU time of this process.

@@ -1,17 +1,17 @@
 //! One run of a hundred thousand steps: whether the last ones cost more than the first, and how fast it replays.
 
 use std::{
-    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use everstep::{Ctx, Engine, Result, Workflow, sqlite::Sqlite};
+use everstep::{Ctx, Engine, Result, Workflow};
 use serde_json::{Value, json};
 
 use super::Place;
 use crate::{
-    measure::{bytes, cpu, median, memory_mib, quantile},
+    database::Database,
+    measure::{cpu, median, memory_mib, quantile},
     report::thousandths,
 };
 
@@ -46,9 +46,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn open(path: &Path) -> Engine {
-    let store = Sqlite::open(path).expect("it opens");
-    Engine::builder(store).register(LONG, long).start().await.expect("it starts")
+async fn open(database: &Database) -> Engine {
+    database.builder().await.register(LONG, long).start().await.expect("it starts")
 }
 
 /// Wall and CPU time of one step, in microseconds, in part `at`.
@@ -70,9 +69,9 @@ pub async fn run(place: &Place<'_>) -> Value {
     let (mut rounds, mut times, mut size) = (Vec::new(), Vec::new(), 0);
     // A thousand steps are a short time for a CPU clock on a busy machine: the median of a few rounds is told.
     for n in 0..place.rounds.min(ROUNDS_MAX) {
-        let path = place.round(n).join("ours.db");
-        rounds.push(once(&path, &mut times).await);
-        size = bytes(&path);
+        let round = place.round(n).await;
+        rounds.push(once(&round.database, &mut times).await);
+        size = round.database.bytes().await;
     }
     let middle = |of: &dyn Fn(&Round) -> f64| median(&rounds.iter().map(of).collect::<Vec<_>>());
     let replay = middle(&|r| r.replay.as_secs_f64());
@@ -88,8 +87,8 @@ pub async fn run(place: &Place<'_>) -> Value {
     })
 }
 
-async fn once(path: &Path, times: &mut Vec<Duration>) -> Round {
-    let engine = open(path).await;
+async fn once(database: &Database, times: &mut Vec<Duration>) -> Round {
+    let engine = open(database).await;
     let run = engine.start(LONG, "r", COUNT).await.expect("it starts");
     while run.journal_len().await.expect("readable") < COUNT + 1 {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -98,7 +97,7 @@ async fn once(path: &Path, times: &mut Vec<Duration>) -> Round {
     let marks = std::mem::take(&mut *lock(&MARKS));
     times.append(&mut lock(&TIMES));
     let began = Instant::now();
-    let engine = open(path).await;
+    let engine = open(database).await;
     engine.get(LONG, "r").await.expect("found").result().await.expect("it is finished");
     // The function passes its last mark when everything recorded has been replayed.
     let replay = lock(&MARKS).last().expect("replayed").0 - began;

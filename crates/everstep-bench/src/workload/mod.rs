@@ -1,5 +1,6 @@
 //! The workloads. Each gives one JSON object: its rate, the raw rate beside it, their ratio, and what is its own.
 
+mod claims;
 mod long;
 mod parallel;
 mod parked;
@@ -12,15 +13,19 @@ mod start;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use everstep::{Ctx, Engine, Result, Workflow, sqlite::Sqlite};
+use everstep::{Ctx, Engine, Result, Workflow};
+use everstep_cluster::Private;
 use serde_json::Value;
 
+use crate::database::{Database, Kind};
+
 /// All of them.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "sequential",
     "parallel",
     "start",
@@ -29,24 +34,53 @@ pub const NAMES: [&str; 10] = [
     "long",
     "resident",
     "parked",
+    "claims",
     "restart",
     "shared",
 ];
 
-/// Where a workload's files go, how often it is measured, and whether the raw limit is too.
+/// Where a workload's files and databases go, how often it is measured, and whether the raw limit is too.
 pub struct Place<'a> {
     pub folder: &'a Path,
+    /// `None`: databases are files.
+    pub server: Option<&'a Private>,
     pub rounds: usize,
     pub raw: bool,
+    /// Of `claims`, in place of the sizes that are compared.
+    pub runs: Option<u64>,
 }
 
 impl Place<'_> {
-    /// A fresh folder for one round.
-    fn round(&self, n: usize) -> PathBuf {
+    /// A fresh folder and an empty database for one round.
+    async fn round(&self, n: usize) -> Round {
         let folder = self.folder.join(n.to_string());
         std::fs::create_dir(&folder).expect("room");
-        folder
+        match self.server {
+            None => Round { database: Database::Sqlite(folder.join("ours.db")), folder, _held: None },
+            Some(server) => {
+                let held = server.database().await.expect("room");
+                Round { database: Database::Postgres(held.url()), folder, _held: Some(held) }
+            }
+        }
     }
+
+    fn kind(&self) -> Kind {
+        if self.server.is_some() { Kind::Postgres } else { Kind::Sqlite }
+    }
+
+    /// `fdatasync` per second of the disk that the databases are on.
+    fn fdatasync(&self, round: &Round) -> f64 {
+        let socket = self.server.map(|server| server.socket());
+        let folder = socket.as_ref().and_then(|socket| socket.parent());
+        crate::raw::fdatasync(folder.unwrap_or(&round.folder))
+    }
+}
+
+/// What one round has for itself. A database on a server is dropped with it.
+pub struct Round {
+    pub folder: PathBuf,
+    pub database: Database,
+    _held: Option<everstep_cluster::Database>,
 }
 
 /// What a process does that a workload starts.
@@ -77,27 +111,28 @@ pub async fn run(name: &str, place: &Place<'_>) -> Value {
         "long" => long::run(place).await,
         "resident" => resident::run(place).await,
         "parked" => parked::run(place).await,
+        "claims" => claims::run(place).await,
         "restart" => restart::run(place).await,
         _ => shared::run(place).await,
     }
 }
 
 /// Is one of the processes of a workload.
-pub async fn child(role: Role, folder: &Path) {
+pub async fn child(role: Role, folder: &Path, database: &Database) {
     match role {
-        Role::Killed => recover::killed(folder).await,
-        Role::Resumes => recover::resumes(folder).await,
-        Role::Parks => parked::parks(folder).await,
-        Role::Wakes => parked::wakes(folder).await,
-        Role::Worker => shared::worker(folder).await,
-        Role::Client => shared::client(folder).await,
+        Role::Killed => recover::killed(folder, database).await,
+        Role::Resumes => recover::resumes(folder, database).await,
+        Role::Parks => parked::parks(database).await,
+        Role::Wakes => parked::wakes(folder, database).await,
+        Role::Worker => shared::worker(database).await,
+        Role::Client => shared::client(database).await,
     }
 }
 
-/// A process of a workload, on the files in `folder`.
-fn spawn(role: &str, folder: &Path) -> std::process::Command {
-    let mut command = std::process::Command::new(std::env::current_exe().expect("known"));
-    command.args(["--child", role, "--folder"]).arg(folder);
+/// A process of a workload, on what the round has.
+fn spawn(role: &str, round: &Round) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("known"));
+    command.args(["--child", role, "--database", &round.database.to_string(), "--folder"]).arg(&round.folder);
     command
 }
 
@@ -122,9 +157,8 @@ fn take_times() -> Vec<Duration> {
     std::mem::take(&mut TIMES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-async fn engine(path: &Path) -> Engine {
-    let store = Sqlite::open(path).expect("it opens");
-    Engine::builder(store).register(STEPS, steps).start().await.expect("it starts")
+async fn engine(database: &Database) -> Engine {
+    database.builder().await.register(STEPS, steps).start().await.expect("it starts")
 }
 
 async fn wait_all(runs: everstep::Batch<u64>) {

@@ -1,5 +1,5 @@
-//! A million runs that wait, half for timers and half for signals, in one file: what it costs to have them, and how fast
-//! many of them wake. One process parks them, another one opens the file, does nothing for a minute, and is then woken.
+//! A million runs that wait, half for timers and half for signals, in one database: what it costs to have them, and how fast
+//! many of them wake. One process parks them, another one opens it, does nothing for a minute, and is then woken.
 
 use std::{
     collections::HashMap,
@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use everstep::{Ctx, Engine, Result, Settings, Signal, Status, Workflow, days, sqlite::Sqlite};
+use everstep::{Ctx, Engine, Result, Settings, Signal, Status, Workflow, days};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::Place;
 use crate::{
-    measure::{bytes, cpu, memory_mib},
+    database::Database,
+    measure::{cpu, memory_mib},
     report::thousandths,
 };
 
@@ -78,15 +79,14 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
-async fn open(folder: &Path, settings: Settings) -> Engine {
-    let store = Sqlite::open(folder.join("ours.db")).expect("it opens");
-    Engine::builder(store).register(PARKED, parked).settings(settings).start().await.expect("it starts")
+async fn open(database: &Database, settings: Settings) -> Engine {
+    database.builder().await.register(PARKED, parked).settings(settings).start().await.expect("it starts")
 }
 
 /// The process that parks them. Prints when the two groups of timers are due.
-pub async fn parks(folder: &Path) {
+pub async fn parks(database: &Database) {
     let settings = Settings { park_after: Duration::ZERO, ..Settings::default() };
-    let engine = open(folder, settings).await;
+    let engine = open(database, settings).await;
     let began = Instant::now();
     let (mut timers, mut scattered) = (u64::MAX, u64::MAX);
     for part in 0..RUNS / PART {
@@ -131,13 +131,13 @@ async fn count(engine: &Engine, status: Status, wanted: u64) {
 }
 
 /// The process that is woken. Prints its figures as JSON.
-pub async fn wakes(folder: &Path) {
+pub async fn wakes(folder: &Path, database: &Database) {
     let due = std::fs::read_to_string(folder.join("due")).expect("written");
     let mut due = due.split_whitespace().map(|ms| ms.parse::<u64>().expect("a number"));
     let mut next_due = || UNIX_EPOCH + Duration::from_millis(due.next().expect("two of them"));
     let (timers, scattered) = (next_due(), next_due());
     let began = Instant::now();
-    let engine = open(folder, Settings::default()).await;
+    let engine = open(database, Settings::default()).await;
     let open_ms = began.elapsed().as_secs_f64() * 1e3;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (cpu_before, written) = (cpu(), written());
@@ -196,13 +196,14 @@ fn written() -> u64 {
 }
 
 pub async fn run(place: &Place<'_>) -> Value {
+    let round = place.round(0).await;
     let began = Instant::now();
-    let parks = super::spawn("parks", place.folder).output().expect("it ran");
+    let parks = super::spawn("parks", &round).output().expect("it ran");
     assert!(parks.status.success(), "{}", String::from_utf8_lossy(&parks.stderr));
-    std::fs::write(place.folder.join("due"), &parks.stdout).expect("room");
+    std::fs::write(round.folder.join("due"), &parks.stdout).expect("room");
     let setup = began.elapsed();
-    let size = bytes(&place.folder.join("ours.db"));
-    let wakes = super::spawn("wakes", place.folder).output().expect("it ran");
+    let size = round.database.bytes().await;
+    let wakes = super::spawn("wakes", &round).output().expect("it ran");
     assert!(wakes.status.success(), "{}", String::from_utf8_lossy(&wakes.stderr));
     let told: Value = serde_json::from_slice(&wakes.stdout).expect("JSON");
     let mut all = json!({

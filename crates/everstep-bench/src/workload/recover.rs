@@ -1,10 +1,13 @@
-//! A process is killed in the middle of `parallel`; another one opens the file and finishes every run.
+//! A process is killed in the middle of `parallel`; another one opens the database and finishes every run.
 //!
 //! Every body writes its run and step to a ledger beside the database, so that the steps that were in flight at the
 //! kill, and those that were done twice, are counted by what happened and not by what the engine says.
+//!
+//! Times count from the start of the new process; on a server from one lease later, because there only its beat shows
+//! that a process is dead.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
@@ -12,11 +15,14 @@ use std::{
     time::Duration,
 };
 
-use everstep::{Ctx, Engine, Result, Workflow, sqlite::Sqlite};
+use everstep::{Ctx, Engine, Result, Settings, Workflow};
 use serde_json::{Value, json};
 
-use super::Place;
-use crate::measure::{memory_mib, monotonic};
+use super::{Place, Round};
+use crate::{
+    database::Database,
+    measure::{memory_mib, monotonic},
+};
 
 const RUNS: u64 = 1000;
 const EACH: u64 = 10;
@@ -76,9 +82,10 @@ impl KillAtHalf {
     }
 }
 
-async fn engine(folder: &Path) -> Engine {
-    let store = Sqlite::open(folder.join("ours.db")).expect("it opens");
-    Engine::builder(store)
+async fn engine(folder: &Path, database: &Database) -> Engine {
+    database
+        .builder()
+        .await
         .state(Ledger::open(folder))
         .register(LEDGERED, ledgered)
         .start()
@@ -87,8 +94,8 @@ async fn engine(folder: &Path) -> Engine {
 }
 
 /// The process that dies.
-pub async fn killed(folder: &Path) {
-    let engine = engine(folder).await;
+pub async fn killed(folder: &Path, database: &Database) {
+    let engine = engine(folder, database).await;
     BODIES.get_or_init(|| KillAtHalf(Default::default()));
     let inputs: Vec<_> = (0..RUNS).map(|n| (n.to_string(), (n, EACH))).collect();
     for run in engine.start_batch(LEDGERED, inputs).await.expect("they start") {
@@ -97,8 +104,8 @@ pub async fn killed(folder: &Path) {
 }
 
 /// The process that finishes what is left.
-pub async fn resumes(folder: &Path) {
-    let engine = engine(folder).await;
+pub async fn resumes(folder: &Path, database: &Database) {
+    let engine = engine(folder, database).await;
     for n in 0..RUNS {
         engine
             .get(LEDGERED, n.to_string())
@@ -111,44 +118,36 @@ pub async fn resumes(folder: &Path) {
     println!("{} {}", monotonic().as_nanos(), memory_mib("VmHWM"));
 }
 
-/// How many steps of each run are recorded, as any reader of the file sees it.
-fn recorded(path: &Path) -> HashMap<u64, u64> {
-    let db = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .expect("it opens");
-    let mut rows = db
-        .prepare(
-            "SELECT CAST(run AS INTEGER), count(*) FROM everstep_timeline WHERE what = 'done' GROUP BY run",
-        )
-        .expect("the view is there");
-    let rows =
-        rows.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).expect("readable");
-    rows.map(|row| row.expect("readable")).map(|(run, count)| (run as u64, count as u64)).collect()
+/// What passes, on a server, until a worker counts as dead.
+fn lease(on_a_server: bool) -> Duration {
+    if on_a_server { Settings::default().lease } else { Duration::ZERO }
 }
 
 pub async fn run(place: &Place<'_>) -> Value {
     let mut told = Vec::new();
     for round in 0..place.rounds {
-        told.push(once(&place.round(round)));
+        told.push(once(&place.round(round).await).await);
     }
     let worst = |key: &str| told.iter().map(|t| t[key].as_f64().expect("a number")).fold(0.0, f64::max);
     let sum = |key: &str| told.iter().map(|t| t[key].as_u64().expect("a number")).sum::<u64>();
     json!({
-        "workload": "recover", "runs": RUNS, "rounds": told.len(), "unfinished": sum("unfinished"),
+        "workload": "recover", "runs": RUNS, "rounds": told.len(), "lease_ms": lease(place.server.is_some()).as_millis(), "unfinished": sum("unfinished"),
         "in_flight": sum("in_flight"), "reexecuted": sum("reexecuted"),
         "first_step_ms": worst("first_step_ms"), "total_ms": worst("total_ms"), "rss_mib": worst("rss_mib"),
     })
 }
 
-fn once(folder: &Path) -> Value {
-    let child = super::spawn("killed", folder).status().expect("it ran");
+async fn once(round: &Round) -> Value {
+    let folder = &round.folder;
+    let child = super::spawn("killed", round).status().expect("it ran");
     assert!(!child.success(), "the child is killed");
     let before = Ledger::read(folder);
-    let known = recorded(&folder.join("ours.db"));
+    let known = round.database.recorded().await;
     let done = |line: &&Line| known.get(&line[0]).is_some_and(|count| line[1] < *count);
     let in_flight: HashSet<_> =
         before.iter().filter(|line| !done(line)).map(|line| (line[0], line[1])).collect();
-    let began = monotonic();
-    let output = super::spawn("resumes", folder).output().expect("it ran");
+    let free = monotonic() + lease(matches!(round.database, Database::Postgres(_)));
+    let output = super::spawn("resumes", round).output().expect("it ran");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (said, after) = (String::from_utf8_lossy(&output.stdout).into_owned(), Ledger::read(folder));
     let mut words = said.split_whitespace();
@@ -162,7 +161,7 @@ fn once(folder: &Path) -> Value {
         "only what was in flight is repeated"
     );
     let all: HashSet<_> = after.iter().map(|line| (line[0], line[1])).collect();
-    let ms = |at: u64| (Duration::from_nanos(at).saturating_sub(began)).as_secs_f64() * 1e3;
+    let ms = |at: u64| (Duration::from_nanos(at).saturating_sub(free)).as_secs_f64() * 1e3;
     json!({
         "unfinished": RUNS * EACH - all.len() as u64, "in_flight": in_flight.len(), "reexecuted": repeated.len(),
         "first_step_ms": again.iter().map(|l| l[2]).min().map_or(0.0, ms).round(), "total_ms": ms(ended).round(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everstep::{Ctx, Engine, Result, Settings, Workflow, days, sqlite::Sqlite};
+use everstep::{Ctx, Engine, Result, Settings, Workflow, days};
 use serde_json::{Value, json};
 
 use super::{Place, STEPS, steps, wait_all};
@@ -23,10 +23,11 @@ async fn sleeper(ctx: Ctx, _: u64) -> Result<u64> {
 }
 
 pub async fn run(place: &Place<'_>) -> Value {
-    let store = Sqlite::open(place.folder.join("ours.db")).expect("it opens");
+    let round = place.round(0).await;
     // They would leave memory.
     let settings = Settings { park_after: Duration::MAX, ..Settings::default() };
-    let builder = Engine::builder(store).register(SLEEPER, sleeper).register(STEPS, steps).settings(settings);
+    let builder =
+        round.database.builder().await.register(SLEEPER, sleeper).register(STEPS, steps).settings(settings);
     let engine = builder.start().await.expect("it starts");
     for part in 0..WARM / AT_ONCE {
         let inputs: Vec<_> = (0..AT_ONCE).map(|n| (format!("warm-{part}-{n}"), 2)).collect();

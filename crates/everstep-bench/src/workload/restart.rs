@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use everstep::{Ctx, Engine, Result, Workflow, sqlite::Sqlite};
+use everstep::{Ctx, Result, Workflow};
 use serde_json::{Value, json};
 
 use super::Place;
@@ -37,8 +37,9 @@ async fn counts(ctx: Ctx, done: u64) -> Result<u64> {
 }
 
 pub async fn run(place: &Place<'_>) -> Value {
-    let path = place.folder.join("ours.db");
-    let builder = Engine::builder(Sqlite::open(&path).expect("it opens")).register(COUNTS, counts);
+    let round = place.round(0).await;
+    let database = &round.database;
+    let builder = database.builder().await.register(COUNTS, counts);
     let engine = builder.start().await.expect("it starts");
     let began = Instant::now();
     let run = engine.start(COUNTS, "r", 0).await.expect("it starts");
@@ -52,16 +53,12 @@ pub async fn run(place: &Place<'_>) -> Value {
         (median(&each), median(&part.iter().map(|(_, rss)| *rss).collect::<Vec<_>>()))
     };
     let ((first_ms, first_rss), (last_ms, last_rss)) = (of(WARM), of(marks.len() - 1 - PART));
-    let db = rusqlite::Connection::open(&path).expect("it opens");
-    let rows = |table: &str| -> i64 {
-        db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("readable")
-    };
     json!({
         "workload": "restart", "steps": COUNT, "generations": marks.len(),
         "rate": (COUNT as f64 / wall.as_secs_f64()).round(), "unit": "steps/s",
         "first_cpu_ms": thousandths(first_ms), "last_cpu_ms": thousandths(last_ms),
         "cpu_ratio": thousandths(last_ms / first_ms), "rss_first_mib": first_rss.round(), "rss_mib": last_rss.round(),
-        "journal_rows": rows("everstep_journal"), "run_rows": rows("everstep_run"),
-        "archive_rows": rows("everstep_archive"),
+        "journal_rows": database.rows("journal").await, "run_rows": database.rows("run").await,
+        "archive_rows": database.rows("archive").await,
     })
 }

@@ -1,23 +1,23 @@
-//! Several processes on one file: how fast two workers are together, and how soon one process sees what another has
+//! Several processes on one database: how fast two workers are together, and how soon one process sees what another has
 //! committed.
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::Path,
     process::Stdio,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use everstep::{Client, Ctx, Engine, Result, Workflow, sqlite::Sqlite};
+use everstep::{Ctx, Result, Workflow};
 use serde_json::{Value, json};
 
 use super::{
-    Place, engine,
+    Place, Round, engine,
     parallel::{ours, waves},
     spawn, take_times,
 };
 use crate::{
+    database::Database,
     measure::{median, monotonic, quantile},
     report::{Rates, thousandths},
 };
@@ -37,9 +37,9 @@ async fn see(ctx: Ctx, sent: u64) -> Result<u64> {
     Ok(ns)
 }
 
-/// A second worker on the file: says that it is ready, waits for a line, works, says how many steps it did.
-pub async fn worker(folder: &Path) {
-    let engine = engine(&folder.join("ours.db")).await;
+/// A second worker: says that it is ready, waits for a line, works, says how many steps it did.
+pub async fn worker(database: &Database) {
+    let engine = engine(database).await;
     println!("ready");
     std::io::stdin().lock().read_line(&mut String::new()).expect("told to begin");
     let began = Instant::now();
@@ -49,8 +49,8 @@ pub async fn worker(folder: &Path) {
 }
 
 /// A client without a worker: its runs are for the other process.
-pub async fn client(folder: &Path) {
-    let client = Client::new(Sqlite::open(folder.join("ours.db")).expect("it opens"));
+pub async fn client(database: &Database) {
+    let client = database.client().await;
     for n in 0..SEEN {
         tokio::time::sleep(APART).await;
         client.start(SEE, n.to_string(), monotonic().as_nanos() as u64).await.expect("it starts");
@@ -60,12 +60,11 @@ pub async fn client(folder: &Path) {
 pub async fn run(place: &Place<'_>) -> Value {
     let (mut one, mut two) = (Rates::default(), Vec::new());
     for round in 0..place.rounds {
-        let folder = place.round(round);
-        ours(&folder, &mut one).await;
-        two.push(together(&folder));
+        let round = place.round(round).await;
+        ours(&round.database, &mut one).await;
+        two.push(together(&round));
     }
-    let folder = place.round(place.rounds);
-    see_others(&folder).await;
+    see_others(&place.round(place.rounds).await).await;
     let mut ways = std::mem::take(&mut *WAYS.lock().unwrap_or_else(PoisonError::into_inner));
     drop(take_times());
     let (rate, one) = (median(&two), median(&one.ours));
@@ -77,9 +76,9 @@ pub async fn run(place: &Place<'_>) -> Value {
 }
 
 /// Two processes that both start and drive runs; their rates together.
-fn together(folder: &Path) -> f64 {
+fn together(round: &Round) -> f64 {
     let start = || {
-        let child = spawn("worker", folder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child = spawn("worker", round).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("it starts");
         let mut said = BufReader::new(child.stdout.take().expect("piped"));
         said.read_line(&mut String::new()).expect("ready");
@@ -98,10 +97,9 @@ fn together(folder: &Path) -> f64 {
     both.into_iter().map(rate).sum()
 }
 
-async fn see_others(folder: &Path) {
-    let store = Sqlite::open(folder.join("ours.db")).expect("it opens");
-    let engine = Engine::builder(store).register(SEE, see).start().await.expect("it starts");
-    let child = spawn("client", folder).spawn().expect("it starts");
+async fn see_others(round: &Round) {
+    let engine = round.database.builder().await.register(SEE, see).start().await.expect("it starts");
+    let child = spawn("client", round).spawn().expect("it starts");
     let ended = tokio::task::spawn_blocking(move || { child }.wait()).await.expect("no panic");
     assert!(ended.expect("it ends").success());
     for n in 0..SEEN {

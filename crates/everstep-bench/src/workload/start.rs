@@ -1,7 +1,6 @@
 //! Ten thousand one-step runs: started by a thousand submitters who each wait for start and result, or in one batch.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,11 +9,7 @@ use everstep::Engine;
 use serde_json::{Value, json};
 
 use super::{Place, STEPS, engine, take_times, wait_all};
-use crate::{
-    measure::{bytes, quantile},
-    raw,
-    report::Rates,
-};
+use crate::{database::Database, measure::quantile, raw, report::Rates};
 
 const RUNS: u64 = 10_000;
 const SUBMITTERS: u64 = 1000;
@@ -22,18 +17,19 @@ const SUBMITTERS: u64 = 1000;
 pub async fn one_by_one(place: &Place<'_>) -> Value {
     let (mut rates, mut times) = (Rates::default(), Vec::new());
     for round in 0..place.rounds {
-        let folder = place.round(round);
+        let round = place.round(round).await;
         if place.raw {
-            rates.raw.push(raw::pipeline(&folder, SUBMITTERS, RUNS / SUBMITTERS, Duration::ZERO).await);
+            rates.raw.push(raw::pipeline(&round, SUBMITTERS, RUNS / SUBMITTERS, Duration::ZERO).await);
         }
-        let (engine, path) = fresh(&folder).await;
-        let (before, began) = (bytes(&path), Instant::now());
+        let database = &round.database;
+        let engine = Arc::new(engine(database).await);
+        let (before, began) = (database.bytes().await, Instant::now());
         let submitters: Vec<_> = (0..SUBMITTERS).map(|n| tokio::spawn(submit(engine.clone(), n))).collect();
         for submitter in submitters {
             times.extend(submitter.await.expect("it does not panic"));
         }
         rates.ours.push(RUNS as f64 / began.elapsed().as_secs_f64());
-        end(engine, &path, before, &mut rates).await;
+        end(engine, database, before, &mut rates).await;
     }
     rates.steps = take_times();
     let mut told = rates.tell("start", "runs/s", "raw-pipeline");
@@ -56,29 +52,24 @@ async fn submit(engine: Arc<Engine>, submitter: u64) -> Vec<Duration> {
 pub async fn batch(place: &Place<'_>) -> Value {
     let mut rates = Rates::default();
     for round in 0..place.rounds {
-        let folder = place.round(round);
+        let round = place.round(round).await;
         if place.raw {
-            rates.raw.push(raw::pipeline(&folder, RUNS, 1, Duration::ZERO).await);
+            rates.raw.push(raw::pipeline(&round, RUNS, 1, Duration::ZERO).await);
         }
-        let (engine, path) = fresh(&folder).await;
-        let (before, began) = (bytes(&path), Instant::now());
+        let database = &round.database;
+        let engine = Arc::new(engine(database).await);
+        let (before, began) = (database.bytes().await, Instant::now());
         let inputs: Vec<_> = (0..RUNS).map(|n| (n.to_string(), 1)).collect();
         wait_all(engine.start_batch(STEPS, inputs).await.expect("they start")).await;
         rates.ours.push(RUNS as f64 / began.elapsed().as_secs_f64());
-        end(engine, &path, before, &mut rates).await;
+        end(engine, database, before, &mut rates).await;
     }
     rates.steps = take_times();
     rates.tell("start-batch", "runs/s", "raw-pipeline")
 }
 
-async fn fresh(folder: &Path) -> (Arc<Engine>, std::path::PathBuf) {
-    let path = folder.join("ours.db");
-    (Arc::new(engine(&path).await), path)
-}
-
-async fn end(engine: Arc<Engine>, path: &Path, before: u64, rates: &mut Rates) {
+async fn end(engine: Arc<Engine>, database: &Database, before: u64, rates: &mut Rates) {
     Arc::into_inner(engine).expect("all submitters are done").shutdown().await.expect("it leaves");
-    // Whatever the log still held is in the file once somebody has opened and closed it.
-    drop(everstep::sqlite::Sqlite::open(path).expect("it opens"));
-    rates.bytes_per_step = bytes(path).saturating_sub(before) as f64 / RUNS as f64;
+    database.settle();
+    rates.bytes_per_step = database.bytes().await.saturating_sub(before) as f64 / RUNS as f64;
 }

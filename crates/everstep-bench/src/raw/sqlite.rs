@@ -1,13 +1,8 @@
-//! The raw limit: what one SQLite file takes on this disk, with the same rows and nothing of Everstep.
-//!
-//! `single`: one row per FULL commit on one connection. `pipeline`: as many tasks as the workload has, each awaiting
-//! the group commit of its own row.
+//! Rows into one SQLite file with FULL commits.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::{
-    fs::{File, OpenOptions},
-    io::Write,
     path::Path,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -15,10 +10,9 @@ use std::{
 };
 
 use rusqlite::{Connection, params};
-use tokio::sync::oneshot;
 
-/// Rows of one transaction at most.
-const BATCH_MAX: usize = 4096;
+use super::{BATCH_MAX, Waiting, waves};
+
 /// How long a drain waits for those who were just answered to come back.
 const LINGER_MAX: Duration = Duration::from_micros(120);
 
@@ -70,50 +64,33 @@ pub fn single(folder: &Path, rows: u64) -> f64 {
 
 #[derive(Default)]
 struct Queue {
-    rows: Mutex<Waiting>,
+    rows: Mutex<Rows>,
     came: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
-    rows: Vec<(u64, u64, oneshot::Sender<()>)>,
+struct Rows {
+    rows: Vec<Waiting>,
     closed: bool,
 }
 
-/// Rows per second of `tasks` tasks that write `each` rows one after the other, again and again for `at_least`.
+/// Group commit by one thread.
 pub async fn pipeline(folder: &Path, tasks: u64, each: u64, at_least: Duration) -> f64 {
     let queue = Arc::new(Queue::default());
     let writer = {
         let (queue, path) = (queue.clone(), folder.join("raw-pipeline.db"));
         thread::spawn(move || write(&open(&path), &queue))
     };
-    let (began, mut rows, mut run) = (Instant::now(), 0, 0);
-    while began.elapsed() < at_least || rows == 0 {
-        let all: Vec<_> = (0..tasks)
-            .map(|_| {
-                run += 1;
-                tokio::spawn(task(queue.clone(), run, each))
-            })
-            .collect();
-        for task in all {
-            task.await.expect("it does not panic");
-        }
-        rows += tasks * each;
-    }
-    let rate = rows as f64 / began.elapsed().as_secs_f64();
+    let to = queue.clone();
+    let push = move |row| {
+        to.rows.lock().unwrap_or_else(PoisonError::into_inner).rows.push(row);
+        to.came.notify_one();
+    };
+    let rate = waves(tasks, each, at_least, push).await;
     queue.rows.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     queue.came.notify_one();
     writer.join().expect("it does not panic");
     rate
-}
-
-async fn task(queue: Arc<Queue>, run: u64, each: u64) {
-    for seq in 0..each {
-        let (send, done) = oneshot::channel();
-        queue.rows.lock().unwrap_or_else(PoisonError::into_inner).rows.push((run, seq, send));
-        queue.came.notify_one();
-        done.await.expect("every row is answered");
-    }
 }
 
 fn write(db: &Connection, queue: &Queue) {
@@ -150,21 +127,4 @@ fn write(db: &Connection, queue: &Queue) {
             let _ = done.send(());
         }
     }
-}
-
-/// `fdatasync` per second, of 4 KiB written over and over.
-pub fn fdatasync(folder: &Path) -> f64 {
-    let path = folder.join("raw-sync");
-    let block = [7u8; 4096];
-    let mut file: File =
-        OpenOptions::new().create(true).truncate(true).write(true).open(&path).expect("a fresh file");
-    file.write_all(&block).and_then(|()| file.sync_all()).expect("room");
-    let (began, mut syncs) = (Instant::now(), 0u32);
-    while began.elapsed() < Duration::from_millis(300) {
-        std::os::unix::fs::FileExt::write_all_at(&file, &block, 0)
-            .and_then(|()| file.sync_data())
-            .expect("room");
-        syncs += 1;
-    }
-    f64::from(syncs) / began.elapsed().as_secs_f64()
 }
