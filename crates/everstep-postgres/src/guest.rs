@@ -15,9 +15,10 @@ use tokio_postgres::{
 };
 
 use crate::{
+    alone::{Alone, alone},
     batch::Rings,
     conn::{Arg, Shape, Speaks, Sql, get, sql},
-    fault::{Fault, told},
+    fault::{Class, Fault, class, told},
     ids::Ids,
     migrate,
     names::{NameKind, Names},
@@ -101,6 +102,8 @@ open_transaction!(Tx, |tx| &**tx, |tx| Some(tx));
 /// What was started and sent in a step's transaction: rung for after its commit.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
+    /// The database could not put what we did in an order with others.
+    disordered: AtomicBool,
     claimable: AtomicBool,
     inbox: AtomicBool,
 }
@@ -109,6 +112,12 @@ impl Told {
     fn note(&self, rings: &Rings) {
         self.claimable.fetch_or(rings.claimable, Ordering::AcqRel);
         self.inbox.fetch_or(rings.inbox, Ordering::AcqRel);
+    }
+
+    /// Whether the database could not put something that was started or sent in it in an order with others; asked for
+    /// once in each try.
+    pub(crate) fn was_disordered(&self) -> bool {
+        self.disordered.swap(false, Ordering::AcqRel)
     }
 
     /// It is committed.
@@ -138,6 +147,7 @@ pub(crate) struct Guest<'t> {
     shape: &'t Shape,
     accept_moved: bool,
     rings: Rings,
+    _alone: Alone,
 }
 
 impl Speaks for Guest<'_> {
@@ -179,7 +189,8 @@ impl<'t> Guest<'t> {
         Inner { shape, accept_moved, .. }: &'t Inner,
         identity: i64,
     ) -> Result<Guest<'t>, StoreError> {
-        let guest = Guest { tx, shape, accept_moved: *accept_moved, rings: Rings::default() };
+        let _alone = alone(tx).await;
+        let guest = Guest { tx, shape, accept_moved: *accept_moved, rings: Rings::default(), _alone };
         match guest.script("begin in a user's transaction", "SAVEPOINT everstep_guest").await {
             Ok(()) => {}
             Err(Fault::Sql(_, error)) if error.code() == Some(&S::NO_ACTIVE_SQL_TRANSACTION) => {
@@ -246,6 +257,11 @@ impl<'t> Guest<'t> {
                 released.await.map(|()| done).map_err(told)
             }
             Err(fault) => {
+                if let (Some(step), Fault::Sql(_, error)) = (self.tx.step(), &fault)
+                    && class(error) == Class::Again
+                {
+                    step.told().disordered.store(true, Ordering::Release);
+                }
                 // If even that fails, the transaction has failed as a whole, and its owner hears it.
                 let _ = self.script("roll back in a user's transaction", BACK).await;
                 Err(told(fault))

@@ -31,6 +31,7 @@ mod segment;
 mod writer;
 
 mod address;
+mod alone;
 mod attribute;
 mod back;
 mod conn;

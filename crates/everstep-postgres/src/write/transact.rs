@@ -91,7 +91,9 @@ impl Job {
             Ok(lent) => lent,
             Err(fault) => return again(fault),
         };
-        let before = match self.before(&lent).await {
+        // Sent one behind the other, without waiting in between.
+        let (renewed, before) = futures_util::join!(lent.renew(), self.before(&lent));
+        let before = match renewed.and(before) {
             Ok(before) => before,
             Err(fault) => return again(fault),
         };
@@ -173,7 +175,7 @@ impl Job {
                     lent.is_clean();
                 }
                 // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
-                return match is_disordered(&error) || lent.is_gone() {
+                return match told.was_disordered() || is_disordered(&error) || lent.is_gone() {
                     true => Tried::Disordered(error),
                     false => Tried::Over(Ok(Transacted::RolledBack(error))),
                 };
@@ -244,9 +246,9 @@ impl Job {
 
     /// The fence comes last: a takeover must not wait for the user's code.
     async fn record(&self, lent: &Lent, body: &Payload) -> Result<u64, Fault> {
-        /// From here on the fence is locked: as in every transaction of ours, not for long by who stands still.
-        const RELEASE: &str =
-            "RELEASE SAVEPOINT everstep_step; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+        /// From here on the fence is locked: as in every transaction of ours, not for long by who stands still. The role that
+        /// a body has taken need not be one that may write here.
+        const RELEASE: &str = "RELEASE SAVEPOINT everstep_step; RESET ROLE; SET LOCAL idle_in_transaction_session_timeout = '1s'";
         const FENCE: Sql = sql(
             "check the fence of a step",
             "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE",
