@@ -94,6 +94,29 @@ pub(crate) fn child_id(parent: &str, generation: u32, key: &str, bytes_max: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::commands::Commands;
+
+    #[test]
+    fn a_journal_that_starts_nobody_has_no_children() {
+        let entry = |kind: Kind| Entry {
+            seq: 1,
+            kind: kind.code(),
+            key: Some("a".into()),
+            attempt: 1,
+            input: None,
+            body: Payload::default(),
+            site: None,
+            build: "b".into(),
+            fingerprint: 0,
+            at: Timestamp(0),
+        };
+        for kind in Kind::ALL {
+            let starts = matches!(kind, Kind::ChildStarted | Kind::Reseeded);
+            let entries = [entry(Kind::StepDone), entry(kind)];
+            let known = Commands::of(&entries).has_children();
+            assert_eq!((has_children(&entries), known), (starts, starts), "{kind:?}");
+        }
+    }
 
     #[test]
     fn an_id_that_nobody_chose_tells_where_it_comes_from() {
