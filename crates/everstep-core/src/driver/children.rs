@@ -61,15 +61,13 @@ impl Drive {
     }
 
     /// What is said besides when the function begins anew or is over.
-    pub(super) fn say_farewell(&mut self, is_over: bool) {
+    pub(super) fn say_farewell(&mut self) {
         let entropy = &self.core.worker.entropy;
         let has_children =
             self.core.state().table.has_aside().is_some_and(|aside| aside.commands.has_children());
         let family = Family { parent: self.core.parent.as_deref(), has_children };
-        let says = match self.out.parts.entries.last() {
-            Some(last) if is_over => family.farewell(self.core.id(), last, entropy),
-            _ => family.closing(self.core.state().now, entropy).into_iter().collect(),
-        };
+        let last = self.out.parts.entries.last().expect("that it ends is the last entry of its last turn");
+        let says = family.farewell(self.core.id(), last, entropy);
         self.out.parts.says.extend(says);
     }
 }

@@ -358,7 +358,9 @@ fn a_message_that_comes_while_a_run_is_set_aside_does_not_let_it_go_on() {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let engine = engine(&memory, &world, |ctx: Ctx, _| async move {
             let one = ctx.step("one", async || after(1000, 1).await).await?;
-            Ok((one + ctx.signal::<u64>("go").await?).to_string())
+            let go = ctx.signal::<u64>("go").await?;
+            let two = ctx.step("two", async || Ok(2u64)).await?;
+            Ok((one + go + two).to_string())
         })
         .await;
         let mut events = engine.events();
@@ -375,7 +377,7 @@ fn a_message_that_comes_while_a_run_is_set_aside_does_not_let_it_go_on() {
         let paused = std::iter::from_fn(|| events.try_next()).filter(|e| matches!(e, Event::Paused { .. }));
         assert_eq!(paused.count(), 1, "it is told of once");
         engine.resume("r").await.expect("goes on");
-        assert_eq!(soon(run.result()).await.expect("ends"), "6");
+        assert_eq!(soon(run.result()).await.expect("ends"), "8");
     });
 }
 
