@@ -10,7 +10,6 @@ use crate::{
     journal::{Kind, Payload, Reseeded, decode},
     store::{LetterKind, Received},
     stuck::StuckReason,
-    time::Timestamp,
 };
 
 impl Drive {
@@ -45,7 +44,7 @@ impl Drive {
         self.pausing.is_none() && self.closing.is_none()
     }
 
-    /// It ends instead.
+    /// It goes on, or ends.
     pub(super) fn pause_no_more(&mut self) {
         self.pausing = None;
         self.core.news.set_pausing(false);
@@ -76,8 +75,8 @@ impl Drive {
 
     fn take_back_pauses(&mut self, before: u64) {
         self.take_pauses(before);
-        self.pausing = self.pausing.filter(|pausing| *pausing > before);
-        self.core.news.set_pausing(self.pausing.is_some());
+        // One that was asked for since is still in the inbox, and is heard next.
+        self.pause_no_more();
     }
 
     /// It is set aside: everybody who has asked for that so far is heard, so that it does not happen again when it goes on.
@@ -100,9 +99,7 @@ impl Drive {
         let table = &mut state.table;
         let waits = table.iter().filter_map(|(op, slot)| match (slot.sort, slot.stage) {
             (Sort::Timer, Stage::Idle) => Some((slot.deadline, op, &slot.key)),
-            (Sort::Step, Stage::Idle) if !slot.happened && slot.retry_at > Timestamp(i64::MIN) => {
-                Some((slot.retry_at, op, &slot.key))
-            }
+            (Sort::Step, Stage::Idle) if !slot.happened => Some((slot.retry_at, op, &slot.key)),
             _ => None,
         });
         let meant =

@@ -61,15 +61,13 @@ impl Drive {
     }
 
     /// What is said besides when the function begins anew or is over.
-    pub(super) fn say_farewell(&mut self, is_over: bool) {
+    pub(super) fn say_farewell(&mut self) {
         let entropy = &self.core.worker.entropy;
         let has_children =
             self.core.state().table.has_aside().is_some_and(|aside| aside.commands.has_children());
         let family = Family { parent: self.core.parent.as_deref(), has_children };
-        let says = match self.out.parts.entries.last() {
-            Some(last) if is_over => family.farewell(self.core.id(), last, entropy),
-            _ => family.closing(self.core.state().now, entropy).into_iter().collect(),
-        };
+        let last = self.out.parts.entries.last().expect("that it ends is the last entry of its last turn");
+        let says = family.farewell(self.core.id(), last, entropy);
         self.out.parts.says.extend(says);
     }
 }
@@ -94,6 +92,29 @@ pub(crate) fn child_id(parent: &str, generation: u32, key: &str, bytes_max: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::commands::Commands;
+
+    #[test]
+    fn a_journal_that_starts_nobody_has_no_children() {
+        let entry = |kind: Kind| Entry {
+            seq: 1,
+            kind: kind.code(),
+            key: Some("a".into()),
+            attempt: 1,
+            input: None,
+            body: Payload::default(),
+            site: None,
+            build: "b".into(),
+            fingerprint: 0,
+            at: Timestamp(0),
+        };
+        for kind in Kind::ALL {
+            let starts = matches!(kind, Kind::ChildStarted | Kind::Reseeded);
+            let entries = [entry(Kind::StepDone), entry(kind)];
+            let known = Commands::of(&entries).has_children();
+            assert_eq!((has_children(&entries), known), (starts, starts), "{kind:?}");
+        }
+    }
 
     #[test]
     fn an_id_that_nobody_chose_tells_where_it_comes_from() {

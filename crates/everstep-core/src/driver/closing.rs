@@ -251,10 +251,7 @@ impl Drive {
     fn begin_undoing(&mut self) -> Next {
         let left = self.undelivered();
         let mut state = self.core.state();
-        let fingerprint = match self.closing.as_deref() {
-            Some(Closing { stage: Stage::Grace(grace), .. }) => grace.fingerprint,
-            _ => state.fingerprint,
-        };
+        let fingerprint = state.fingerprint;
         let undos = state.table.has_aside().map(|aside| std::mem::take(&mut aside.undos));
         let mut undos = undos.unwrap_or_default();
         let first_op = state.table.slots.len();

@@ -48,7 +48,7 @@ impl Drive {
     /// The function is dropped before the turn is sent: what its guards do, they do while the run is still ours.
     pub(super) fn end(&mut self, end: End) -> Next {
         if let End::Finished { .. } | End::Restarted { .. } = &end {
-            self.say_farewell(matches!(end, End::Finished { .. }));
+            self.say_farewell();
             self.answer_the_rest();
         }
         let mut parts = std::mem::take(&mut self.out.parts);

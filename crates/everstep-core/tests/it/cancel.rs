@@ -1,8 +1,10 @@
 //! Cancel, which lets a run end in good order, and kill, which does not.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -439,5 +441,115 @@ fn nothing_is_delivered_and_nothing_starts_within_the_grace() {
         let expected = [Kind::Started, Kind::CancelAsked, Kind::StepDone, Kind::StepDone, Kind::Cancelled];
         assert_eq!(told, expected);
         assert_eq!(store.memory.run("r".into()).await.expect("reads").expect("there").owner, None);
+    });
+}
+
+/// Its bodies are somewhere where nobody polls them: the grace would only be waited out.
+#[test]
+fn a_run_whose_function_panicked_has_no_grace() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let (answered, kept) = (store.clone(), Arc::new(Mutex::new(None)));
+        let keeps = kept.clone();
+        let engine = engine_with(&store, &world, settings(), move |ctx: Ctx, _| {
+            let (answered, keeps) = (answered.clone(), keeps.clone());
+            async move {
+                let mut long = Box::pin(ctx.step("long", async || after(1_000_000, 1).await));
+                let asked = ctx.step("asked", async || {
+                    answered.inbox_answered().await;
+                    Ok(2u64)
+                });
+                let mut asked = pin!(asked);
+                poll_fn(|cx| {
+                    let _ = long.as_mut().poll(cx);
+                    asked.as_mut().poll(cx)
+                })
+                .await?;
+                *keeps.lock().expect("unpoisoned") = Some(long);
+                panic!("on purpose")
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(100).await;
+        engine.cancel("r", "enough").await.expect("open");
+        nap(1_000).await;
+        assert_eq!(run.status().await.expect("reads"), Status::Cancelled);
+        assert!(kept.lock().expect("unpoisoned").is_some(), "it was kept until then");
+    });
+}
+
+/// Other code than that which was cancelled would have said more by then: what is not in the journal was not done.
+#[test]
+fn an_end_that_is_replayed_by_other_code_says_nothing_new() {
+    virtual_time(async {
+        let (memory, world, log) = (Memory::default(), Simulation::new(1), Log::default());
+        let workflow = |says: bool| {
+            let log = log.clone();
+            move |ctx: Ctx, _| {
+                let undoes = log.clone();
+                async move {
+                    let a = ctx.step("a", async || Ok(1u64)).undo(async move |_| {
+                        undoes.add("undo");
+                        Ok(())
+                    });
+                    a.await?;
+                    if says {
+                        ctx.publish("stage", &1u64);
+                    }
+                    ctx.sleep(days(1)).await;
+                    Ok(String::new())
+                }
+            }
+        };
+        let first = engine(&memory, &world, workflow(false)).await;
+        let run = first.start(W, "r", 7).await.expect("it starts");
+        nap(10).await;
+        first.cancel("r", "enough").await.expect("open");
+        soon(run.result()).await.expect_err("cancelled");
+        first.shutdown().await.expect("it leaves");
+        memory.truncate("r", 3);
+        log.take();
+        let other = Settings { build: Some("again".to_string()), ..settings() };
+        let again = engine_with(&memory, &world, other, workflow(true)).await;
+        let run = again.get(W, "r").await.expect("found");
+        soon(run.result()).await.expect_err("cancelled");
+        assert_eq!(log.take(), ["undo"]);
+        let entries = journal(&memory).await;
+        assert!(entries.iter().all(|e| e.known_kind() != Some(Kind::Published)), "{:?}", told(&entries));
+    });
+}
+
+/// The code asks for something else at the last entry of all: what it would register is not all that was done.
+#[test]
+fn cancelling_a_run_that_diverged_at_its_last_entry_undoes_nothing() {
+    virtual_time(async {
+        let (memory, world, log) = (Memory::default(), Simulation::new(1), Log::default());
+        let workflow = |second: &'static str| {
+            let log = log.clone();
+            move |ctx: Ctx, _| {
+                let undoes = log.clone();
+                async move {
+                    let first = ctx.step("first", async || Ok(1u64)).undo(async move |_| {
+                        undoes.add("undo");
+                        Ok(())
+                    });
+                    first.await?;
+                    ctx.step(second, async || Ok(2u64)).await?;
+                    ctx.sleep(days(1)).await;
+                    Ok(String::new())
+                }
+            }
+        };
+        let old = engine(&memory, &world, workflow("second")).await;
+        let run = old.start(W, "r", 7).await.expect("it starts");
+        nap(10).await;
+        old.shutdown().await.expect("it leaves");
+        assert_eq!(journal(&memory).await.len(), 3);
+        Client::simulated(memory.clone(), &world).cancel("r", "enough").await.expect("open");
+        let new = engine(&memory, &world, workflow("another")).await;
+        let run = new.get(W, run.id()).await.expect("found");
+        assert_eq!(soon(run.result()).await.expect_err("over").kind(), ErrorKind::Cancelled);
+        assert_eq!(log.take(), Vec::<String>::new());
     });
 }

@@ -323,3 +323,21 @@ fn branches_side_by_side_may_say_the_same_name() {
     });
     assert_eq!(out, "10 20");
 }
+
+/// Each patch is decided for itself, whatever else was said since the last arrival.
+#[test]
+fn two_patches_side_by_side_are_both_recorded() {
+    let both = async |ctx: Ctx, _| {
+        ctx.publish(PROGRESS, &1);
+        let went = [ctx.patched("one"), ctx.patched("two"), ctx.patched("one")];
+        ctx.step("then", async || Ok(())).await?;
+        Ok(format!("{went:?}"))
+    };
+    let (out, entries) = change(both, 1, "a", both);
+    assert_eq!(out.as_deref(), Ok("[true, true, true]"));
+    assert_eq!(
+        kinds(&entries)[1..],
+        [Kind::Published, Kind::Patched, Kind::Patched, Kind::StepDone, Kind::Completed]
+    );
+    assert_eq!(check_replays(both), "[true, true, true]");
+}

@@ -372,6 +372,16 @@ fn a_full_journal_refuses_scopes_and_timers_too() {
     let stuck = outcome.expect_err("full");
     assert_eq!((entries as u64, status), (FEW, Some(Status::Stuck)));
     tells(&stuck, FEW as usize, FEW as usize);
+    // Nor has what is only said.
+    let (outcome, entries, status) = with_few_entries(async |ctx: Ctx, _| {
+        for n in 1..FEW {
+            ctx.step("one", async || Ok(n)).await?;
+        }
+        ctx.publish("too-much", &0u64);
+        Ok(0)
+    });
+    tells(&outcome.expect_err("full"), FEW as usize, FEW as usize);
+    assert_eq!((entries as u64, status), (FEW, Some(Status::Stuck)));
     let (outcome, entries, status) = with_few_entries(async |ctx: Ctx, _| {
         loop {
             ctx.timeout(seconds(1), std::future::pending::<Result<()>>()).await?;

@@ -3,17 +3,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use everstep_core::{
-    Client, Ctx, Engine, ErrorKind, Result, Retry, Simulation, Status, days,
+    Client, Ctx, Engine, ErrorKind, Event, Result, Retry, Simulation, Status, days,
     journal::{Answer, Kind},
     seconds,
     store::Memory,
 };
 
-use crate::common::{W, after, engine, journal, nap, settle, soon, virtual_time};
+use crate::common::{
+    W, after, engine, engine_with, journal, nap, settings, settle, soon, virtual_time, wrapped::Wrapped,
+};
 
 fn kinds(entries: &[everstep_core::journal::Entry]) -> Vec<Kind> {
     entries.iter().filter_map(|entry| entry.known_kind()).collect()
@@ -346,4 +348,117 @@ fn a_run_that_is_to_be_set_aside_and_is_cancelled_ends() {
         let undone = journal(&memory).await.iter().any(|entry| entry.key.as_deref() == Some("undo/one"));
         assert!(undone, "its undo is not held back by the pause");
     });
+}
+
+/// The turn that sets the run aside compares the inbox, and a signal comes while it is on its way: nothing of the pause
+/// may be lost with it.
+#[test]
+fn a_message_that_comes_while_a_run_is_set_aside_does_not_let_it_go_on() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, |ctx: Ctx, _| async move {
+            let one = ctx.step("one", async || after(1000, 1).await).await?;
+            let go = ctx.signal::<u64>("go").await?;
+            let two = ctx.step("two", async || Ok(2u64)).await?;
+            Ok((one + go + two).to_string())
+        })
+        .await;
+        let mut events = engine.events();
+        let run = engine.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        engine.pause("r", "to look").await.expect("asked");
+        nap(100).await;
+        memory.hold_commits();
+        nap(2000).await;
+        engine.signal("r", "go", 5u64).await.expect("is kept");
+        memory.release_commits();
+        nap(60_000).await;
+        assert_eq!(status(&engine).await, Status::Paused, "it was acknowledged, and is heard again");
+        let paused = std::iter::from_fn(|| events.try_next()).filter(|e| matches!(e, Event::Paused { .. }));
+        assert_eq!(paused.count(), 1, "it is told of once");
+        engine.resume("r").await.expect("goes on");
+        assert_eq!(soon(run.result()).await.expect("ends"), "8");
+    });
+}
+
+/// Both letters are read at once.
+#[test]
+fn a_pause_that_was_asked_for_after_a_resume_holds() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, day).await;
+        let run = engine.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        engine.pause("r", "to look").await.expect("asked");
+        nap(100).await;
+        engine.resume("r").await.expect("asked");
+        engine.pause("r", "no, still").await.expect("asked");
+        nap(60_000).await;
+        assert_eq!(status(&engine).await, Status::Paused);
+        engine.resume("r").await.expect("goes on");
+        nap(2 * 24 * 3600 * 1000).await;
+        assert_eq!(soon(run.result()).await.expect("ends"), "3");
+    });
+}
+
+#[test]
+fn a_run_that_got_stuck_before_it_could_be_paused_goes_on_when_it_is_retried() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let is_mended = Arc::new(AtomicBool::new(false));
+        let seen = is_mended.clone();
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let seen = seen.clone();
+            async move {
+                let one = ctx.step("one", async || after(1000, 1).await).await?;
+                assert!(seen.load(Relaxed), "there is a mistake in it");
+                let two = ctx.step("two", async || Ok(2)).await?;
+                Ok((one + two).to_string())
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        engine.pause("r", "to look").await.expect("asked");
+        assert_eq!(soon(run.result()).await.expect_err("needs a person").kind(), ErrorKind::Stuck);
+        is_mended.store(true, Relaxed);
+        engine.retry("r").await.expect("lets it go on");
+        nap(2000).await;
+        assert_eq!(status(&engine).await, Status::Completed, "whoever retries it has looked");
+    });
+}
+
+/// The body ends just when the letter is heard: its outcome is no wait that could be skipped.
+#[test]
+fn a_step_that_has_ended_is_not_what_is_skipped() {
+    for limit in [None, Some(seconds(3600))] {
+        virtual_time(async move {
+            let (store, world) = (Wrapped::default(), Simulation::new(1));
+            let (answered, bodies) = (store.clone(), Arc::new(AtomicU32::new(0)));
+            let counted = bodies.clone();
+            let engine = engine_with(&store, &world, settings(), move |ctx: Ctx, _| {
+                let (answered, counted) = (answered.clone(), counted.clone());
+                async move {
+                    let mut step = ctx.step("a", async || {
+                        counted.fetch_add(1, Relaxed);
+                        answered.inbox_answered().await;
+                        Ok(1u64)
+                    });
+                    if let Some(limit) = limit {
+                        step = step.attempt_timeout(limit);
+                    }
+                    let (one, ()) = everstep_core::join!(step, ctx.sleep(days(1)));
+                    Ok(one?.to_string())
+                }
+            })
+            .await;
+            let run = engine.start(W, "r", 7).await.expect("starts");
+            nap(100).await;
+            engine.skip_wait("r", None).await.expect("asked");
+            nap(1000).await;
+            assert_eq!(status(&engine).await, Status::Completed, "the sleep was skipped, with {limit:?}");
+            assert_eq!(run.result().await.expect("ends"), "1");
+            assert_eq!(bodies.load(Relaxed), 1);
+        });
+    }
 }

@@ -327,6 +327,25 @@ fn what_was_settled_in_time_counts_whenever_the_run_hears_of_it() {
     });
 }
 
+/// The clock of the worker jumps past the promise's time just when it is told of a message.
+#[test]
+fn a_message_that_may_have_come_in_time_is_read_before_a_promise_expires() {
+    virtual_time(async {
+        let (memory, world, outside) = (Memory::default(), Simulation::new(1), Outside::default());
+        let (given, machine) = (outside.clone(), world.machine());
+        let workflow = move |ctx: Ctx, _| expires(ctx, given.clone());
+        let engine = engine_with(&memory, &machine, stays(), workflow).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        let token = outside.token(0).await;
+        nap(100).await;
+        let client = Client::simulated(memory.clone(), &world);
+        client.resolve(&token, 5u64).await.expect("in time");
+        machine.set_clock_error(7_200_000_000);
+        client.signal("r", "never", 1u64).await.expect("it is open");
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("5"));
+    });
+}
+
 #[test]
 fn a_promise_that_lost_a_race_or_was_dropped_takes_nothing() {
     virtual_time(async {

@@ -30,7 +30,9 @@ fn a_run_begins_anew_under_its_id_with_an_empty_journal() {
         let mut events = engine.events();
         let run = engine.start(W, "r", 3).await.expect("it starts");
         plain(soon(run.result()).await).expect("it ends");
-        assert_eq!(told(&journal(&memory).await)[1..].len(), 2);
+        let entries = journal(&memory).await;
+        assert_eq!(told(&entries)[1..].len(), 2);
+        assert_eq!(entries[0].fingerprint, 0, "nothing was called before it");
         let row = memory.run("r".into()).await.expect("reads").expect("there");
         assert_eq!((row.status, row.generation), (Status::Completed, 3));
         let restarts: Vec<_> = std::iter::from_fn(|| events.try_next())

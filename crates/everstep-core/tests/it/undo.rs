@@ -582,3 +582,86 @@ fn a_long_undo_is_seen() {
         assert_eq!(started(&memory).await.len(), 0);
     });
 }
+
+/// A transaction that times out, and then the run fails.
+fn pays_too_late(
+    log: &Log,
+    undoes: bool,
+) -> impl Fn(Ctx, u64) -> futures_util::future::BoxFuture<'static, Result<String>> + Clone + use<> {
+    let log = log.clone();
+    move |ctx, _| {
+        let log = log.clone();
+        Box::pin(async move {
+            let mut pays = transaction(&ctx, "pay", || Ok(5));
+            if undoes {
+                pays = pays.undo(async move |cents| {
+                    log.add(format!("undo {cents}"));
+                    Ok(())
+                });
+            }
+            ctx.timeout(Duration::from_millis(100), pays).await?;
+            Err("too late")?
+        })
+    }
+}
+
+/// The store has committed what the function dropped, and its answer comes when the function has failed.
+#[test]
+fn a_run_that_failed_waits_for_what_it_may_have_to_undo() {
+    virtual_time(async {
+        let (store, world, log) = (Wrapped::default(), Simulation::new(1), Log::default());
+        store.answer_with_inbox_read(1_000);
+        let engine = engine_with(&store, &world, settings(), pays_too_late(&log, true)).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1_000).await;
+        assert_eq!(run.status().await.expect("reads"), Status::Running);
+        store.send_answers();
+        soon(run.result()).await.expect_err("failed");
+        assert_eq!(log.take(), ["undo 5"]);
+    });
+}
+
+#[test]
+fn a_run_that_failed_does_not_wait_for_what_nobody_undoes() {
+    virtual_time(async {
+        let (store, world, log) = (Wrapped::default(), Simulation::new(1), Log::default());
+        store.answer_with_inbox_read(1_000);
+        let engine = engine_with(&store, &world, settings(), pays_too_late(&log, false)).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(1_000).await;
+        assert_eq!(run.status().await.expect("reads"), Status::Failed);
+        let entries = journal(&store.memory).await;
+        assert!(entries.iter().all(|e| e.known_kind() != Some(Kind::Failing)), "{:?}", told(&entries));
+    });
+}
+
+/// Other code returns a value where the run was recorded as failing.
+#[test]
+fn a_run_that_has_failed_does_not_complete_under_other_code() {
+    virtual_time(async {
+        let (memory, world, log) = (Memory::default(), Simulation::new(1), Log::default());
+        let workflow = |fails: bool| {
+            let log = log.clone();
+            move |ctx: Ctx, _| {
+                let undo = log.clone();
+                async move {
+                    let a = ctx.step("a", async || Ok(1u64)).undo(async move |_| {
+                        undo.add("undo");
+                        Ok(())
+                    });
+                    a.await?;
+                    if fails { Err("no")? } else { Ok("well".to_string()) }
+                }
+            }
+        };
+        finish(&memory, &world, workflow(true)).await.0.expect_err("failed");
+        memory.truncate("r", 3);
+        log.take();
+        let other = Settings { build: Some("other".to_string()), ..settings() };
+        let engine = engine_with(&memory, &world, other, workflow(false)).await;
+        let run = engine.get(W, "r").await.expect("found");
+        let report = plain(soon(run.result()).await).expect_err("stuck");
+        assert!(report.contains("diverged") && report.contains("has not failed"), "{report}");
+        assert_eq!(log.take(), Vec::<String>::new());
+    });
+}
