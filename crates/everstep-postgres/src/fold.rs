@@ -29,13 +29,14 @@ const WITH_END: i16 = 1;
 const WITH_START: i16 = 2;
 
 /// Of a start without a delay, and of a run that is given back, the database's clock says when: those who asked for them
-/// may be an hour ahead, and nobody asked for that hour. The pause of who gives back is a minute at most.
+/// may be an hour ahead, and nobody asked for that hour. The pause of who gives back is a minute at most, or for ever
+/// (9223372036854775807).
 const FULL: Sql = sql(
     "write turns and starts",
     "WITH f AS MATERIALIZED (SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE),
      e AS (
        UPDATE @run r SET owner = 0, status = u.status, finished_at = u.finished_at,
-         wake_at = CASE WHEN u.seen IS NULL
+         wake_at = CASE WHEN u.seen IS NULL AND u.wake_at < 9223372036854775807
            THEN least(u.wake_at, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 + 60000000) ELSE u.wake_at END
        FROM unnest($3, $4, $5, $6, $7) AS u(id, status, wake_at, finished_at, seen)
        WHERE r.id = u.id AND r.owner = $1 AND (u.seen IS NULL OR r.inbox_n = u.seen) AND EXISTS (SELECT 1 FROM f)

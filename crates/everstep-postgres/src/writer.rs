@@ -195,7 +195,7 @@ impl Writer {
                 Class::Again => Tried::Again(StoreError::Full(said(name, &error).into())),
                 Class::Later => Tried::Later(StoreError::Full(said(name, &error).into())),
                 // What was sent before is there by now.
-                Class::Refused if is_duplicate(&error) && was_unsure && ops.is_empty() => {
+                Class::Refused if is_duplicate(&error) && was_unsure => {
                     Tried::Again(StoreError::Full(said(name, &error).into()))
                 }
                 Class::Refused => self.blame(ops, StoreError::Failed(said(name, &error).into())),
