@@ -65,7 +65,7 @@ pub(crate) enum Fault {
     /// Which worker, and for how long at least.
     WorkerStopped(usize, u64),
     WorkerKilled(usize),
-    /// By so many seconds from the right time.
+    /// To so many seconds from the right time, which is not where it was.
     ClockMoved(i64),
     /// On which proxy, at which commit from then on.
     CommitLost(usize, Commit, usize),
@@ -115,7 +115,8 @@ impl Fault {
                 Fault::WorkerStopped(chance.below(WORKERS), chance.between(2_500, 5_000) as u64)
             }
             Sort::WorkerKilled => Fault::WorkerKilled(chance.below(WORKERS)),
-            Sort::ClockMoved => Fault::ClockMoved([3600, -3600, 0][chance.below(3)]),
+            // In the order in which they come, it is said how they are: see `moves`.
+            Sort::ClockMoved => Fault::ClockMoved(0),
             Sort::CommitLost => {
                 let commit = if chance.one_in(3) { Commit::Statement } else { Commit::Transaction };
                 Fault::CommitLost(chance.below(PROXIES), commit, chance.between(1, 6))
@@ -167,6 +168,7 @@ impl Schedule {
             for at in (1..faults.len()).rev() {
                 faults.swap(at, chance.below(at + 1));
             }
+            moves(&mut faults, chance);
             let slot = length / faults.len().max(1) as u64;
             let planned = |(n, fault)| {
                 // In the first half of its place, so that it has time to end in it.
@@ -175,6 +177,17 @@ impl Schedule {
             faults.into_iter().enumerate().map(planned).collect()
         };
         Schedule { lanes: LANES.iter().map(lane).collect() }
+    }
+}
+
+/// Moves the clock each time to where it was not.
+fn moves(faults: &mut [Fault], chance: &mut Chance) {
+    let (clock, mut at) = ([0, 3600, -3600], 0);
+    for fault in faults {
+        if let Fault::ClockMoved(seconds) = fault {
+            at = (at + chance.between(1, 2)) % clock.len();
+            *seconds = clock[at];
+        }
     }
 }
 
@@ -196,6 +209,17 @@ mod tests {
         }
         assert_eq!(sorts.len(), Sort::ALL.len());
         assert!(sorts.values().all(|many| *many >= 20), "{sorts:?}");
+    }
+
+    #[test]
+    fn each_jump_of_the_clock_is_one() {
+        let lanes = Schedule::draw(&mut Chance::new(5), 20, 600_000).lanes;
+        let mut at = 0;
+        for planned in lanes.iter().flatten() {
+            if let Fault::ClockMoved(seconds) = planned.fault {
+                assert_ne!(seconds, std::mem::replace(&mut at, seconds));
+            }
+        }
     }
 
     #[test]
