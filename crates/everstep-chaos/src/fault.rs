@@ -5,7 +5,7 @@ use std::fmt;
 
 use everstep_processes::chance::Chance;
 
-use crate::stage::{PROXIES, WORKERS};
+use crate::stage::{OUTSIDE, PROXIES, WORKERS};
 
 /// What kind of fault it is, as the figures count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,11 +75,15 @@ pub(crate) enum Fault {
 /// What commits, and is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
-    /// A transaction of several statements.
+    /// The user's transaction, with the record of its step.
+    Step,
+    /// A transaction of the store's own, of several statements.
     Transaction,
     /// One statement with entries of runs.
     Statement,
 }
+
+const COMMITS: [Commit; 3] = [Commit::Step, Commit::Transaction, Commit::Statement];
 
 /// How nothing passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +95,8 @@ pub(crate) enum Partition {
     /// Connections are cut and none is taken.
     Refused,
 }
+
+const PARTITIONS: [Partition; 3] = [Partition::BlackHole, Partition::HalfOpen, Partition::Refused];
 
 impl Fault {
     pub(crate) fn sort(self) -> Sort {
@@ -106,7 +112,8 @@ impl Fault {
         }
     }
 
-    fn draw(sort: Sort, chance: &mut Chance) -> Fault {
+    /// The `n`-th of its kind: however few there are, the ways in which they differ take turns.
+    fn draw(sort: Sort, n: usize, chance: &mut Chance) -> Fault {
         match sort {
             Sort::ServerKilled => Fault::ServerKilled,
             Sort::ServerStopped => Fault::ServerStopped,
@@ -118,11 +125,13 @@ impl Fault {
             // In the order in which they come, it is said how they are: see `moves`.
             Sort::ClockMoved => Fault::ClockMoved(0),
             Sort::CommitLost => {
-                let commit = if chance.one_in(3) { Commit::Statement } else { Commit::Transaction };
-                Fault::CommitLost(chance.below(PROXIES), commit, chance.between(1, 6))
+                let commit = COMMITS[n % COMMITS.len()];
+                // Only workers make steps, and each of them not often.
+                let (proxies, nth) = if commit == Commit::Step { (OUTSIDE, 3) } else { (PROXIES, 6) };
+                Fault::CommitLost(chance.below(proxies), commit, chance.between(1, nth))
             }
             Sort::Partition => {
-                let how = [Partition::BlackHole, Partition::HalfOpen, Partition::Refused][chance.below(3)];
+                let how = PARTITIONS[n % PARTITIONS.len()];
                 Fault::Partition(chance.below(PROXIES), how, chance.between(500, 5_000) as u64)
             }
         }
@@ -162,8 +171,8 @@ impl Schedule {
             let many = |sort: &Sort| if *sort == Sort::CommitLost { each + each / 4 + 1 } else { each };
             let mut faults: Vec<Fault> = sorts
                 .iter()
-                .flat_map(|sort| std::iter::repeat_n(*sort, many(sort)))
-                .map(|sort| Fault::draw(sort, chance))
+                .flat_map(|sort| (0..many(sort)).map(|n| (*sort, n)))
+                .map(|(sort, n)| Fault::draw(sort, n, chance))
                 .collect();
             for at in (1..faults.len()).rev() {
                 faults.swap(at, chance.below(at + 1));
