@@ -257,7 +257,9 @@ impl Play {
     async fn loses_commit(&self, proxy: usize, commit: Commit, nth: usize) -> bool {
         let proxy = &self.stage.proxies[proxy];
         let moment = match commit {
-            Commit::Transaction => Moment::after("COMMIT"),
+            Commit::Step => Moment::after("COMMIT").behind("INSERT INTO moved"),
+            // Each of them has a name there.
+            Commit::Transaction => Moment::after("COMMIT").behind("INSERT INTO \"everstep\".everstep_commit"),
             Commit::Statement => Moment::after("INSERT INTO \"everstep\".everstep_journal"),
         };
         let lost = proxy.at(moment.nth(nth), Broken::Cut);

@@ -171,8 +171,8 @@ async fn careful(ctx: Ctx, _: usize, world: World) -> Result<String> {
     for _ in 0..3 {
         let once = async |s: StepCtx| {
             world.begins(ctx.id(), s.key(), s.attempt())?;
-            // Long, so that many workers die in it.
-            pass(ms(400)).await;
+            // Long, so that most workers that die are in one.
+            pass(ms(1_500)).await;
             Ok("done".to_string())
         };
         let once = ctx.step(ONCE, once).on_doubt(Doubt::Fail).await;
