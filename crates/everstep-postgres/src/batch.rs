@@ -1,5 +1,7 @@
 //! One transaction of the writer while it is open, and everything in memory that must be undone with it.
 
+use std::sync::Arc;
+
 use everstep_core::{
     Status,
     failpoint::{Guard, broken},
@@ -9,6 +11,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use crate::{
     back::Lasts,
+    bounds::Bounds,
     conn::{Arg, Conn, Sql, args, get, sql},
     fault::Fault,
     guest::Writes,
@@ -30,7 +33,8 @@ pub(crate) struct Held {
 /// Whom to ring for after the commit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rings {
-    pub(crate) claimable: bool,
+    /// The first of what became claimable is due then.
+    pub(crate) claimable: Option<i64>,
     pub(crate) inbox: bool,
     /// Somebody in another opening may wait for this.
     pub(crate) others: bool,
@@ -44,6 +48,7 @@ pub(crate) struct Memory {
     pub(crate) loads: Loads<Held>,
     pub(crate) names: Names,
     pub(crate) ids: Ids,
+    pub(crate) bounds: Arc<Bounds>,
     /// The opening goes on although its runs have moved.
     pub(crate) accept_moved: bool,
 }
@@ -69,6 +74,8 @@ impl Memory {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) rings: Rings,
+    /// Claims were made.
+    claimed: bool,
     /// The gate's state before this transaction, newest last.
     admitted: Vec<(LoadId, u64)>,
     opened: Vec<LoadId>,
@@ -86,6 +93,9 @@ impl Effects {
 
     /// The transaction was rolled back: nothing of it happened.
     pub(crate) fn undo(self, memory: &mut Memory) {
+        if self.claimed {
+            memory.bounds.forget();
+        }
         for (load, before) in self.admitted.into_iter().rev() {
             memory.loads.rewind(load, before);
         }
@@ -234,6 +244,12 @@ impl<'a> Batch<'a> {
         self.effects.closed.extend(self.memory.loads.of(run));
     }
 
+    /// From where on claims look; whoever asks is one.
+    pub(crate) fn bounds(&mut self) -> &Arc<Bounds> {
+        self.effects.claimed = true;
+        &self.memory.bounds
+    }
+
     /// Whether numbers of runs have no gap.
     pub(crate) fn is_comparable(&self) -> bool {
         self.memory.ids.comparable
@@ -257,16 +273,12 @@ impl<'a> Batch<'a> {
     }
 
     /// The id of a text, made if there is none.
-    pub(crate) async fn intern(&mut self, kind: NameKind, text: &std::sync::Arc<str>) -> Result<i64, Fault> {
+    pub(crate) async fn intern(&mut self, kind: NameKind, text: &Arc<str>) -> Result<i64, Fault> {
         self.memory.names.intern(self.side, kind, text).await
     }
 
     /// The id of a text, if it has one.
-    pub(crate) async fn find_name(
-        &mut self,
-        kind: NameKind,
-        text: &std::sync::Arc<str>,
-    ) -> Result<Option<i64>, Fault> {
+    pub(crate) async fn find_name(&mut self, kind: NameKind, text: &Arc<str>) -> Result<Option<i64>, Fault> {
         self.memory.names.find(self.side, kind, text).await
     }
 
@@ -327,6 +339,13 @@ impl<'a> Batch<'a> {
         let rows = self.conn.rows(&OWNERS, args![runs]).await?;
         let owner = |row: &tokio_postgres::Row| Ok((get(row, 0)?, (get(row, 1)?, get(row, 2)?)));
         rows.iter().map(owner).collect::<Result<_, StoreError>>().map_err(Fault::from)
+    }
+}
+
+impl Rings {
+    /// A run became claimable that is due at `at`.
+    pub(crate) fn due(&mut self, at: i64) {
+        self.claimable = Some(self.claimable.map_or(at, |first| first.min(at)));
     }
 }
 

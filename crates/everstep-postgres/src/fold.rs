@@ -383,7 +383,9 @@ async fn settle(
         match &settled {
             Settled::Durable { .. } => {
                 entries += turn.turn.entries.len() as u64;
-                batch.rings().claimable |= change.as_ref().is_some_and(|change| change.wake_at.is_some());
+                if let Some(at) = change.as_ref().and_then(|change| change.wake_at) {
+                    batch.rings().due(at.0);
+                }
                 batch.rings().others |= turn.turn.end.is_some() || !turn.turn.says.is_empty();
                 if turn.turn.end.is_some() {
                     batch.close(load);
@@ -455,7 +457,12 @@ pub(crate) async fn recall(batch: &mut Batch<'_>, turns: &mut [&mut Commit]) -> 
             turn.settled = Some(Settled::Durable { next });
             if turn.turn.end.is_some() {
                 batch.close(load);
-                batch.rings().claimable = true;
+                let wake_at = match &turn.turn.end {
+                    Some(End::Parked { wake_at, .. }) => *wake_at,
+                    Some(End::GivenBack { wake_at }) => Some(*wake_at),
+                    _ => None,
+                };
+                batch.rings().due(wake_at.map_or(0, |at| at.0));
             }
             batch.rings().others = true;
         }

@@ -2,7 +2,10 @@
 //!
 //! Names and numbers of runs are not taken in it, or others would wait for its end to take theirs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use everstep_core::{
     BoxFuture,
@@ -17,6 +20,7 @@ use tokio_postgres::{
 use crate::{
     alone::{Alone, alone},
     batch::Rings,
+    bounds::Bounds,
     conn::{Arg, Shape, Speaks, Sql, get, sql},
     fault::{Class, Fault, class, told},
     ids::Ids,
@@ -104,13 +108,14 @@ open_transaction!(Tx, |tx| &**tx, |tx| Some(tx));
 pub(crate) struct Told {
     /// The database could not put what we did in an order with others.
     disordered: AtomicBool,
-    claimable: AtomicBool,
+    claimable: Mutex<Option<i64>>,
     inbox: AtomicBool,
 }
 
 impl Told {
     fn note(&self, rings: &Rings) {
-        self.claimable.fetch_or(rings.claimable, Ordering::AcqRel);
+        let mut claimable = self.claimable.lock().unwrap_or_else(PoisonError::into_inner);
+        *claimable = claimable.into_iter().chain(rings.claimable).min();
         self.inbox.fetch_or(rings.inbox, Ordering::AcqRel);
     }
 
@@ -121,8 +126,10 @@ impl Told {
     }
 
     /// It is committed.
-    pub(crate) fn ring(&self, bell: &Bell) {
-        if self.claimable.load(Ordering::Acquire) {
+    pub(crate) fn ring(&self, bell: &Bell, bounds: &Bounds) {
+        let claimable = *self.claimable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = claimable {
+            bounds.came(at);
             bell.ring_claimable();
         }
         if self.inbox.load(Ordering::Acquire) {
@@ -300,7 +307,9 @@ impl Postgres {
         let mut guest = Guest::enter(tx, &self.inner, identity).await?;
         let started = start::insert(&mut guest, &self.inner.texts, run, numbers).await;
         let started = guest.leave(started).await?;
-        guest.rings.claimable = matches!(started, Started::New(_));
+        if let Started::New(_) = started {
+            guest.rings.due(run.due.0);
+        }
         guest.note();
         Ok(started)
     }

@@ -22,6 +22,7 @@ mod whole;
 mod write;
 
 mod batch;
+mod bounds;
 mod fold;
 mod guest;
 mod jobs;

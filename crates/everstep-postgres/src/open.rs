@@ -13,6 +13,7 @@ use crate::{
     address::Address,
     back::Beats,
     batch::Memory,
+    bounds::Bounds,
     conn::{Conn, Shape},
     fault::told,
     guest::Outside,
@@ -234,7 +235,8 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             Err(error) => return drop(opened.send(Err(error))),
         };
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
-        let (notices, texts) = (Arc::new(Notices::default()), Arc::new(Texts::default()));
+        let bounds = Arc::new(if options.comparable { Bounds::none() } else { Bounds::default() });
+        let (notices, texts) = (Arc::new(Notices::of(bounds.clone())), Arc::new(Texts::default()));
         let closed = Arc::new(OnceLock::new());
         let patient = Shape { limit: shape.limit * 2, ..Shape::clone(&shape) };
         let readers = Pool::new(Arc::new(patient), 0..READERS);
@@ -269,7 +271,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         if opened.send(Ok(inner)).is_err() {
             return;
         }
-        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), options.transaction_limit);
+        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), bounds.clone(), options.transaction_limit);
         let writer = Writer {
             link,
             queue: queue.clone(),
@@ -281,6 +283,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             memory: Memory {
                 ids: if options.comparable { Ids::comparable() } else { Ids::default() },
                 accept_moved: options.accept_moved,
+                bounds,
                 ..Memory::default()
             },
             company: 0,

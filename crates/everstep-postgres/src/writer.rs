@@ -313,7 +313,8 @@ impl Writer {
 
     fn settle(&mut self, ops: &mut Vec<Op>, refused: Vec<(usize, StoreError)>, effects: Effects) {
         let Rings { claimable, inbox, others, ended } = effects.keep(&mut self.memory);
-        if claimable {
+        if let Some(at) = claimable {
+            self.memory.bounds.came(at);
             self.bell.ring_claimable();
         }
         if inbox {

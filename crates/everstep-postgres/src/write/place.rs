@@ -42,7 +42,9 @@ pub(crate) async fn place(
     for whole in &new {
         insert(batch, whole).await?;
     }
-    batch.rings().claimable |= !new.is_empty();
+    for due in new.iter().filter_map(|whole| whole.row.wake_at) {
+        batch.rings().due(due.0);
+    }
     Ok(new.len())
 }
 

@@ -159,7 +159,7 @@ impl Start {
             }
             match self.fence.filter(|_| run.claim) {
                 Some(fence) => self.claimed.push(claimed(batch, *id, run, fence, 0)),
-                None => batch.rings().claimable = true,
+                None => batch.rings().due(run.due.0),
             }
             batch.rings().others = true;
             self.answers.push(Started::New(*id));
@@ -273,7 +273,7 @@ pub(crate) async fn start_one(
             let claim = claimed(batch, id, run, fence, inbox_n);
             claims.push(claim);
         }
-        None => batch.rings().claimable = true,
+        None => batch.rings().due(run.due.0),
     }
     batch.rings().others = true;
     Ok(Started::New(id))
@@ -311,7 +311,7 @@ async fn replace(
             let claim = claim::take(batch, fence, row, run.first.at).await?;
             claims.push((claim, run.first.clone()));
         }
-        None => batch.rings().claimable = true,
+        None => batch.rings().due(run.due.0),
     }
     batch.rings().others = true;
     Ok(Started::New(old.run))

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
 use crate::{
+    bounds::Bounds,
     conn::{Sql, args, get, sql},
     fault::{Class, Fault, class, is_duplicate, said, told},
     guest::Told,
@@ -60,7 +61,7 @@ enum Tried {
 
 impl Job {
     /// Does it to its end, whoever waits for it.
-    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, limit: Duration) {
+    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, bounds: &Bounds, limit: Duration) {
         let (mut tries, mut disordered) = (0u32, 0);
         let told = Arc::new(Told::default());
         let answer = loop {
@@ -76,7 +77,7 @@ impl Job {
             pause(Duration::from_millis(10 << tries.min(7))).await;
         };
         if let Ok(Transacted::Committed { .. }) = &answer {
-            told.ring(bell);
+            told.ring(bell, bounds);
         }
         self.send(answer);
     }

@@ -6,6 +6,7 @@ mod hand;
 mod ambiguity;
 mod clocks;
 mod conformance;
+mod due;
 mod fences;
 mod guests;
 mod openings;
