@@ -84,7 +84,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
     for number in 0..WORKERS {
         let (seat, orders, name) = Seat::new(number, stage.clone(), eye.clone(), leaves.clone());
         seats.push((orders, name));
-        everybody.spawn(seat.is_kept());
+        everybody.spawn(seat.keep());
     }
     let play = Arc::new(Play {
         stage: stage.clone(),
