@@ -23,6 +23,18 @@ const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "c
 const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
 const SIGNALS: Part = Part { what: "signals", package: "everstep-processes", bin: "signals", args: &[] };
 const MOVES: Part = Part { what: "moves", package: "everstep-processes", bin: "moves", args: &[] };
+const MOVES_UP: Part = Part {
+    what: "moves to PostgreSQL",
+    package: "everstep-processes",
+    bin: "moves",
+    args: &["--to", "postgres"],
+};
+const MOVES_BACK: Part = Part {
+    what: "moves from PostgreSQL",
+    package: "everstep-processes",
+    bin: "moves",
+    args: &["--from", "postgres"],
+};
 const POWER: Part = Part { what: "power loss", package: "everstep-disk", bin: "disk", args: &["power"] };
 const FAULTS: Part = Part { what: "I/O errors", package: "everstep-disk", bin: "disk", args: &["faults"] };
 const SIMULATION: Part = Part { what: "simulation", package: "everstep-sim", bin: "sim", args: &[] };
@@ -43,8 +55,12 @@ const WEAVES: Part =
 
 const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos", args: &[] };
 
-const PARTS: [Part; 13] =
-    [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES, CHAOS];
+const LOAD: Part = Part { what: "old snapshot", package: "everstep-processes", bin: "load", args: &[] };
+
+const PARTS: [Part; 16] = [
+    CRASHES, STALE, SIGNALS, MOVES, MOVES_UP, MOVES_BACK, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES,
+    SERVER, WEAVES, CHAOS, LOAD,
+];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
 const GUARDS: [(&str, Part); 9] = [
