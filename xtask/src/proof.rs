@@ -20,6 +20,12 @@ struct Part {
 }
 
 const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "crash", args: &[] };
+const SERVER_CRASHES: Part = Part {
+    what: "crashes on PostgreSQL",
+    package: "everstep-crash",
+    bin: "crash",
+    args: &["--store", "postgres"],
+};
 const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
 const SIGNALS: Part = Part { what: "signals", package: "everstep-processes", bin: "signals", args: &[] };
 const MOVES: Part = Part { what: "moves", package: "everstep-processes", bin: "moves", args: &[] };
@@ -43,8 +49,22 @@ const WEAVES: Part =
 
 const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos", args: &[] };
 
-const PARTS: [Part; 13] =
-    [CRASHES, STALE, SIGNALS, MOVES, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES, SERVER, WEAVES, CHAOS];
+const PARTS: [Part; 14] = [
+    CRASHES,
+    SERVER_CRASHES,
+    STALE,
+    SIGNALS,
+    MOVES,
+    POWER,
+    FAULTS,
+    SIMULATION,
+    MODEL,
+    WALKS,
+    STORES,
+    SERVER,
+    WEAVES,
+    CHAOS,
+];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
 const GUARDS: [(&str, Part); 9] = [
@@ -102,9 +122,12 @@ fn part_holds(part: &Part, full: bool) -> Result<String, String> {
     }
 }
 
-/// Only the crashes, or one guard switched off.
+/// Only the crashes, or one guard switched off; with `--store postgres`, on a server.
 pub(crate) fn crash(given: &[String]) -> Result<(), String> {
-    let named = |guard: &str| GUARDS.iter().find(|(known, _)| *known == guard).map(|(_, part)| part);
+    let on_server = given.iter().any(|arg| arg == "postgres");
+    let there = |part| if on_server && part == CRASHES.what { Some(&SERVER_CRASHES) } else { None };
+    let known = |guard: &str| GUARDS.iter().find(|(known, _)| *known == guard).map(|(_, part)| part);
+    let named = |guard: &str| known(guard).map(|part| there(part.what).unwrap_or(part));
     alone(&CRASHES, given, named)
 }
 
