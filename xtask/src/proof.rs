@@ -20,6 +20,12 @@ struct Part {
 }
 
 const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "crash", args: &[] };
+const SERVER_CRASHES: Part = Part {
+    what: "crashes on PostgreSQL",
+    package: "everstep-crash",
+    bin: "crash",
+    args: &["--store", "postgres"],
+};
 const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
 const SIGNALS: Part = Part { what: "signals", package: "everstep-processes", bin: "signals", args: &[] };
 const MOVES: Part = Part { what: "moves", package: "everstep-processes", bin: "moves", args: &[] };
@@ -57,9 +63,24 @@ const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos
 
 const LOAD: Part = Part { what: "old snapshot", package: "everstep-processes", bin: "load", args: &[] };
 
-const PARTS: [Part; 16] = [
-    CRASHES, STALE, SIGNALS, MOVES, MOVES_UP, MOVES_BACK, POWER, FAULTS, SIMULATION, MODEL, WALKS, STORES,
-    SERVER, WEAVES, CHAOS, LOAD,
+const PARTS: [Part; 17] = [
+    CRASHES,
+    SERVER_CRASHES,
+    STALE,
+    SIGNALS,
+    MOVES,
+    MOVES_UP,
+    MOVES_BACK,
+    POWER,
+    FAULTS,
+    SIMULATION,
+    MODEL,
+    WALKS,
+    STORES,
+    SERVER,
+    WEAVES,
+    CHAOS,
+    LOAD,
 ];
 
 /// Each guard, and who sees that it is off: a kill shows neither a missing sync nor a stale worker.
@@ -118,9 +139,12 @@ fn part_holds(part: &Part, full: bool) -> Result<String, String> {
     }
 }
 
-/// Only the crashes, or one guard switched off.
+/// Only the crashes, or one guard switched off; with `--store postgres`, on a server.
 pub(crate) fn crash(given: &[String]) -> Result<(), String> {
-    let named = |guard: &str| GUARDS.iter().find(|(known, _)| *known == guard).map(|(_, part)| part);
+    let on_server = given.iter().any(|arg| arg == "postgres");
+    let there = |part| if on_server && part == CRASHES.what { Some(&SERVER_CRASHES) } else { None };
+    let known = |guard: &str| GUARDS.iter().find(|(known, _)| *known == guard).map(|(_, part)| part);
+    let named = |guard: &str| known(guard).map(|part| there(part.what).unwrap_or(part));
     alone(&CRASHES, given, named)
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use everstep_core::store::{Bell, CopyStage, Durability, StoreError};
+use everstep_core::{
+    failpoint::{Failpoint, pass},
+    store::{Bell, CopyStage, Durability, StoreError},
+};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
@@ -268,6 +271,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             comparable: options.comparable,
             thread: None,
         };
+        pass(Failpoint::StoreOpened);
         if opened.send(Ok(inner)).is_err() {
             return;
         }
@@ -305,6 +309,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         readers.close();
         beats.close();
         jobs.close();
+        pass(Failpoint::StoreClosed);
     });
     // A name of a host that is still looked up is waited for by nobody.
     runtime.shutdown_background();

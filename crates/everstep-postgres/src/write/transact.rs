@@ -7,7 +7,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use everstep_core::{
     Error, Timestamp,
-    failpoint::{Failpoint, Guard, broken, pass},
+    failpoint::{Failpoint, Guard, broken, fails, pass},
     journal::Payload,
     said_by,
     store::{Bell, Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
@@ -189,6 +189,11 @@ impl Job {
                 match lent.script("commit a step", "COMMIT").await {
                     Ok(()) => {
                         lent.is_clean();
+                        if fails(Failpoint::TransactionCommitted) {
+                            // As if its reply had been lost.
+                            self.unsure = true;
+                            return Tried::Unknown;
+                        }
                         Tried::Over(Ok(Transacted::Committed { n, body }))
                     }
                     Err(Fault::Sql(name, error)) if class(&error) == Class::Refused => {
