@@ -180,8 +180,9 @@ impl Schedule {
             moves(&mut faults, chance);
             let slot = length / faults.len().max(1) as u64;
             let planned = |(n, fault)| {
-                // In the first half of its place, so that it has time to end in it.
-                Planned { at: n as u64 * slot + chance.below(slot as usize / 2 + 1) as u64, fault }
+                // Amid its place: the first one finds everybody at work, and it has time to end in it.
+                let at = n as u64 * slot + slot / 4 + chance.below(slot as usize / 2 + 1) as u64;
+                Planned { at, fault }
             };
             faults.into_iter().enumerate().map(planned).collect()
         };

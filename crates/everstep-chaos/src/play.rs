@@ -84,7 +84,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
     for number in 0..WORKERS {
         let (seat, orders, name) = Seat::new(number, stage.clone(), eye.clone(), leaves.clone());
         seats.push((orders, name));
-        everybody.spawn(seat.keep());
+        everybody.spawn(seat.keeps());
     }
     let play = Arc::new(Play {
         stage: stage.clone(),
@@ -94,7 +94,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         is_over: AtomicBool::new(false),
     });
     let told = Arc::new(Told::default());
-    let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length.mul_f64(0.97), seed));
+    let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length, seed));
     let watching = tokio::spawn(watch_ledger(stage.clone()));
     let mut judging = tokio::spawn(judge_so_far(stage.clone(), eye.clone()));
     let mut violations = Vec::new();
@@ -111,6 +111,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         tokio::select! {
             acted = &mut outside, if !is_outside_done => {
                 is_outside_done = true;
+                stage.pulse.is_over();
                 violations.extend(failed(acted).err().map(|error| format!("outside: {error}")));
             }
             Some(broke) = lanes.join_next() => {

@@ -113,12 +113,17 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
                     if tell(&conn, &shape.channel(), DEAF).await.is_err() {
                         break;
                     }
+                    // What follows from what was done here may come soon.
+                    quiet = LOOK_SOON;
                 }
                 () = pause(quiet.saturating_sub(looked.elapsed())) => {
                     quiet = (quiet * 2).min(LOOK_EVERY);
-                    if is_waited_for(&bell) || has_something(&conn, &notices).await {
+                    if has_something(&conn, &notices).await {
                         notices.ring_foreign(&bell);
                         quiet = LOOK_SOON;
+                    } else if is_waited_for(&bell) {
+                        // Each of those who wait asks the database now: the longer nothing happens, the more seldom.
+                        bell.ring_foreign();
                     }
                     looked = Stopwatch::start();
                 }
