@@ -118,10 +118,8 @@ impl Fault {
             Sort::ServerKilled => Fault::ServerKilled,
             Sort::ServerStopped => Fault::ServerStopped,
             Sort::BackendsEnded => Fault::BackendsEnded(chance.between(1, 6)),
-            Sort::WorkerStopped => {
-                Fault::WorkerStopped(chance.below(WORKERS), chance.between(2_500, 5_000) as u64)
-            }
-            Sort::WorkerKilled => Fault::WorkerKilled(chance.below(WORKERS)),
+            Sort::WorkerStopped => Fault::WorkerStopped(n % WORKERS, chance.between(2_500, 5_000) as u64),
+            Sort::WorkerKilled => Fault::WorkerKilled((n + WORKERS / 2) % WORKERS),
             // In the order in which they come, it is said how they are: see `moves`.
             Sort::ClockMoved => Fault::ClockMoved(0),
             Sort::CommitLost => {
