@@ -15,7 +15,7 @@ pub(crate) enum Kind {
 /// A store that is swept.
 pub(crate) enum Store {
     Files,
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// What only a store in files passes.
@@ -57,7 +57,7 @@ impl Store {
     pub(crate) fn new(kind: Kind) -> Result<Store, String> {
         Ok(match kind {
             Kind::Sqlite => Store::Files,
-            Kind::Postgres => Store::Server(Server::start()?),
+            Kind::Postgres => Store::Server(Box::new(Server::start()?)),
         })
     }
 
@@ -93,8 +93,13 @@ impl Store {
     pub(crate) fn short_stride(&self) -> usize {
         match self {
             Store::Files => 11,
-            Store::Server(_) => 37,
+            Store::Server(_) => 50,
         }
+    }
+
+    /// Whether plans of other workloads are of another kind in the short form: on a server a history takes ten times as long.
+    pub(crate) fn is_short_by_workload(&self) -> bool {
+        matches!(self, Store::Files)
     }
 
     /// First lives that are killed for the sake of the second, per workload.

@@ -42,14 +42,14 @@ const POLICIES: &str = "random";
 
 /// What the plans of a workload are, and which failpoints were seen on the way.
 #[derive(Default)]
-pub(crate) struct Plans {
+struct Plans {
     all: Vec<Plan>,
-    pub(crate) passed: BTreeSet<String>,
+    passed: BTreeSet<String>,
 }
 
 impl Plans {
     /// Of these workloads, all at once: most of a life is waiting.
-    pub(crate) fn of_all(workloads: &[&Workload]) -> Vec<Plans> {
+    fn of_all(workloads: &[Workload]) -> Vec<Plans> {
         std::thread::scope(|scope| {
             let all: Vec<_> = workloads.iter().map(|workload| scope.spawn(|| Plans::of(workload))).collect();
             all.into_iter().map(|plans| plans.join().expect("no panic")).collect()
@@ -103,19 +103,28 @@ impl Plans {
         self.passed.extend(passed.into_keys());
         self.all[begin..].to_vec()
     }
+}
 
-    /// All of them, or of each kind the first and then one in some.
-    pub(crate) fn chosen(self, stride: Option<usize>) -> Vec<Plan> {
-        let Some(stride) = stride else { return self.all };
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let mut chosen = self.all;
-        chosen.retain(|plan| {
-            let n = seen.entry(kind(plan)).or_default();
+/// Everything there is to play, and every failpoint that was passed on the way. Of each kind the first, and then one in
+/// some; or all of them.
+pub(crate) fn plans(workloads: &[Workload], store: &Store, full: bool) -> (Vec<Plan>, BTreeSet<String>) {
+    let (mut chosen, mut passed, mut all) = (Vec::new(), BTreeSet::new(), 0);
+    let mut seen: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for (workload, of) in workloads.iter().zip(Plans::of_all(workloads)) {
+        all += of.all.len();
+        passed.extend(of.passed);
+        let is_chosen = |plan: &Plan| {
+            let of = if store.is_short_by_workload() { workload.name } else { "any" };
+            let n = seen.entry((of, kind(plan))).or_default();
             *n += 1;
-            (*n - 1).is_multiple_of(stride)
-        });
-        chosen
+            full || (*n - 1).is_multiple_of(store.short_stride())
+        };
+        chosen.extend(of.all.into_iter().filter(is_chosen).enumerate());
     }
+    // All workloads side by side: what one of them would find is found soon.
+    chosen.sort_by_key(|(n, _)| *n);
+    println!("{} of {all} plans", chosen.len());
+    (chosen.into_iter().map(|(_, plan)| plan).collect(), passed)
 }
 
 fn is_kill(plan: &Plan) -> bool {

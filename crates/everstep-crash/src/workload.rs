@@ -31,12 +31,18 @@ pub(crate) struct Expected {
 }
 
 impl Workload {
-    /// Prepares all of them in `room`.
+    /// Prepares those of these names in `room`, or all of them, side by side: most of a life is waiting.
     ///
     /// # Errors
     /// What is wrong with an undisturbed history.
-    pub(crate) fn all(store: &Arc<Store>, room: &Path) -> Result<Vec<Workload>, String> {
-        NAMES.into_iter().map(|name| Workload::prepare(name, store, room)).collect()
+    pub(crate) fn all(store: &Arc<Store>, room: &Path, named: &[String]) -> Result<Vec<Workload>, String> {
+        let is_wanted = |name: &&str| named.is_empty() || named.iter().any(|wanted| wanted == name);
+        std::thread::scope(|scope| {
+            let wanted = NAMES.into_iter().filter(is_wanted);
+            let all: Vec<_> =
+                wanted.map(|name| scope.spawn(move || Workload::prepare(name, store, room))).collect();
+            all.into_iter().map(|prepared| prepared.join().expect("no panic")).collect()
+        })
     }
 
     fn prepare(name: &'static str, store: &Arc<Store>, room: &Path) -> Result<Workload, String> {
