@@ -18,6 +18,7 @@ use crate::{
     ids::Ids,
     names::{NameKind, Names, Texts},
     op::{Doubt, Op},
+    slots::Slots,
     write::mark,
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Memory {
     pub(crate) names: Names,
     pub(crate) ids: Ids,
     pub(crate) bounds: Arc<Bounds>,
+    pub(crate) slots: Slots,
     /// The opening goes on although its runs have moved.
     pub(crate) accept_moved: bool,
 }
@@ -110,8 +112,6 @@ pub(crate) struct Batch<'a> {
     pub(crate) conn: &'a Conn,
     /// For what is not undone with it: names, and blocks of numbers.
     side: &'a Conn,
-    /// Which of a worker's fence rows is this connection's.
-    pub(crate) slot: i16,
     pub(crate) texts: &'a Texts,
     memory: &'a mut Memory,
     effects: Effects,
@@ -124,14 +124,12 @@ pub(crate) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(crate) fn new(
         (conn, side): (&'a Conn, &'a Conn),
-        slot: i16,
         texts: &'a Texts,
         memory: &'a mut Memory,
     ) -> Batch<'a> {
         Batch {
             conn,
             side,
-            slot,
             texts,
             memory,
             effects: Effects::default(),
@@ -151,7 +149,8 @@ impl<'a> Batch<'a> {
         let live = match self.fences.get(&fence.worker) {
             Some(live) => *live,
             None => {
-                let live = self.conn.one(&LIVE, args![fence.worker.0, self.slot]).await?.is_some();
+                let args = args![fence.worker.0, self.slot_of(fence.worker)];
+                let live = self.conn.one(&LIVE, args).await?.is_some();
                 self.fences.insert(fence.worker, live);
                 if !live {
                     self.end_loads(fence.worker);
@@ -160,6 +159,17 @@ impl<'a> Batch<'a> {
             }
         };
         if live || broken(Guard::Fence) { Ok(()) } else { Err(StoreError::Fenced(fence.worker).into()) }
+    }
+
+    /// Which of a worker's fence rows is this connection's.
+    pub(crate) fn slot_of(&self, worker: WorkerId) -> i16 {
+        self.memory.slots.of(worker)
+    }
+
+    /// Nothing that was sent for this worker before comes into effect any more; `false` if it is fenced. Not in a
+    /// transaction: it is not undone.
+    pub(crate) async fn change_slot(&mut self, worker: WorkerId) -> Result<bool, Fault> {
+        self.memory.slots.change(self.conn, worker).await
     }
 
     /// Whether clients and new workers may write. Workers are not asked: while there is a mark, each of them is fenced.

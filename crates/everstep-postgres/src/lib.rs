@@ -28,7 +28,9 @@ mod guest;
 mod jobs;
 mod op;
 mod queue;
+mod recall;
 mod segment;
+mod slots;
 mod writer;
 
 mod address;

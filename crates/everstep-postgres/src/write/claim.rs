@@ -6,6 +6,7 @@ use everstep_core::{
     Change, Status, Stuck, StuckReason, Timestamp,
     store::{Claim, Claimed, Fence, RunId, RunRow, StoreError},
 };
+use foldhash::HashMap;
 use tokio_postgres::Row;
 
 use super::turn::set_stuck;
@@ -148,7 +149,7 @@ impl Of<'_> {
             concat!(
                 "SELECT ",
                 run_columns!(),
-                ", (SELECT max(seq) FROM @journal WHERE run = r.id) FROM @run r
+                " FROM @run r
                  WHERE r.owner = 0 AND r.workflow = $1 AND r.wake_at IS NOT NULL AND r.wake_at >= $5
                    AND r.wake_at <= (SELECT CASE
                      WHEN $4 THEN $2 ELSE least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) END)
@@ -191,10 +192,9 @@ async fn take_all(
     let found = row::runs(batch.conn, batch.texts, rows).await?;
     let mut fit = Vec::new();
     for (found, row) in found.into_iter().zip(rows) {
-        let last: Option<i64> = get(row, 12)?;
         let claimable = found.and_then(|run| {
             let status = run.status.after(Change::Claimed).map_err(|e| illegal(run.run, e))?;
-            Ok((begun(run, due), status, last.map_or(0, |last| unsigned(last) + 1)))
+            Ok((begun(run, due), status))
         });
         match claimable {
             Ok(claimable) => fit.push(claimable),
@@ -208,22 +208,28 @@ async fn take_all(
 async fn own(
     batch: &mut Batch<'_>,
     fence: Fence,
-    runs: Vec<(RunRow, Status, u64)>,
+    runs: Vec<(RunRow, Status)>,
     taken: &mut Vec<Claimed>,
 ) -> Result<(), Fault> {
+    /// How its journal goes on is asked for when the row is locked: the statement that locks it sees the newest row, and
+    /// the journal as it was before somebody else had the run.
     const OWN: Sql = sql(
         "take runs",
         "UPDATE @run r SET owner = $1, status = u.status, wake_at = $2, began_at = coalesce(r.began_at, u.began_at)
-         FROM unnest($3, $4, $5) AS u(id, status, began_at) WHERE r.id = u.id",
+         FROM unnest($3, $4, $5) AS u(id, status, began_at) WHERE r.id = u.id
+         RETURNING r.id, (SELECT max(seq) FROM @journal WHERE run = r.id)",
     );
     if runs.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = runs.iter().map(|(run, ..)| run.run.0).collect();
-    let statuses: Vec<_> = runs.iter().map(|(_, status, _)| i16::from(status.code())).collect();
-    let begans: Vec<_> = runs.iter().map(|(run, ..)| run.began_at.map(|at| at.0)).collect();
-    batch.execute(&OWN, args![fence.worker.0, i64::MAX, ids, statuses, begans]).await?;
-    for (mut row, status, next) in runs {
+    let ids: Vec<_> = runs.iter().map(|(run, _)| run.run.0).collect();
+    let statuses: Vec<_> = runs.iter().map(|(_, status)| i16::from(status.code())).collect();
+    let begans: Vec<_> = runs.iter().map(|(run, _)| run.began_at.map(|at| at.0)).collect();
+    let rows = batch.change(&OWN, args![fence.worker.0, i64::MAX, ids, statuses, begans]).await?;
+    let last = |row: &Row| Ok::<_, StoreError>((get(row, 0)?, get(row, 1)?));
+    let lasts: HashMap<i64, Option<i64>> = rows.iter().map(last).collect::<Result<_, _>>()?;
+    for (mut row, status) in runs {
+        let next = lasts.get(&row.run.0).copied().flatten().map_or(0, |last| unsigned(last) + 1);
         let load = batch.open(row.run, next, Held { worker: fence.worker, status });
         row.owner = Some(fence.worker);
         row.wake_at = None;
@@ -245,9 +251,8 @@ pub(crate) async fn take(
     now: Timestamp,
 ) -> Result<Claimed, Fault> {
     let status = row.status.after(Change::Claimed).map_err(|e| illegal(row.run, e))?;
-    let next = row::last_seq(batch.conn, row.run).await?.map_or(0, |last| unsigned(last) + 1);
     let mut taken = Vec::new();
-    own(batch, fence, vec![(begun(row, now), status, next)], &mut taken).await?;
+    own(batch, fence, vec![(begun(row, now), status)], &mut taken).await?;
     Ok(taken.pop().expect("one went in"))
 }
 
@@ -262,7 +267,7 @@ pub(crate) async fn reload(
         concat!(
             "SELECT ",
             run_columns!(),
-            ", (SELECT max(seq) FROM @journal WHERE run = r.id) FROM @run r
+            " FROM @run r
              WHERE r.id = $1 AND r.owner = $2 FOR UPDATE OF r"
         ),
     );
@@ -272,10 +277,9 @@ pub(crate) async fn reload(
         return Ok(None);
     };
     let status = found.status.after(Change::Claimed).map_err(|e| illegal(run, e))?;
-    let last: Option<i64> = get(&rows[0], 12)?;
     batch.close_all(run);
     let mut taken = Vec::new();
-    own(batch, fence, vec![(found, status, last.map_or(0, |last| unsigned(last) + 1))], &mut taken).await?;
+    own(batch, fence, vec![(found, status)], &mut taken).await?;
     Ok(taken.pop())
 }
 

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod hand;
+mod world;
 
 mod ambiguity;
 mod clocks;
@@ -9,6 +10,7 @@ mod conformance;
 mod due;
 mod fences;
 mod guests;
+mod late;
 mod openings;
 mod outages;
 mod roles;
