@@ -61,7 +61,9 @@ const WEAVES: Part =
 
 const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos", args: &[] };
 
-const LOAD: Part = Part { what: "old snapshot", package: "everstep-processes", bin: "load", args: &[] };
+/// Half of its short form: the whole of `cargo xtask test` stays under thirty minutes.
+const LOAD: Part =
+    Part { what: "old snapshot", package: "everstep-processes", bin: "load", args: &["--seconds", "90"] };
 
 const PARTS: [Part; 17] = [
     CRASHES,
@@ -96,8 +98,8 @@ const GUARDS: [(&str, Part); 9] = [
     ("take", SIGNALS),
 ];
 
-/// Those that chaos sees too, on PostgreSQL.
-const CHAOS_GUARDS: [&str; 3] = ["fence", "once", "doubt"];
+/// Those that chaos sees too, on PostgreSQL: the first of them is enough for the short form.
+const CHAOS_GUARDS: [&str; 3] = ["doubt", "once", "fence"];
 
 /// Where the figures stand.
 const PAGE: &str = "docs/reliability.md";
@@ -124,7 +126,8 @@ pub(crate) fn prove(given: &[String]) -> Result<(), String> {
         return Ok(());
     }
     GUARDS.iter().try_for_each(|(guard, part)| broken(guard, part))?;
-    CHAOS_GUARDS.iter().try_for_each(|guard| broken(guard, &CHAOS))
+    let many = if full { CHAOS_GUARDS.len() } else { 1 };
+    CHAOS_GUARDS[..many].iter().try_for_each(|guard| broken(guard, &CHAOS))
 }
 
 /// Runs a part; its figures, and how long it took.
