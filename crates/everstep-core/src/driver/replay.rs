@@ -80,14 +80,11 @@ impl Drive {
                 .diverged(&entry, &format!("the code asks for a {} of that key ({site})", sort.word()));
         }
         self.core.worker.tell(|| Event::Skipped { run: self.core.id().clone(), key: key.clone(), kind });
-        if sort == Sort::Signal {
-            return self.take_recorded(kind, key, entry);
-        }
-        if sort == Sort::Request {
-            return self.ask_recorded(&key, entry);
-        }
-        if matches!(sort, Sort::Promise | Sort::Child) {
-            return self.put_recorded(key, &entry);
+        match sort {
+            Sort::Signal => return self.take_recorded(kind, key, entry),
+            Sort::Request => return self.ask_recorded(&key, entry),
+            Sort::Promise | Sort::Child => return self.put_recorded(key, &entry),
+            _ => {}
         }
         if let Some(aside) = self.core.state().table.has_aside() {
             aside.undos.register(&entry);
