@@ -151,7 +151,7 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
            SELECT 1 FROM unnest($1, $3) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text
            JOIN @run r ON r.workflow = n.id
            WHERE r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
-             AND r.wake_at <= (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8))
+             AND r.wake_at <= (SELECT :now))
          OR EXISTS (
            SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
            WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at <= 0)

@@ -152,7 +152,7 @@ impl Of<'_> {
                 " FROM @run r
                  WHERE r.owner = 0 AND r.workflow = $1 AND r.wake_at IS NOT NULL AND r.wake_at >= $5
                    AND r.wake_at <= (SELECT CASE
-                     WHEN $4 THEN $2 ELSE least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) END)
+                     WHEN $4 THEN $2 ELSE least($2, :now) END)
                  ORDER BY r.wake_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
             ),
         );
