@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
 use crate::{
+    bounds::due,
     conn::{Conn, Sql, args, get, sql},
     fault::{Fault, told},
     find, kept,
@@ -22,6 +23,7 @@ use crate::{
     open::Postgres,
     pool::Pool,
     row::{self, entry_columns, signed, unsigned},
+    stopwatch::Stopwatch,
     text, whole,
 };
 
@@ -104,11 +106,16 @@ impl Postgres {
         );
         let names: Vec<_> = workflows.iter().map(|name| text::kept(name).into_owned()).collect();
         let since: Vec<_> = workflows.iter().map(|name| self.inner.notices.bounds.read_from(name)).collect();
+        let bounds = self.inner.notices.bounds.clone();
         self.read(Box::new(move |conn, _| {
-            let (names, since) = (names.clone(), since.clone());
+            let (names, since, bounds) = (names.clone(), since.clone(), bounds.clone());
             Box::pin(async move {
+                let (is_whole, watch) = (since.contains(&i64::MIN), Stopwatch::start());
                 let row = conn.one(&FIRST, args![names, since]).await?;
-                Ok(row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten().map(Timestamp))
+                if is_whole {
+                    bounds.has_read(watch.elapsed());
+                }
+                Ok(row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten().map(due))
             })
         }))
     }

@@ -8,6 +8,8 @@ use super::cpu::Cpu;
 const PARTS: usize = 6;
 /// At least that much of the throughput stays.
 const STAYS: f64 = 0.7;
+/// Whatever others take, a bit is always left.
+const LEFT_MIN: f64 = 0.05;
 
 /// What happened in one window.
 #[derive(Clone, Copy, Debug)]
@@ -20,23 +22,28 @@ pub struct Window {
     pub own_ms: f64,
     /// Processors that others kept busy.
     pub others: f64,
+    /// Processors that they left to us, busy or not.
+    pub left: f64,
 }
 
 impl Window {
     pub(super) fn of(lasted: Duration, runs: u64, cpu: Cpu) -> Window {
+        let others = cpu.others().as_secs_f64() / lasted.as_secs_f64();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let each = |time: Duration| time.as_secs_f64() * 1e3 / runs.max(1) as f64;
         Window {
             rate: runs as f64 / lasted.as_secs_f64(),
             server_ms: each(cpu.server),
             own_ms: each(cpu.own),
-            others: cpu.others().as_secs_f64() / lasted.as_secs_f64(),
+            others,
+            left: (processors as f64 - others).max(LEFT_MIN),
         }
     }
 }
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Window { rate, server_ms, own_ms, others } = self;
+        let Window { rate, server_ms, own_ms, others, .. } = self;
         write!(f, "{rate:>8.0} {server_ms:>10.3} {own_ms:>10.3} {others:>8.2}")
     }
 }
@@ -66,9 +73,10 @@ impl Figures {
         [median(&all[..n]), median(&all[all.len() - n..])]
     }
 
-    /// Throughput at the end, as a part of that at the beginning.
+    /// Throughput at the end, as a part of that at the beginning; each on the processors that others left. Where nobody
+    /// else is, that is the throughput itself.
     pub fn stays(&self) -> f64 {
-        let [first, last] = self.parts(|window| window.rate);
+        let [first, last] = self.parts(|window| window.rate / window.left);
         last / first
     }
 
@@ -101,15 +109,15 @@ impl fmt::Display for Figures {
         let [before, after] = self.bytes.map(|bytes| bytes >> 20);
         write!(
             f,
-            "{} runs in {} s beside a snapshot that was {} transactions old at the end; runs/s {first:.0} at the beginning and \
-             {last:.0} at the end ({:.2}), processor ms a run {server:.2} and {server_last:.2} (server), {own:.2} and \
-             {own_last:.2} (engines), others on {others:.1} and {others_last:.1} processors, {before} MiB and {after} MiB, {} \
-             violations",
+            "{} runs in {} s beside a snapshot that was {} transactions old at the end; at the beginning and at \
+             the end {first:.0} and {last:.0} runs/s, others on {others:.1} and {others_last:.1} processors, so {:.2} of the \
+             throughput stays; processor ms a run {server:.2} and {server_last:.2} (server), {own:.2} and {own_last:.2} \
+             (engines), {before} and {after} MiB, {} violations",
             self.runs,
             self.windows.len() as u64 * self.seconds,
             self.age,
             self.stays(),
-            self.violations.len()
+            self.wrong().len()
         )
     }
 }
@@ -119,7 +127,7 @@ mod tests {
     use super::*;
 
     fn figures(rates: &[f64]) -> Figures {
-        let window = |rate: &f64| Window { rate: *rate, server_ms: 1.0, own_ms: 1.0, others: 0.0 };
+        let window = |rate: &f64| Window { rate: *rate, server_ms: 1.0, own_ms: 1.0, others: 0.0, left: 2.0 };
         let windows = rates.iter().map(window).collect();
         Figures { windows, seconds: 10, runs: 1, age: 1, bytes: [0, 0], violations: Vec::new() }
     }
@@ -129,6 +137,13 @@ mod tests {
         let rates = [90.0, 100.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 60.0, 70.0];
         assert_eq!(figures(&rates).stays(), 0.7);
         assert_eq!(figures(&rates).wrong(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_others_take_is_not_counted() {
+        let mut figures = figures(&[100.0, 50.0]);
+        figures.windows[1].left = 1.0;
+        assert_eq!(figures.stays(), 1.0);
     }
 
     #[test]
