@@ -99,31 +99,22 @@ impl Bounds {
             Some(bound) if bound.is_overdue(of.len()) => Look::Whole,
             // What others have told of may have been committed after what was found.
             Some(bound) if bound.at_once => {
-                let (first, from) = (a_moment_before(bound.first), a_moment_before(bound.from));
+                let (first, from) = (a_moment_before(bound.first), timed(a_moment_before(bound.from)));
                 Look::From { at_once: Some(first), from }
             }
-            Some(bound) => Look::From { at_once: None, from: bound.from },
+            Some(bound) => Look::From { at_once: None, from: timed(bound.from) },
             None => Look::Whole,
         }
     }
 
-    /// From where to read what is due.
-    pub(crate) fn read_from(&self, workflow: &str) -> i64 {
-        let of = self.lock();
-        match of.get(workflow) {
-            Some(bound) if !bound.is_overdue(of.len()) && !self.purse().is_filled() => bound.from,
-            _ => i64::MIN,
-        }
-    }
-
-    /// From where to read what is due at once.
-    pub(crate) fn read_at_once_from(&self, workflow: &str) -> i64 {
+    /// From where to read what is due at once, and what is due at a time.
+    pub(crate) fn read_from(&self, workflow: &str) -> (i64, i64) {
         let of = self.lock();
         match of.get(workflow) {
             Some(bound) if !bound.is_overdue(of.len()) && !self.purse().is_filled() => {
-                a_moment_before(bound.first)
+                (a_moment_before(bound.first), timed(bound.from))
             }
-            _ => i64::MIN,
+            _ => (i64::MIN, i64::MIN),
         }
     }
 
@@ -202,7 +193,7 @@ impl Bounds {
     pub(crate) fn came(&self, at: i64) {
         for bound in self.lock().values_mut() {
             match at {
-                ..=0 => bound.at_once = true,
+                ..=0 => (bound.at_once, bound.first) = (true, bound.first.min(at)),
                 _ => bound.from = bound.from.min(at),
             }
         }
@@ -283,7 +274,12 @@ fn micros(time: Duration) -> i64 {
 /// Since when a free run is due, as its row says it.
 pub(crate) fn due(wake_at: i64) -> Timestamp {
     // When a letter came is nobody's business: it is due at once.
-    Timestamp(if wake_at < -AT_ONCE / 2 { 0 } else { wake_at })
+    Timestamp(if (-AT_ONCE..-AT_ONCE / 2).contains(&wake_at) { 0 } else { wake_at })
+}
+
+/// Those that are due at once have a bound of their own: another one that stood among them would go over what they left.
+fn timed(from: i64) -> i64 {
+    from.max(1)
 }
 
 /// What was committed late is not passed over.
@@ -303,7 +299,10 @@ mod tests {
     const SLOW: Duration = Duration::from_secs(1);
 
     fn at(from: i64, at_once: bool) -> Look {
-        Look::From { at_once: at_once.then_some(i64::MIN), from: if at_once { from - LATE } else { from } }
+        Look::From {
+            at_once: at_once.then_some(i64::MIN),
+            from: if at_once { timed(from - LATE) } else { from },
+        }
     }
 
     /// The last look from the beginning took long, and what it found last was due at 500.
@@ -316,16 +315,16 @@ mod tests {
     #[test]
     fn the_first_look_is_from_the_beginning() {
         let bounds = Bounds::default();
-        assert_eq!((bounds.look("flow"), bounds.read_from("flow")), (Look::Whole, i64::MIN));
+        assert_eq!((bounds.look("flow"), bounds.read_from("flow").1), (Look::Whole, i64::MIN));
         assert!(bounds.may_look_again("flow"));
     }
 
     #[test]
     fn a_look_begins_where_the_last_claim_ended() {
         let (bounds, name) = looked();
-        assert_eq!((bounds.look(&name), bounds.read_from(&name)), (at(500, false), 500));
+        assert_eq!((bounds.look(&name), bounds.read_from(&name).1), (at(500, false), 500));
         bounds.took(&name, 800);
-        assert_eq!((bounds.look(&name), bounds.read_from(&name)), (at(800, false), 800));
+        assert_eq!((bounds.look(&name), bounds.read_from(&name).1), (at(800, false), 800));
     }
 
     #[test]
@@ -337,6 +336,10 @@ mod tests {
         assert_eq!(bounds.look(&name), at(300, false));
         bounds.came(0);
         assert_eq!(bounds.look(&name), at(300, true));
+        bounds.took_at_once(&name, Some(-5), false);
+        assert_eq!(bounds.look(&name), Look::From { at_once: Some(-5 - LATE), from: 1 });
+        bounds.came(-10);
+        assert_eq!(bounds.look(&name), Look::From { at_once: Some(-10 - LATE), from: 1 });
         bounds.took_at_once(&name, None, true);
         assert_eq!(bounds.look(&name), at(300, false));
     }
@@ -347,8 +350,14 @@ mod tests {
         let last = 1_800_000_000_000_000 - AT_ONCE;
         bounds.took_at_once(&name, Some(last), false);
         bounds.heard();
-        assert_eq!(bounds.look(&name), Look::From { at_once: Some(last - LATE), from: 500 - LATE });
-        assert_eq!(bounds.read_at_once_from(&name), last - LATE);
+        assert_eq!(bounds.look(&name), Look::From { at_once: Some(last - LATE), from: 1 });
+        assert_eq!(bounds.read_from(&name).0, last - LATE);
+        bounds.took_whole(&name, Some(last), SLOW);
+        assert_eq!(
+            bounds.look(&name),
+            Look::From { at_once: None, from: 1 },
+            "no time of day is before that"
+        );
         assert_eq!(bounds.letters_from(7), i64::MIN, "nothing is known of its letters");
         bounds.found_letters(7, i64::MIN, None, SLOW);
         assert_eq!(bounds.letters_from(7), i64::MIN);
@@ -358,6 +367,15 @@ mod tests {
         // Set back by an hour: the next look from the beginning knows no other.
         bounds.found_letters(7, i64::MIN, Some(last - 3_600_000_000), SLOW);
         assert_eq!(bounds.letters_from(7), last - 3_600_000_000 - LATE);
+    }
+
+    #[test]
+    fn only_what_a_letter_woke_is_told_otherwise() {
+        let now = 1_800_000_000_000_000;
+        assert_eq!(due(now - AT_ONCE), Timestamp(0));
+        for at in [i64::MIN, -now, -1, 0, 1, now, i64::MAX] {
+            assert_eq!(due(at), Timestamp(at));
+        }
     }
 
     #[test]
@@ -374,13 +392,13 @@ mod tests {
         assert_eq!(bounds.look(&name), at(500, false));
         assert!(bounds.may_look_again(&name));
         assert_eq!(
-            bounds.read_from(&name),
+            bounds.read_from(&name).1,
             i64::MIN,
             "nothing is hidden from who asks when something is due"
         );
         bounds.took_whole(&other, Some(700), KEPT);
         assert!(!bounds.may_look_again(&name) && !bounds.may_look_again(&other));
-        assert_eq!((bounds.read_from(&name), bounds.read_from(&other)), (500, 700));
+        assert_eq!((bounds.read_from(&name).1, bounds.read_from(&other).1), (500, 700));
     }
 
     #[test]
@@ -411,6 +429,6 @@ mod tests {
     fn without_bounds_each_look_is_from_the_beginning() {
         let (bounds, name) = (Bounds::none(), Arc::<str>::from("flow"));
         bounds.took_whole(&name, Some(500), SLOW);
-        assert_eq!((bounds.look(&name), bounds.read_from(&name)), (Look::Whole, i64::MIN));
+        assert_eq!((bounds.look(&name), bounds.read_from(&name).1), (Look::Whole, i64::MIN));
     }
 }

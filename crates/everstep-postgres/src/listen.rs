@@ -165,8 +165,8 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
     if workers.is_empty() {
         return false;
     }
-    let since: Vec<_> = workflows.iter().map(|name| notices.bounds.read_from(name)).collect();
-    let first: Vec<_> = workflows.iter().map(|name| notices.bounds.read_at_once_from(name)).collect();
+    let (first, since): (Vec<_>, Vec<_>) =
+        workflows.iter().map(|name| notices.bounds.read_from(name)).unzip();
     let letters: Vec<_> = workers.iter().map(|worker| notices.bounds.letters_from(*worker)).collect();
     let names: Vec<_> = workflows.iter().map(|name| kept(name).into_owned()).collect();
     let watch = Stopwatch::start();

@@ -80,7 +80,7 @@ impl Of<'_> {
             if let Some(first) = at_once {
                 let now = Timestamp(due.0.min(0));
                 let found = self.take(batch, fence, (first, now), left, taken).await?;
-                bounds.took_at_once(self.name, found.last, found.n < left);
+                bounds.took_at_once(self.name, found.last, found.n < left && now.0 == 0);
                 left -= found.n.min(left);
             }
             let found = self.take(batch, fence, (from, due), left, taken).await?;
