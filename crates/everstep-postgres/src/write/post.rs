@@ -89,7 +89,7 @@ pub(crate) async fn deliver(
            SELECT run, $2, $3, $4, $5, $6, $7, $8 FROM s)
          UPDATE @run SET inbox_n = $2, status = $9,
            wake_at = CASE WHEN NOT $10 THEN wake_at WHEN NOT $12 THEN 0
-             ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::int8 - $13 END,
+             ELSE :now - $13 END,
            takeovers = CASE WHEN $11 THEN 0 ELSE takeovers END
          WHERE id = $1 AND EXISTS (SELECT 1 FROM s)",
     );
