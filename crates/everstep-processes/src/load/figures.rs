@@ -8,6 +8,8 @@ use super::cpu::Cpu;
 const PARTS: usize = 6;
 /// At least that much of the throughput stays.
 const STAYS: f64 = 0.7;
+/// Whatever others take, a bit is always left.
+const LEFT_MIN: f64 = 0.1;
 
 /// What happened in one window.
 #[derive(Clone, Copy, Debug)]
@@ -22,24 +24,29 @@ pub struct Window {
     pub own_ms: f64,
     /// Processors that others kept busy.
     pub others: f64,
+    /// Processors that they left to us, busy or not.
+    pub left: f64,
 }
 
 impl Window {
     pub(super) fn of(lasted: Duration, runs: u64, cpu: Cpu, raw: &[f64]) -> Window {
+        let others = cpu.others().as_secs_f64() / lasted.as_secs_f64();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let each = |time: Duration| time.as_secs_f64() * 1e3 / runs.max(1) as f64;
         Window {
             rate: runs as f64 / lasted.as_secs_f64(),
             raw_ms: median(raw),
             server_ms: each(cpu.server),
             own_ms: each(cpu.own),
-            others: cpu.others().as_secs_f64() / lasted.as_secs_f64(),
+            others,
+            left: (processors as f64 - others).max(LEFT_MIN),
         }
     }
 }
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Window { rate, raw_ms, server_ms, own_ms, others } = self;
+        let Window { rate, raw_ms, server_ms, own_ms, others, .. } = self;
         write!(f, "{rate:>8.0} {raw_ms:>8.2} {server_ms:>10.3} {own_ms:>10.3} {others:>8.2}")
     }
 }
@@ -69,12 +76,15 @@ impl Figures {
         [median(&all[..n]), median(&all[all.len() - n..])]
     }
 
-    /// Throughput at the end, as a part of that at the beginning; where a bare commit takes longer than at the beginning,
-    /// the machine does, and as much of it is expected.
+    /// Throughput at the end, as a part of that at the beginning: of the machine as it was in each moment, if it has become
+    /// a slower one. That is told by what bare commits take beside the load, and by the processors that others leave.
     pub fn stays(&self) -> f64 {
-        let [first, last] = self.parts(|window| window.rate);
-        let [raw, raw_last] = self.parts(|window| window.raw_ms);
-        last / first * (raw_last / raw).max(1.0)
+        let stays = |of: fn(&Window) -> f64| {
+            let [first, last] = self.parts(of);
+            last / first
+        };
+        let plain = stays(|window| window.rate);
+        plain * stays(|window| window.raw_ms).max(1.0) * (1.0 / stays(|window| window.left)).max(1.0)
     }
 
     /// How much more processor time a run takes at the end than at the beginning: a machine that is kept busy has slow bare
@@ -118,9 +128,9 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{} runs in {} s beside a snapshot that was {} transactions old at the end; at the beginning and at the end {first:.0} \
-             and {last:.0} runs/s ({:.2}), {raw:.1} and {raw_last:.1} ms a bare commit, so {:.2} of the throughput stays; \
-             processor ms a run {server:.2} and {server_last:.2} (server), {own:.2} and {own_last:.2} (engines), others on \
-             {others:.1} and {others_last:.1} processors, {before} and {after} MiB, {} violations",
+             and {last:.0} runs/s ({:.2}), {raw:.1} and {raw_last:.1} ms a bare commit, others \
+             on {others:.1} and {others_last:.1} processors, so {:.2} of the throughput stays; processor ms a run {server:.2} \
+             and {server_last:.2} (server), {own:.2} and {own_last:.2} (engines), {before} and {after} MiB, {} violations",
             self.runs,
             self.windows.len() as u64 * self.seconds,
             self.age,
@@ -136,8 +146,14 @@ mod tests {
     use super::*;
 
     fn figures(rates: &[f64]) -> Figures {
-        let window =
-            |rate: &f64| Window { rate: *rate, raw_ms: 1.0, server_ms: 1.0, own_ms: 1.0, others: 0.0 };
+        let window = |rate: &f64| Window {
+            rate: *rate,
+            raw_ms: 1.0,
+            server_ms: 1.0,
+            own_ms: 1.0,
+            others: 0.0,
+            left: 2.0,
+        };
         let windows = rates.iter().map(window).collect();
         Figures { windows, seconds: 10, runs: 1, age: 1, bytes: [0, 0], violations: Vec::new() }
     }
@@ -154,7 +170,9 @@ mod tests {
         let mut figures = figures(&[100.0, 50.0]);
         figures.windows[1].raw_ms = 2.0;
         assert_eq!(figures.stays(), 1.0);
-        figures.windows[1].raw_ms = 0.5;
+        figures.windows[1].left = 1.0;
+        assert_eq!(figures.stays(), 2.0);
+        (figures.windows[1].raw_ms, figures.windows[1].left) = (0.5, 4.0);
         assert_eq!(figures.stays(), 0.5);
     }
 
