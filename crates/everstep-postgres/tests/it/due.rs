@@ -9,7 +9,7 @@ use everstep_postgres::Postgres;
 
 use crate::{
     fixture::Desk,
-    hand::{Hand, at, new_run},
+    hand::{Hand, at, new_run, post},
 };
 
 const RUNS: i64 = 2000;
@@ -94,6 +94,30 @@ async fn claims_beside_an_old_snapshot_do_not_go_over_those_before() {
     // Each claim goes over what it takes. Without a bound each would go over all that were ever taken besides: half of them
     // on average.
     let without = claims * claims * BATCH as i64 / 2;
+    assert!(read < without / 4, "{read} entries read, {without} without a bound");
+}
+
+#[tokio::test]
+async fn looks_for_letters_beside_an_old_snapshot_do_not_go_over_those_before() {
+    const LETTERS: i64 = 200;
+    let desk = Desk::new();
+    let hand = Hand::of(&desk.open().await).await;
+    let held = hand.start(new_run("run")).await;
+    let connect = async || Cluster::shared().expect("a server").connect("postgres").await.expect("connects");
+    let (old, clock, runs) = (connect().await, connect().await, desk.table("everstep_run"));
+    let look = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM {runs} LIMIT 1");
+    old.batch_execute(&look).await.expect("reads");
+    for n in 0..LETTERS {
+        hand.store.post(post("run", n.unsigned_abs().into())).await.expect("posts");
+        // Each comes ten seconds after the one before.
+        let later = format!("UPDATE {runs} SET wake_at = wake_at + {n} * 10000000");
+        clock.batch_execute(&later).await.expect("comes later");
+        assert_eq!(hand.store.nudged(hand.fence).await.expect("looks"), [held.run]);
+    }
+    drop((hand, held));
+    let read = entries_read(&desk, LETTERS);
+    old.batch_execute("COMMIT").await.expect("ends");
+    let without = LETTERS * LETTERS / 2;
     assert!(read < without / 4, "{read} entries read, {without} without a bound");
 }
 
