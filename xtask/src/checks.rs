@@ -1,6 +1,6 @@
 //! What must hold of the code itself: formatting, lints, tests, documentation, the number of dependencies.
 
-use std::process::Command;
+use std::{num::NonZero, process::Command, thread};
 
 use crate::{cargo, cargo_with};
 
@@ -29,11 +29,17 @@ pub(crate) fn another_server() -> Result<(), String> {
 fn test(what: &[&str], with: &[(&str, &str)]) -> Result<(), String> {
     let is_there =
         Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
+    let together = tests_together();
     let args: &[&str] = match is_there {
-        true => &["nextest", "run", "--all-features", "--locked"],
+        true => &["nextest", "run", "--all-features", "--locked", "--test-threads", &together],
         false => &["test", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"],
     };
     cargo_with(&[args, what].concat(), with)
+}
+
+/// Most tests wait for a disk, a server or a process most of the time: two for each processor keep it busy.
+fn tests_together() -> String {
+    (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string()
 }
 
 pub(crate) fn doc_tests() -> Result<(), String> {
