@@ -1,8 +1,11 @@
 //! Two builds at work on one store: what one of them cannot go on with is left to the other while it lives.
 
+use std::collections::HashSet;
+
 use crate::common::{W, engine_with, nap, settings, soon, virtual_time};
 use everstep_core::{
-    Ctx, Engine, ErrorKind, Event, Result, Settings, Signal, Simulation, Status, seconds, store::Memory,
+    Ctx, Doubt, Engine, ErrorKind, Event, Result, Settings, Signal, Simulation, Status, StuckReason, seconds,
+    select, store::Memory,
 };
 
 const GO: Signal<u64> = Signal::new("go");
@@ -79,5 +82,52 @@ fn what_no_living_build_can_replay_is_stuck() {
         let error =
             soon(older.get(W, "r3").await.expect("it is there").result()).await.expect_err("it cannot go on");
         assert_eq!(error.kind(), ErrorKind::Stuck, "{error:?}");
+    });
+}
+
+/// Fails, and leaves a body of which nobody knows whether it did something.
+async fn doubtful(ctx: Ctx, _: u64) -> Result<String> {
+    let loser = ctx.step("loser", async || std::future::pending::<Result<u64>>().await);
+    select! {
+        failed = ctx.step("boom", async || -> Result<u64> { nap(50).await; Err("boom")? }) => { failed?; }
+        done = loser.on_doubt(Doubt::Ask) => { done?; }
+    }
+    Ok(String::new())
+}
+
+/// No code can know it: nobody is asked to take the run.
+#[test]
+fn what_is_in_doubt_is_not_left_to_another_build() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let older = engine_with(&memory, &world, of("1"), doubtful).await;
+        let newer = engine_with(&memory, &world, of("2"), doubtful).await;
+        let (mut at_older, mut at_newer) = (older.events(), newer.events());
+        let mut runs = Vec::new();
+        for n in 0..20 {
+            runs.push(newer.start(W, format!("r{n}"), n).await.expect("it starts"));
+        }
+        for run in &runs {
+            soon(run.result()).await.expect_err("it fails");
+            newer.retry(run.id()).await.expect("it may");
+        }
+        for run in &runs {
+            assert_eq!(soon(run.result()).await.expect_err("in doubt").kind(), ErrorKind::Stuck);
+        }
+        let mut begun = HashSet::new();
+        while let Some(event) = at_newer.try_next() {
+            if let Event::StepStarted { run, .. } = event {
+                begun.insert(run);
+            }
+        }
+        let mut met = 0;
+        while let Some(event) = at_older.try_next() {
+            assert!(!matches!(event, Event::LeftToBuild { .. }), "{event:?}");
+            if let Event::Stuck { run, reason, .. } = &event {
+                assert_eq!(*reason, StuckReason::InDoubt);
+                met += usize::from(begun.contains(run));
+            }
+        }
+        assert!(met > 0, "the older has met none of the newer's");
     });
 }
