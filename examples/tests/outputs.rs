@@ -28,8 +28,7 @@ impl Place {
     }
 
     fn on_postgres() -> Place {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let database = runtime.block_on(async { Cluster::shared()?.database().await });
+        let database = runtime().block_on(async { Cluster::shared()?.database().await });
         Place { database: Some(database.expect("a database")), ..Place::on_file() }
     }
 
@@ -47,6 +46,19 @@ impl Place {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// How many runs this database holds.
+fn runs_in(database: &Database) -> i64 {
+    runtime().block_on(async {
+        let client = database.connect().await.expect("connects");
+        let count = client.query_one("SELECT count(*) FROM everstep.everstep_run", &[]).await;
+        count.expect("an engine was here").get(0)
+    })
+}
+
 fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -60,12 +72,27 @@ fn check_at(place: &Place, name: &str, expected: &str) {
     let of = place.database.as_ref().map_or("SQLite", |_| "PostgreSQL");
     assert_eq!(said(&output), expected, "on {of}");
     assert!(output.status.success());
+    // It has not done it elsewhere.
+    assert!(place.database.as_ref().is_none_or(|database| runs_in(database) > 0));
 }
 
 /// It says the same on both stores.
 #[track_caller]
 fn check(name: &str, expected: &str) {
     Place::both().iter().for_each(|place| check_at(place, name, expected));
+}
+
+#[test]
+fn every_example_is_run() {
+    let here = include_str!("outputs.rs");
+    let names: Vec<_> = include_str!("../Cargo.toml")
+        .split("[[example]]\nname = \"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(names.contains(&"onboarding"), "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !here.contains(&format!("\"{name}\","))).collect();
+    assert!(missing.is_empty(), "nobody runs {missing:?}");
 }
 
 #[test]
@@ -152,7 +179,7 @@ fn check_before_a_deploy() {
         "check",
         "\
 1 open runs checked: 0 can go on, 1 cannot
-desk-7 (ship, pending): diverged: entry 1: recorded `pack` done (examples/check.rs:11:9, build monday), but the code has not asked for it; it asks for step `insure` (examples/check.rs:18:9) (build tuesday)
+desk-7 (ship, pending): diverged: entry 1: recorded `pack` done (examples/check.rs:13:9, build monday), but the code has not asked for it; it asks for step `insure` (examples/check.rs:20:9) (build tuesday)
 what helps (diverged): ask for the same in the same order, and put what is new behind `ctx.patched`; or keep the old code until these runs are over
 exit code 1
 1 open runs checked: 1 can go on, 0 cannot

@@ -17,11 +17,12 @@ cargo xtask COMMAND
                   version with npm
   check           only formatting and lints
   prove [--full] [PART]
-                  the proof: crashes, power loss, I/O errors, stale workers, signals, moves, simulation, models, chaos, and
-                  every guard switched off once, or only the parts that are named; in full, it writes the figures into
-                  docs/reliability.md
-  crash [--full]  only the crashes; `--only PLAN` plays one, `--break GUARD` switches a guard off
-                  (fence, order, replay, once, sync, doubt, load, quiesce, take) and wants it to be noticed
+                  the proof: crashes, power loss, I/O errors, stale workers, signals, moves, simulation, models, chaos, load
+                  beside an old snapshot, and every guard switched off once, or only the parts that are named; in full, it
+                  writes the figures into docs/reliability.md
+  crash [--full]  only the crashes, with `--store postgres` those on a server; `--only PLAN` plays one, `--break GUARD`
+                  switches a guard off (fence, order, replay, once, sync, doubt, load, quiesce, take) and wants it to be
+                  noticed
   chaos [--full]  only PostgreSQL, while workers, server and network break; `--seconds N`, `--seed N`, `--break GUARD`
                   (fence, once, doubt)
   bench           our workloads against the raw limit of this disk, or with `--store postgres` of a server on it; what

@@ -92,6 +92,16 @@ impl Database {
         }
     }
 
+    /// Somebody begins to read it and does not end; on a server, because nobody may do that to a file.
+    pub async fn old_snapshot(&self) -> OldSnapshot {
+        let Database::Postgres(url) = self else { panic!("an old snapshot is measured on a server") };
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("it connects");
+        tokio::spawn(connection);
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM everstep.everstep_run LIMIT 1";
+        client.batch_execute(begin).await.expect("readable");
+        OldSnapshot(client)
+    }
+
     /// Rows of one of our tables.
     pub async fn rows(&self, table: &str) -> i64 {
         match self {
@@ -126,6 +136,9 @@ impl Database {
         pairs.into_iter().map(|(run, count)| (run.cast_unsigned(), count.cast_unsigned())).collect()
     }
 }
+
+/// A transaction that stays open until this is dropped.
+pub struct OldSnapshot(#[expect(dead_code, reason = "held, not used")] tokio_postgres::Client);
 
 fn read_only(path: &PathBuf) -> rusqlite::Connection {
     rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it opens")

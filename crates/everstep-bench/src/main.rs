@@ -30,6 +30,9 @@ struct Args {
     /// How many runs `claims` parks; if nothing is said, it compares a million with ten thousand
     #[arg(long)]
     runs: Option<u64>,
+    /// `claims` beside a transaction that somebody holds open, whose snapshot keeps every dead row and index entry
+    #[arg(long)]
+    old_snapshot: bool,
     /// Rounds; the median is told
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
             rounds: args.rounds,
             raw: !args.no_raw,
             runs: args.runs,
+            old_snapshot: args.old_snapshot,
         };
         eprintln!("{name} ...");
         let mut told = runtime.block_on(workload::run(name, &place));

@@ -294,7 +294,9 @@ mod tests {
         finds(|account| drop(run(account, "plain-0")), "the start of plain-0 was acknowledged, and is lost");
         finds(|account| drop(run(account, "family-3.b")), "family-3.b was acknowledged, and is lost");
         finds(
-            |account| drop(account.signalled.insert((2, 22))),
+            |account| {
+                account.signalled.insert((2, 22));
+            },
             "3 signals of signals-2 were acknowledged, and 2",
         );
         finds(

@@ -5,7 +5,7 @@ use std::fmt;
 
 use everstep_processes::chance::Chance;
 
-use crate::stage::{PROXIES, WORKERS};
+use crate::stage::{OUTSIDE, PROXIES, WORKERS};
 
 /// What kind of fault it is, as the figures count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
     /// Which worker, and for how long at least.
     WorkerStopped(usize, u64),
     WorkerKilled(usize),
-    /// By so many seconds from the right time.
+    /// To so many seconds from the right time, which is not where it was.
     ClockMoved(i64),
     /// On which proxy, at which commit from then on.
     CommitLost(usize, Commit, usize),
@@ -75,11 +75,15 @@ pub(crate) enum Fault {
 /// What commits, and is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
-    /// A transaction of several statements.
+    /// The user's transaction, with the record of its step.
+    Step,
+    /// A transaction of the store's own, of several statements.
     Transaction,
     /// One statement with entries of runs.
     Statement,
 }
+
+const COMMITS: [Commit; 3] = [Commit::Step, Commit::Transaction, Commit::Statement];
 
 /// How nothing passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +95,8 @@ pub(crate) enum Partition {
     /// Connections are cut and none is taken.
     Refused,
 }
+
+const PARTITIONS: [Partition; 3] = [Partition::BlackHole, Partition::HalfOpen, Partition::Refused];
 
 impl Fault {
     pub(crate) fn sort(self) -> Sort {
@@ -106,22 +112,24 @@ impl Fault {
         }
     }
 
-    fn draw(sort: Sort, chance: &mut Chance) -> Fault {
+    /// The `n`-th of its kind: however few there are, the ways in which they differ take turns.
+    fn draw(sort: Sort, n: usize, chance: &mut Chance) -> Fault {
         match sort {
             Sort::ServerKilled => Fault::ServerKilled,
             Sort::ServerStopped => Fault::ServerStopped,
             Sort::BackendsEnded => Fault::BackendsEnded(chance.between(1, 6)),
-            Sort::WorkerStopped => {
-                Fault::WorkerStopped(chance.below(WORKERS), chance.between(2_500, 5_000) as u64)
-            }
-            Sort::WorkerKilled => Fault::WorkerKilled(chance.below(WORKERS)),
-            Sort::ClockMoved => Fault::ClockMoved([3600, -3600, 0][chance.below(3)]),
+            Sort::WorkerStopped => Fault::WorkerStopped(n % WORKERS, chance.between(2_500, 5_000) as u64),
+            Sort::WorkerKilled => Fault::WorkerKilled((n + WORKERS / 2) % WORKERS),
+            // In the order in which they come, it is said how they are: see `moves`.
+            Sort::ClockMoved => Fault::ClockMoved(0),
             Sort::CommitLost => {
-                let commit = if chance.one_in(3) { Commit::Statement } else { Commit::Transaction };
-                Fault::CommitLost(chance.below(PROXIES), commit, chance.between(1, 6))
+                let commit = COMMITS[n % COMMITS.len()];
+                // Only workers make steps, and each of them not often.
+                let (proxies, nth) = if commit == Commit::Step { (OUTSIDE, 3) } else { (PROXIES, 6) };
+                Fault::CommitLost(chance.below(proxies), commit, chance.between(1, nth))
             }
             Sort::Partition => {
-                let how = [Partition::BlackHole, Partition::HalfOpen, Partition::Refused][chance.below(3)];
+                let how = PARTITIONS[n % PARTITIONS.len()];
                 Fault::Partition(chance.below(PROXIES), how, chance.between(500, 5_000) as u64)
             }
         }
@@ -161,20 +169,33 @@ impl Schedule {
             let many = |sort: &Sort| if *sort == Sort::CommitLost { each + each / 4 + 1 } else { each };
             let mut faults: Vec<Fault> = sorts
                 .iter()
-                .flat_map(|sort| std::iter::repeat_n(*sort, many(sort)))
-                .map(|sort| Fault::draw(sort, chance))
+                .flat_map(|sort| (0..many(sort)).map(|n| (*sort, n)))
+                .map(|(sort, n)| Fault::draw(sort, n, chance))
                 .collect();
             for at in (1..faults.len()).rev() {
                 faults.swap(at, chance.below(at + 1));
             }
+            moves(&mut faults, chance);
             let slot = length / faults.len().max(1) as u64;
             let planned = |(n, fault)| {
-                // In the first half of its place, so that it has time to end in it.
-                Planned { at: n as u64 * slot + chance.below(slot as usize / 2 + 1) as u64, fault }
+                // Amid its place: the first one finds everybody at work, and it has time to end in it.
+                let at = n as u64 * slot + slot / 4 + chance.below(slot as usize / 2 + 1) as u64;
+                Planned { at, fault }
             };
             faults.into_iter().enumerate().map(planned).collect()
         };
         Schedule { lanes: LANES.iter().map(lane).collect() }
+    }
+}
+
+/// Moves the clock each time to where it was not.
+fn moves(faults: &mut [Fault], chance: &mut Chance) {
+    let (clock, mut at) = ([0, 3600, -3600], 0);
+    for fault in faults {
+        if let Fault::ClockMoved(seconds) = fault {
+            at = (at + chance.between(1, 2)) % clock.len();
+            *seconds = clock[at];
+        }
     }
 }
 
@@ -196,6 +217,17 @@ mod tests {
         }
         assert_eq!(sorts.len(), Sort::ALL.len());
         assert!(sorts.values().all(|many| *many >= 20), "{sorts:?}");
+    }
+
+    #[test]
+    fn each_jump_of_the_clock_is_one() {
+        let lanes = Schedule::draw(&mut Chance::new(5), 20, 600_000).lanes;
+        let mut at = 0;
+        for planned in lanes.iter().flatten() {
+            if let Fault::ClockMoved(seconds) = planned.fault {
+                assert_ne!(seconds, std::mem::replace(&mut at, seconds));
+            }
+        }
     }
 
     #[test]

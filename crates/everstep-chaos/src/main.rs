@@ -28,13 +28,13 @@ use play::Size;
 const USAGE: &str = "\
 chaos [--full | --seconds N] [--seed N] [--keep FOLDER]
 
-  --full         ten minutes; two and a half without
+  --full         ten minutes; one and a half without
   --seconds N    so long; runs and faults in proportion
   --seed N       other faults; the same seed has the same schedule
   --keep FOLDER  the ledger and the logs stay there";
 
 /// The short form, in seconds.
-const SHORT: u64 = 150;
+const SHORT: u64 = 90;
 const FULL: u64 = 600;
 /// How it ends when nothing could be judged.
 const UNPLAYED: u8 = 2;

@@ -25,7 +25,8 @@ use crate::{
 
 /// Runs that are open at once.
 const OPEN: usize = 120;
-const TRY_AGAIN_MS: u64 = 150;
+/// Before a call is made again: long enough that few of them are made while there is no server.
+const TRY_AGAIN_MS: u64 = 300;
 
 /// What those outside were told.
 #[derive(Debug, Default)]

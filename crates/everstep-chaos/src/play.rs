@@ -84,7 +84,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
     for number in 0..WORKERS {
         let (seat, orders, name) = Seat::new(number, stage.clone(), eye.clone(), leaves.clone());
         seats.push((orders, name));
-        everybody.spawn(seat.is_kept());
+        everybody.spawn(seat.keeps());
     }
     let play = Arc::new(Play {
         stage: stage.clone(),
@@ -94,7 +94,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         is_over: AtomicBool::new(false),
     });
     let told = Arc::new(Told::default());
-    let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length.mul_f64(0.97), seed));
+    let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length, seed));
     let watching = tokio::spawn(watch_ledger(stage.clone()));
     let mut judging = tokio::spawn(judge_so_far(stage.clone(), eye.clone()));
     let mut violations = Vec::new();
@@ -111,6 +111,7 @@ pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Fi
         tokio::select! {
             acted = &mut outside, if !is_outside_done => {
                 is_outside_done = true;
+                stage.pulse.is_over();
                 violations.extend(failed(acted).err().map(|error| format!("outside: {error}")));
             }
             Some(broke) = lanes.join_next() => {
@@ -257,7 +258,9 @@ impl Play {
     async fn loses_commit(&self, proxy: usize, commit: Commit, nth: usize) -> bool {
         let proxy = &self.stage.proxies[proxy];
         let moment = match commit {
-            Commit::Transaction => Moment::after("COMMIT"),
+            Commit::Step => Moment::after("COMMIT").behind("INSERT INTO moved"),
+            // Each of them has a name there.
+            Commit::Transaction => Moment::after("COMMIT").behind("INSERT INTO \"everstep\".everstep_commit"),
             Commit::Statement => Moment::after("INSERT INTO \"everstep\".everstep_journal"),
         };
         let lost = proxy.at(moment.nth(nth), Broken::Cut);

@@ -70,7 +70,7 @@ impl Seat {
     ///
     /// # Errors
     /// A worker ends by itself, or nobody takes over from a dead one.
-    pub(crate) async fn is_kept(mut self) -> AnyResult<()> {
+    pub(crate) async fn keeps(mut self) -> AnyResult<()> {
         for n in 0.. {
             let name = format!("w{}.{n}", self.number);
             self.name.send_replace(name.clone());

@@ -26,8 +26,8 @@ enum Way {
 const WAYS: [Way; WORKERS] = [Way::Direct, Way::Through(0), Way::Pooled, Way::Through(1)];
 /// The worker whose clock is wrong. It has only workflows without times.
 const CLOCKED: usize = 3;
-/// The proxy of those outside.
-const OUTSIDE: usize = 2;
+/// The proxy of those outside; those before it are workers'.
+pub(crate) const OUTSIDE: usize = 2;
 
 /// The stage.
 pub(crate) struct Stage {

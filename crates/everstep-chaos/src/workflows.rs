@@ -21,6 +21,9 @@ pub(crate) const WORD: Signal<usize> = Signal::new("word");
 /// The user's table, without a key: what is written twice is there twice.
 pub(crate) const TABLE: &str = "CREATE TABLE moved (run text NOT NULL, key text NOT NULL, by text NOT NULL)";
 
+/// A body so long that a worker which is stopped in it comes back to end it while its successor is still at it.
+const LONG_MS: u64 = 3_000;
+
 /// The workflow of a kind. Its input is the run's number, its value in words.
 pub(crate) fn workflow(kind: Kind) -> Workflow<usize, String> {
     Workflow::new(kind.name())
@@ -67,12 +70,13 @@ impl World {
     }
 }
 
-/// Most bodies are short, some long enough to be met by what happens.
+/// Most bodies are short, some long enough to be met by what happens, and each worker has long ones on its way at any time.
 fn lasts(run: &str, key: &str) -> Duration {
     let mixed =
         run.bytes().chain(key.bytes()).fold(7u64, |mixed, byte| mixed * 31 % 1_000_003 + u64::from(byte));
-    match mixed % 4 {
-        0 => ms(50 + mixed % 300),
+    match mixed % 8 {
+        1 => ms(LONG_MS),
+        0 | 4 => ms(50 + mixed % 300),
         _ => ms(mixed % 15),
     }
 }
@@ -171,8 +175,8 @@ async fn careful(ctx: Ctx, _: usize, world: World) -> Result<String> {
     for _ in 0..3 {
         let once = async |s: StepCtx| {
             world.begins(ctx.id(), s.key(), s.attempt())?;
-            // Long, so that many workers die in it.
-            pass(ms(400)).await;
+            // Long, so that most workers that die are in one.
+            pass(ms(LONG_MS)).await;
             Ok("done".to_string())
         };
         let once = ctx.step(ONCE, once).on_doubt(Doubt::Fail).await;

@@ -27,14 +27,14 @@ pub struct Database {
 }
 
 impl Database {
-    /// `how` is more of the statement that makes it.
-    pub(crate) async fn create(address: Address, how: &str) -> Result<Database> {
+    /// It begins as a copy of `template`; `how` is more of the statement that makes it.
+    pub(crate) async fn create(address: Address, template: &str, how: &str) -> Result<Database> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let made = MADE.fetch_add(1, Ordering::Relaxed);
         // Who made it is in the name, for those who tidy up after a killed process.
         let name = format!("test_{}_{made}_{:016x}", std::process::id(), random());
         let admin = connect(&address.url("postgres")).await?;
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0{how}");
+        let create = format!("CREATE DATABASE {name} TEMPLATE {template}{how}");
         admin.batch_execute(&create).await.during(|| format!("make the database {name}"))?;
         Ok(Database { name, address })
     }

@@ -42,6 +42,11 @@ impl Server {
         &self.address.folder
     }
 
+    /// Whether it waits for its disk.
+    pub(crate) fn syncs(&self) -> bool {
+        self.settings.fsync
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.folder().join("data")
     }

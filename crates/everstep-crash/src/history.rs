@@ -3,12 +3,11 @@
 use std::{fmt, path::Path};
 
 use crate::{
+    home::Template,
     life::{Death, Deed, Life, Place, remember},
     snapshot::Snapshot,
 };
 
-/// A lease that nobody outlives: whoever takes over was told by the lock file.
-const LEASE_MS: u64 = 24 * 3600 * 1000;
 /// After the last deed everything must be over within so many lives: the first may hear of an error.
 const UNDISTURBED_MAX: usize = 4;
 
@@ -49,21 +48,18 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Plays a plan in a folder of its own, which begins as a copy of `template`. `log` hears of the failpoints that the
-    /// last planned life passes.
-    pub(crate) fn play(plan: &Plan, template: &Path, log: Option<&Path>) -> History {
-        let folder = tempfile::tempdir_in(template.parent().expect("a folder")).expect("room");
-        for file in template.read_dir().expect("readable").map(|file| file.expect("readable")) {
-            std::fs::copy(file.path(), folder.path().join(file.file_name())).expect("copies");
-        }
-        let place = Place { workload: &plan.workload, folder: folder.path(), lease_ms: LEASE_MS };
+    /// Plays a plan in a home of its own, which begins as a copy of `template`. `log` hears of the failpoints that the last
+    /// planned life passes.
+    pub(crate) fn play(plan: &Plan, template: &Template, log: Option<&Path>) -> History {
+        let home = template.home();
+        let place = Place { workload: &plan.workload, home: &home };
         let mut lives = Vec::new();
         for n in 0..plan.lives.len() + UNDISTURBED_MAX {
             let deeds = plan.lives.get(n).map_or(&[][..], Vec::as_slice);
             let log = log.filter(|_| n + 1 == plan.lives.len());
             let life = place.live(deeds, log);
-            remember(&place.seen(), &life.lines);
-            let (snapshot, death) = (Snapshot::of(&place.database()), life.death);
+            remember(&home.seen(), &life.lines);
+            let (snapshot, death) = (home.snapshot(), life.death);
             lives.push((life, snapshot));
             if matches!(death, Death::AllOver | Death::Hung) {
                 break;

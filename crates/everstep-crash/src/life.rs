@@ -17,7 +17,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::syscalls::WRITE_CLASS;
+use crate::home::Home;
 
 /// Against hanging only: a life takes a tenth of a second.
 const HANGS: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ pub(crate) enum Deed {
     Syscall { name: String, nth: usize },
     /// It shuts down after so many results.
     Leave { results: usize },
-    /// Its write-class calls are told to a file.
+    /// Its calls at which victims are killed are told to a file.
     Trace { log: PathBuf },
 }
 
@@ -87,20 +87,10 @@ pub(crate) struct Life {
 /// Where a victim lives.
 pub(crate) struct Place<'a> {
     pub(crate) workload: &'a str,
-    pub(crate) folder: &'a Path,
-    pub(crate) lease_ms: u64,
+    pub(crate) home: &'a Home,
 }
 
 impl Place<'_> {
-    pub(crate) fn database(&self) -> PathBuf {
-        self.folder.join("app.db")
-    }
-
-    /// The effects of earlier lives, for victims that look.
-    pub(crate) fn seen(&self) -> PathBuf {
-        self.folder.join("seen")
-    }
-
     /// Lives once. `log` hears of every failpoint that is passed.
     pub(crate) fn live(&self, deeds: &[Deed], log: Option<&Path>) -> Life {
         let child = self.spawn(deeds, log);
@@ -109,8 +99,10 @@ impl Place<'_> {
 
     /// A life that is followed by somebody else.
     pub(crate) fn spawn(&self, deeds: &[Deed], log: Option<&Path>) -> Child {
-        let mut command = command(deeds);
-        command.arg(self.workload).arg(self.database()).arg(self.seen()).arg(self.lease_ms.to_string());
+        let store = &self.home.store;
+        let mut command = command(deeds, store.calls());
+        command.arg(self.workload).arg(self.home.database()).arg(self.home.seen());
+        command.arg(store.lease_ms().to_string());
         let failpoints: Vec<_> = deeds
             .iter()
             .filter(|deed| matches!(deed, Deed::Failpoint { .. }))
@@ -132,7 +124,7 @@ impl Place<'_> {
 }
 
 /// The victim, alone or under strace.
-fn command(deeds: &[Deed]) -> Command {
+fn command(deeds: &[Deed], calls: &[&str]) -> Command {
     let mut strace = Command::new("strace");
     strace.args(["-f", "--seccomp-bpf", "-qq", "-o"]);
     for deed in deeds {
@@ -142,7 +134,7 @@ fn command(deeds: &[Deed]) -> Command {
                 strace.args(["-e", &format!("inject={name}:signal=KILL:when={nth}")]);
             }
             Deed::Trace { log } => {
-                strace.arg(log).args(["-e", &format!("trace={}", WRITE_CLASS.join(","))]);
+                strace.arg(log).args(["-e", &format!("trace={}", calls.join(","))]);
             }
             _ => continue,
         }

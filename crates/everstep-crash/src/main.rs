@@ -1,8 +1,12 @@
 //! Kills processes of Everstep at every failpoint and before every system call that writes, restarts them, and checks a
-//! ledger of their effects that another process kept: this one.
+//! ledger of their effects that another process kept: this one. In files, or on a PostgreSQL server of its own.
 //!
 //! Absent on purpose: power loss, which a kill cannot show (everstep-disk), and time (everstep-sim).
 
+mod server;
+mod store;
+
+mod home;
 mod life;
 mod snapshot;
 
@@ -14,18 +18,25 @@ mod report;
 mod sweep;
 mod syscalls;
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Mutex};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
 
 use clap::Parser;
 use history::Plan;
 use report::{Figures, grouped};
-use sweep::Plans;
+use store::{Kind, Store};
 use workload::Workload;
 
 /// Kill at every failpoint and every system call that writes, restart, and check what is left.
 #[derive(Parser)]
 struct Args {
-    /// Every plan, not one in eleven of each kind
+    /// Where the runs are kept
+    #[arg(long, value_enum, default_value_t = Kind::Sqlite)]
+    store: Kind,
+    /// Every plan, not one in eleven of each kind and workload (on PostgreSQL, one in a hundred of each kind)
     #[arg(long)]
     full: bool,
     /// Play this one plan, and tell everything about it
@@ -45,8 +56,16 @@ fn main() -> ExitCode {
         eprintln!("strace is missing: `cargo xtask crash` installs it (Debian: strace)");
         return ExitCode::FAILURE;
     }
+    let store = match Store::new(args.store) {
+        Ok(store) => Arc::new(store),
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
     let room = sweep::room();
-    let workloads = match Workload::all(room.path()) {
+    let named = args.only.as_ref().map_or(args.workload.clone(), |plan| vec![plan.workload.clone()]);
+    let workloads = match Workload::all(&store, room.path(), &named) {
         Ok(workloads) => workloads,
         Err(why) => {
             println!("VIOLATION {why}");
@@ -56,25 +75,15 @@ fn main() -> ExitCode {
     match &args.only {
         Some(plan) if sweep::tell(plan, &workloads) => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
-        None => all(&args, &workloads),
+        None => all(&args, &store, &workloads),
     }
 }
 
-fn all(args: &Args, workloads: &[Workload]) -> ExitCode {
-    let (mut plans, mut passed) = (Vec::new(), BTreeSet::new());
-    let is_wanted =
-        |name: &str| args.workload.is_empty() || args.workload.iter().any(|wanted| wanted == name);
-    let wanted: Vec<_> = workloads.iter().filter(|workload| is_wanted(workload.name)).collect();
-    for of in Plans::of_all(&wanted) {
-        passed.extend(of.passed.iter().cloned());
-        plans.extend(of.chosen(args.full).into_iter().enumerate());
-    }
-    // All workloads side by side: what one of them would find is found soon.
-    plans.sort_by_key(|(n, _)| *n);
-    let plans: Vec<_> = plans.into_iter().map(|(_, plan)| plan).collect();
-    let missed = if args.workload.is_empty() { sweep::missed(&passed) } else { Vec::new() };
-    println!("{} plans; failpoints that nothing passes: {missed:?}", plans.len());
-    let figures = Mutex::new(Figures::default());
+fn all(args: &Args, store: &Store, workloads: &[Workload]) -> ExitCode {
+    let (plans, passed) = sweep::plans(workloads, store, args.full);
+    let missed = if args.workload.is_empty() { sweep::missed(&passed, store) } else { Vec::new() };
+    println!("failpoints that nothing passes: {missed:?}");
+    let figures = Mutex::new(Figures::of(store.kind()));
     sweep::play_all(&plans, workloads, &figures);
     let figures = figures.into_inner().expect("no panic");
     figures.tell_more();

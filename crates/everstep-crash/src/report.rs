@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crate::{check::Verdict, history::History};
+use crate::{check::Verdict, history::History, store::Kind};
 
 /// What was done and found.
 #[derive(Default)]
@@ -18,9 +18,19 @@ pub(crate) struct Figures {
     pub(crate) violations: Vec<String>,
     /// Kills by workload.
     by_workload: BTreeMap<String, usize>,
+    /// What is to be added to the command that plays one plan.
+    again: &'static str,
 }
 
 impl Figures {
+    pub(crate) fn of(store: Kind) -> Figures {
+        let again = match store {
+            Kind::Sqlite => "",
+            Kind::Postgres => "--store postgres ",
+        };
+        Figures { again, ..Figures::default() }
+    }
+
     pub(crate) fn add(&mut self, history: &History, verdict: Verdict) {
         self.played += 1;
         self.points += history.kills();
@@ -28,7 +38,8 @@ impl Figures {
         self.facts += verdict.facts;
         self.repeated += verdict.repeated;
         for violation in verdict.violations {
-            let shown = format!("{violation}\n    again: cargo xtask crash --only {}", history.plan);
+            let shown =
+                format!("{violation}\n    again: cargo xtask crash {}--only {}", self.again, history.plan);
             println!("VIOLATION {shown}");
             self.violations.push(shown);
         }

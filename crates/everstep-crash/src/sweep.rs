@@ -17,6 +17,7 @@ use crate::{
     history::{History, Plan},
     life::Deed,
     report::Figures,
+    store::Store,
     syscalls,
     workload::Workload,
 };
@@ -33,26 +34,22 @@ const CAN_FAIL: [Failpoint; 9] = [
     Failpoint::BeatSent,
     Failpoint::BeatDurable,
 ];
-/// Every so many plans of a kind are played in the short form.
-const SHORT_STRIDE: usize = 11;
 /// More violations than these say nothing new.
 const VIOLATIONS_MAX: usize = 10;
-/// First lives that are killed for the sake of the second, per workload.
-const BASES: usize = 7;
 
 /// The workload whose steps have doubt policies.
 const POLICIES: &str = "random";
 
 /// What the plans of a workload are, and which failpoints were seen on the way.
 #[derive(Default)]
-pub(crate) struct Plans {
+struct Plans {
     all: Vec<Plan>,
-    pub(crate) passed: BTreeSet<String>,
+    passed: BTreeSet<String>,
 }
 
 impl Plans {
     /// Of these workloads, all at once: most of a life is waiting.
-    pub(crate) fn of_all(workloads: &[&Workload]) -> Vec<Plans> {
+    fn of_all(workloads: &[Workload]) -> Vec<Plans> {
         std::thread::scope(|scope| {
             let all: Vec<_> = workloads.iter().map(|workload| scope.spawn(|| Plans::of(workload))).collect();
             all.into_iter().map(|plans| plans.join().expect("no panic")).collect()
@@ -65,7 +62,7 @@ impl Plans {
         let first = plans.deaths(workload, &[], &[]);
         plans.deaths(workload, &[], &[Deed::Leave { results: 1 }]);
         let kills: Vec<_> = first.iter().filter(|plan| is_kill(plan)).cloned().collect();
-        for base in kills.iter().step_by(kills.len().div_ceil(BASES).max(1)) {
+        for base in kills.iter().step_by(kills.len().div_ceil(workload.template.store.bases()).max(1)) {
             plans.deaths(workload, &base.lives, &[]);
         }
         // A death inside a step whose policy decides is what brings the decision about: not left to chance.
@@ -99,28 +96,35 @@ impl Plans {
             }
         }
         if with.is_empty() {
-            for (name, count) in syscalls::count(workload.name, &workload.template, before) {
+            for (name, count) in syscalls::count(workload, before) {
                 (1..=count).for_each(|nth| add(Deed::Syscall { name: name.clone(), nth }));
             }
         }
         self.passed.extend(passed.into_keys());
         self.all[begin..].to_vec()
     }
+}
 
-    /// All of them, or of each kind the first and then one in some.
-    pub(crate) fn chosen(self, full: bool) -> Vec<Plan> {
-        if full {
-            return self.all;
-        }
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let mut chosen = self.all;
-        chosen.retain(|plan| {
-            let n = seen.entry(kind(plan)).or_default();
+/// Everything there is to play, and every failpoint that was passed on the way. Of each kind the first, and then one in
+/// some; or all of them.
+pub(crate) fn plans(workloads: &[Workload], store: &Store, full: bool) -> (Vec<Plan>, BTreeSet<String>) {
+    let (mut chosen, mut passed, mut all) = (Vec::new(), BTreeSet::new(), 0);
+    let mut seen: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for (workload, of) in workloads.iter().zip(Plans::of_all(workloads)) {
+        all += of.all.len();
+        passed.extend(of.passed);
+        let is_chosen = |plan: &Plan| {
+            let of = if store.is_short_by_workload() { workload.name } else { "any" };
+            let n = seen.entry((of, kind(plan))).or_default();
             *n += 1;
-            (*n - 1).is_multiple_of(SHORT_STRIDE)
-        });
-        chosen
+            full || (*n - 1).is_multiple_of(store.short_stride())
+        };
+        chosen.extend(of.all.into_iter().filter(is_chosen).enumerate());
     }
+    // All workloads side by side: what one of them would find is found soon.
+    chosen.sort_by_key(|(n, _)| *n);
+    println!("{} of {all} plans", chosen.len());
+    (chosen.into_iter().map(|(_, plan)| plan).collect(), passed)
 }
 
 fn is_kill(plan: &Plan) -> bool {
@@ -152,12 +156,12 @@ fn passed(workload: &Workload, before: &[Vec<Deed>], with: &[Deed]) -> BTreeMap<
     counts
 }
 
-/// Plays plans on all cores and checks each history.
+/// Plays plans side by side and checks each history.
 pub(crate) fn play_all(plans: &[Plan], workloads: &[Workload], figures: &Mutex<Figures>) {
     // If a guard is off, one violation is what was wanted.
     let enough = if Guard::ALL.into_iter().any(broken) { 1 } else { VIOLATIONS_MAX };
     let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+    let threads = workloads.first().map_or(1, |workload| workload.template.store.side_by_side());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -182,8 +186,9 @@ fn play(plan: &Plan, workloads: &[Workload], figures: &Mutex<Figures>) {
 }
 
 /// Failpoints that are in the code and that nothing passed.
-pub(crate) fn missed(passed: &BTreeSet<String>) -> Vec<&'static str> {
-    Failpoint::ALL.iter().map(|point| point.name()).filter(|name| !passed.contains(*name)).collect()
+pub(crate) fn missed(passed: &BTreeSet<String>, store: &Store) -> Vec<&'static str> {
+    let all = Failpoint::ALL.iter().filter(|point| store.passes(**point));
+    all.map(|point| point.name()).filter(|name| !passed.contains(*name)).collect()
 }
 
 /// Plays one plan and tells everything about it.
@@ -199,7 +204,7 @@ pub(crate) fn tell(plan: &Plan, workloads: &[Workload]) -> bool {
         for (id, run) in &snapshot.runs {
             println!("   {id} {} recorded {:?} started {:?}", run.status, run.recorded, run.started);
         }
-        println!("   rows {:?}", snapshot.rows);
+        println!("   rows {:?}, wished {:?}", snapshot.rows, snapshot.wished);
     }
     let verdict = check(&history, &workload.expected);
     verdict.violations.iter().for_each(|violation| println!("VIOLATION {violation}"));

@@ -1,46 +1,28 @@
 //! The system calls that write: counted once, so that a victim can be killed before each.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use crate::{
     history::{History, Plan},
     life::Deed,
+    workload::Workload,
 };
 
-/// Everything that changes a file, or the names in a folder, or that tells somebody something.
-pub(crate) const WRITE_CLASS: [&str; 16] = [
-    "openat",
-    "write",
-    "pwrite64",
-    "writev",
-    "pwritev",
-    "fdatasync",
-    "fsync",
-    "ftruncate",
-    "fallocate",
-    "unlink",
-    "unlinkat",
-    "rename",
-    "renameat2",
-    "link",
-    "linkat",
-    "mkdir",
-];
-
 /// How often the thread that calls it most makes each call, in the life after these.
-pub(crate) fn count(workload: &str, template: &Path, before: &[Vec<Deed>]) -> BTreeMap<String, usize> {
+pub(crate) fn count(workload: &Workload, before: &[Vec<Deed>]) -> BTreeMap<String, usize> {
     let room = tempfile::tempdir().expect("room");
     let log = room.path().join("calls");
     let mut lives = before.to_vec();
     lives.push(vec![Deed::Trace { log: log.clone() }]);
-    History::play(&Plan { workload: workload.to_string(), lives }, template, None);
+    History::play(&Plan { workload: workload.name.to_string(), lives }, &workload.template, None);
+    let calls = workload.template.store.calls();
     let text = fs::read_to_string(&log).unwrap_or_default();
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for line in text.lines() {
         // `1234  pwrite64(3, ...`; a call that is resumed was counted when it began.
         let Some((thread, call)) = line.split_once(' ') else { continue };
         let Some((name, _)) = call.trim_start().split_once('(') else { continue };
-        if WRITE_CLASS.contains(&name) {
+        if calls.contains(&name) {
             *counts.entry((thread, name)).or_default() += 1;
         }
     }

@@ -1,19 +1,15 @@
 //! The workloads: what a history begins with, and what the undisturbed one leads to.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
-
-use everstep::sqlite::{Sqlite, rusqlite::Connection};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     history::{History, Plan},
+    home::Template,
     life::Death,
+    store::Store,
 };
 
-/// All of them. The first begins without a file; the others with a closed database that has the user's table.
+/// All of them. The first begins without anything; the others with a closed database that has the user's tables.
 const NAMES: [&str; 9] =
     ["onboarding", "parallel", "transfer", "random", "saga", "messages", "family", "looping", "rewound"];
 /// A run that is cancelled, and one of the same input that is not.
@@ -22,8 +18,7 @@ const TWINS: (&str, &str) = ("r-3", "r-6");
 /// One workload.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// A folder with what its histories begin with.
-    pub(crate) template: PathBuf,
+    pub(crate) template: Template,
     pub(crate) expected: BTreeMap<String, Expected>,
 }
 
@@ -36,20 +31,26 @@ pub(crate) struct Expected {
 }
 
 impl Workload {
-    /// Prepares all of them in `room`.
+    /// Prepares those of these names in `room`, or all of them, side by side: most of a life is waiting.
     ///
     /// # Errors
     /// What is wrong with an undisturbed history.
-    pub(crate) fn all(room: &Path) -> Result<Vec<Workload>, String> {
-        NAMES.into_iter().map(|name| Workload::prepare(name, room)).collect()
+    pub(crate) fn all(store: &Arc<Store>, room: &Path, named: &[String]) -> Result<Vec<Workload>, String> {
+        let is_wanted = |name: &&str| named.is_empty() || named.iter().any(|wanted| wanted == name);
+        std::thread::scope(|scope| {
+            let wanted = NAMES.into_iter().filter(is_wanted);
+            let all: Vec<_> =
+                wanted.map(|name| scope.spawn(move || Workload::prepare(name, store, room))).collect();
+            all.into_iter().map(|prepared| prepared.join().expect("no panic")).collect()
+        })
     }
 
-    fn prepare(name: &'static str, room: &Path) -> Result<Workload, String> {
-        let template = room.join(name);
-        fs::create_dir(&template).map_err(|e| format!("{}: {e}", template.display()))?;
-        if name != NAMES[0] {
-            make_database(&template.join("app.db"))?;
-        }
+    fn prepare(name: &'static str, store: &Arc<Store>, room: &Path) -> Result<Workload, String> {
+        let (store, folder) = (store.clone(), room.join(name));
+        let template = match name == NAMES[0] {
+            true => Template::empty(store, folder)?,
+            false => Template::prepared(store, folder)?,
+        };
         let undisturbed = Plan { workload: name.to_string(), lives: Vec::new() };
         let history = History::play(&undisturbed, &template, None);
         match &history.lives[..] {
@@ -62,16 +63,6 @@ impl Workload {
             }
         }
     }
-}
-
-fn make_database(path: &Path) -> Result<(), String> {
-    let store = Sqlite::open(path).map_err(|e| e.to_string())?;
-    let conn = Connection::open(path).map_err(|e| e.to_string())?;
-    conn.execute_batch("CREATE TABLE moved (run TEXT NOT NULL, key TEXT NOT NULL)")
-        .map_err(|e| e.to_string())?;
-    drop(conn);
-    drop(store);
-    Ok(())
 }
 
 fn expected(lines: &[String]) -> BTreeMap<String, Expected> {

@@ -2,10 +2,11 @@
 //! output, line by line and after the fact, what took effect and what was acknowledged. Whoever reads the other end of
 //! that pipe keeps the ledger.
 //!
-//! `victim WORKLOAD DATABASE SEEN LEASE_MS [RESULTS]`: `SEEN` is a file with the effects of earlier lives; after so many
-//! results the engine shuts down, whatever still runs.
+//! `victim WORKLOAD DATABASE SEEN LEASE_MS [RESULTS]`: `DATABASE` is a file, or the URL of a PostgreSQL database; `SEEN` is
+//! a file with the effects of earlier lives; after so many results the engine shuts down, whatever still runs.
 
 mod outside;
+mod wish;
 mod world;
 
 mod family;
@@ -18,11 +19,15 @@ mod rewound;
 mod saga;
 mod transfer;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use everstep::{Builder, Client, Engine, EngineError, Event, Settings, With, Workflow, sqlite::Sqlite};
+use everstep::{
+    Builder, Client, Engine, EngineError, Event, Settings, With, Workflow, postgres::Postgres,
+    sqlite::Sqlite, store::Store,
+};
 use outside::{Visit, Visited, end};
 use tokio::task::JoinSet;
+use wish::Wishes;
 use world::{World, say};
 
 /// What a workload is: its workflow, its runs, and what is done to each of them while it goes on.
@@ -45,7 +50,10 @@ async fn main() -> ExitCode {
     };
     let lease = Duration::from_millis(lease_ms.parse().expect("milliseconds"));
     let results = rest.first().map(|n| n.parse().expect("a number"));
-    match live(named(workload), database, World::new(seen), lease, results).await {
+    let world = World::new(seen, database.starts_with("postgres://"));
+    // Those who start runs with rows of their own.
+    let wishes = (world.on_postgres && workload == "transfer").then(|| database.clone());
+    match live(named(workload), database, (world, wishes), lease, results).await {
         Ok(code) => code,
         Err(error) => {
             say(format!("error {error}"));
@@ -72,14 +80,18 @@ fn named(workload: &str) -> Workload {
 async fn live(
     workload: Workload,
     database: &str,
-    world: World,
+    (world, wishes): (World, Option<String>),
     lease: Duration,
     results: Option<usize>,
 ) -> Result<ExitCode, EngineError> {
     // Whoever waits leaves memory soon, so that there is a death on the way out and on the way back.
     let park_after = Duration::from_millis(5);
     let settings = Settings { lease, park_after, build: Some("victim".to_string()), ..Settings::default() };
-    let builder = Engine::builder(Sqlite::open(database)?).settings(settings).state(world);
+    let store: Arc<dyn Store> = match world.on_postgres {
+        true => Arc::new(Postgres::open(database).await?),
+        false => Arc::new(Sqlite::open(database)?),
+    };
+    let builder = Engine::on(store).settings(settings).state(world);
     let engine = (workload.register)(builder).start().await?;
     let mut events = engine.events();
     let telling = tokio::spawn(async move {
@@ -87,10 +99,17 @@ async fn live(
             tell(&event);
         }
     });
+    let mut wishes = match wishes {
+        Some(database) => Some(Wishes::connect(&database).await),
+        None => None,
+    };
     let mut waiting = JoinSet::new();
     for (id, input) in &workload.runs {
         let events = engine.events();
-        let run = engine.start(workload.workflow, id, *input).await?;
+        let run = match &mut wishes {
+            Some(wishes) => wishes.start(&engine, workload.workflow, id, *input).await?,
+            None => engine.start(workload.workflow, id, *input).await?,
+        };
         say(format!("started {id}"));
         let client = Client::clone(&engine);
         let visit = (workload.visit)(Visited { client: client.clone(), run: run.clone(), events }, *input);

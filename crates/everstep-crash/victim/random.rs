@@ -93,7 +93,7 @@ async fn operation(ctx: &Ctx, n: u64, i: usize, world: &World) -> Result<Vec<Str
             };
             ctx.step(&key, plain).verify(look).await?
         }
-        Kind::Transaction => transfer::row(ctx, &named("row"), n).await?,
+        Kind::Transaction => transfer::row(ctx, &named("row"), n, world).await?,
         Kind::Nap => {
             ctx.sleep(Duration::from_millis(2)).await;
             return Ok(Vec::new());

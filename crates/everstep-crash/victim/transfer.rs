@@ -1,6 +1,6 @@
 //! Two transactional steps between two plain ones.
 
-use everstep::{Ctx, Result, StepCtx, Workflow, sqlite::Transaction as _};
+use everstep::{Ctx, Result, StepCtx, Workflow, postgres, sqlite};
 
 use crate::{Workload, outside::nobody, world::World};
 
@@ -21,18 +21,33 @@ async fn transfer(ctx: Ctx, n: u64, world: World) -> Result<String> {
         Ok(format!("{}={n}", s.key()))
     };
     let before = ctx.step("before", async |s: StepCtx| does(s, 0).await).await?;
-    let debit = row(&ctx, "debit", n).await?;
-    let credit = row(&ctx, "credit", n).await?;
+    let debit = row(&ctx, "debit", n, &world).await?;
+    let credit = row(&ctx, "credit", n, &world).await?;
     let after = ctx.step("after", async |s: StepCtx| does(s, 3).await).await?;
     Ok([before, debit, credit, after].join(","))
 }
 
 /// Writes a row of the user's, and nothing else.
-pub(crate) async fn row(ctx: &Ctx, name: &str, n: u64) -> Result<String> {
+pub(crate) async fn row(ctx: &Ctx, name: &str, n: u64, world: &World) -> Result<String> {
+    match world.on_postgres {
+        true => on_server(ctx, name, n).await,
+        false => in_file(ctx, name, n).await,
+    }
+}
+
+async fn in_file(ctx: &Ctx, name: &str, n: u64) -> Result<String> {
     let (run, key) = (ctx.id().to_string(), name.to_string());
-    let written = ctx.transaction(name, move |tx| {
+    let written = sqlite::Transaction::transaction(ctx, name, move |tx| {
         tx.execute("INSERT INTO moved (run, key) VALUES (?1, ?2)", [&run, &key])?;
         Ok(format!("{key}={n}"))
+    });
+    written.await
+}
+
+async fn on_server(ctx: &Ctx, name: &str, n: u64) -> Result<String> {
+    let written = postgres::Transaction::transaction(ctx, name, async |tx| {
+        tx.execute("INSERT INTO moved (run, key) VALUES ($1, $2)", &[&ctx.id(), &name]).await?;
+        Ok(format!("{name}={n}"))
     });
     written.await
 }

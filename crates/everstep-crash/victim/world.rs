@@ -4,14 +4,17 @@ use std::{collections::HashSet, io::Write as _, sync::Arc};
 
 use everstep::{Ctx, StepCtx};
 
-/// What earlier lives have left in the world.
+/// What earlier lives have left in the world, and whose SQL transactional steps speak.
 #[derive(Clone)]
-pub(crate) struct World(Arc<HashSet<String>>);
+pub(crate) struct World {
+    seen: Arc<HashSet<String>>,
+    pub(crate) on_postgres: bool,
+}
 
 impl World {
-    pub(crate) fn new(seen: &str) -> World {
+    pub(crate) fn new(seen: &str, on_postgres: bool) -> World {
         let seen = std::fs::read_to_string(seen).unwrap_or_default();
-        World(Arc::new(seen.lines().map(str::to_string).collect()))
+        World { seen: Arc::new(seen.lines().map(str::to_string).collect()), on_postgres }
     }
 
     /// A body takes effect. Everything of an earlier `stage` of its run is to be recorded by now.
@@ -34,7 +37,7 @@ impl World {
 
     /// Whether a body of this step took effect in an earlier life.
     pub(crate) fn has_seen(&self, run: &str, key: &str) -> bool {
-        self.0.contains(&format!("{run} {key}"))
+        self.seen.contains(&format!("{run} {key}"))
     }
 }
 

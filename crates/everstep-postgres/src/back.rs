@@ -32,7 +32,8 @@ pub(crate) struct Lasts {
 
 /// Makes the runs stuck whose journals are shorter than they were; how many.
 pub(crate) async fn set_aside(conn: &Conn, runs: &[Lasts]) -> Result<usize, Fault> {
-    /// 3 to 5: over. A run that somebody else has got already is his.
+    /// 3 to 5: over. A run that somebody else has got already is his; what a fenced worker remembers is old, and others may
+    /// have done anything since. That a worker is not there at all is what a database that went back looks like.
     const LOST: Sql = sql(
         "set runs aside that lost entries",
         "WITH lost AS (
@@ -40,6 +41,7 @@ pub(crate) async fn set_aside(conn: &Conn, runs: &[Lasts]) -> Result<usize, Faul
            FROM unnest($1, $2, $3, $4) AS u(id, worker, next, ends)
            WHERE r.id = u.id AND (r.owner = u.worker OR (r.owner = 0 AND NOT u.ends)) AND r.status NOT BETWEEN 3 AND 5
              AND coalesce((SELECT max(seq) + 1 FROM @journal WHERE run = r.id), 0) < u.next
+             AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker AND w.fenced)
            RETURNING r.id)
          INSERT INTO @stuck (run, at, reason, detail)
          SELECT id, (extract(epoch FROM clock_timestamp()) * 1000000)::int8, $6, $7 FROM lost

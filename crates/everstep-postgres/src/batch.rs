@@ -1,5 +1,7 @@
 //! One transaction of the writer while it is open, and everything in memory that must be undone with it.
 
+use std::sync::Arc;
+
 use everstep_core::{
     Status,
     failpoint::{Guard, broken},
@@ -9,12 +11,14 @@ use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use crate::{
     back::Lasts,
+    bounds::Bounds,
     conn::{Arg, Conn, Sql, args, get, sql},
     fault::Fault,
     guest::Writes,
     ids::Ids,
     names::{NameKind, Names, Texts},
     op::{Doubt, Op},
+    slots::Slots,
     write::mark,
 };
 
@@ -30,7 +34,8 @@ pub(crate) struct Held {
 /// Whom to ring for after the commit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rings {
-    pub(crate) claimable: bool,
+    /// The first of what became claimable is due then.
+    pub(crate) claimable: Option<i64>,
     pub(crate) inbox: bool,
     /// Somebody in another opening may wait for this.
     pub(crate) others: bool,
@@ -44,6 +49,8 @@ pub(crate) struct Memory {
     pub(crate) loads: Loads<Held>,
     pub(crate) names: Names,
     pub(crate) ids: Ids,
+    pub(crate) bounds: Arc<Bounds>,
+    pub(crate) slots: Slots,
     /// The opening goes on although its runs have moved.
     pub(crate) accept_moved: bool,
 }
@@ -69,6 +76,8 @@ impl Memory {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) rings: Rings,
+    /// Claims were made.
+    claimed: bool,
     /// The gate's state before this transaction, newest last.
     admitted: Vec<(LoadId, u64)>,
     opened: Vec<LoadId>,
@@ -86,6 +95,9 @@ impl Effects {
 
     /// The transaction was rolled back: nothing of it happened.
     pub(crate) fn undo(self, memory: &mut Memory) {
+        if self.claimed {
+            memory.bounds.forget();
+        }
         for (load, before) in self.admitted.into_iter().rev() {
             memory.loads.rewind(load, before);
         }
@@ -100,8 +112,6 @@ pub(crate) struct Batch<'a> {
     pub(crate) conn: &'a Conn,
     /// For what is not undone with it: names, and blocks of numbers.
     side: &'a Conn,
-    /// Which of a worker's fence rows is this connection's.
-    pub(crate) slot: i16,
     pub(crate) texts: &'a Texts,
     memory: &'a mut Memory,
     effects: Effects,
@@ -114,14 +124,12 @@ pub(crate) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(crate) fn new(
         (conn, side): (&'a Conn, &'a Conn),
-        slot: i16,
         texts: &'a Texts,
         memory: &'a mut Memory,
     ) -> Batch<'a> {
         Batch {
             conn,
             side,
-            slot,
             texts,
             memory,
             effects: Effects::default(),
@@ -141,7 +149,8 @@ impl<'a> Batch<'a> {
         let live = match self.fences.get(&fence.worker) {
             Some(live) => *live,
             None => {
-                let live = self.conn.one(&LIVE, args![fence.worker.0, self.slot]).await?.is_some();
+                let args = args![fence.worker.0, self.slot_of(fence.worker)];
+                let live = self.conn.one(&LIVE, args).await?.is_some();
                 self.fences.insert(fence.worker, live);
                 if !live {
                     self.end_loads(fence.worker);
@@ -150,6 +159,17 @@ impl<'a> Batch<'a> {
             }
         };
         if live || broken(Guard::Fence) { Ok(()) } else { Err(StoreError::Fenced(fence.worker).into()) }
+    }
+
+    /// Which of a worker's fence rows is this connection's.
+    pub(crate) fn slot_of(&self, worker: WorkerId) -> i16 {
+        self.memory.slots.of(worker)
+    }
+
+    /// Nothing that was sent for this worker before comes into effect any more; `false` if it is fenced. Not in a
+    /// transaction: it is not undone.
+    pub(crate) async fn change_slot(&mut self, worker: WorkerId) -> Result<bool, Fault> {
+        self.memory.slots.change(self.conn, worker).await
     }
 
     /// Whether clients and new workers may write. Workers are not asked: while there is a mark, each of them is fenced.
@@ -234,6 +254,12 @@ impl<'a> Batch<'a> {
         self.effects.closed.extend(self.memory.loads.of(run));
     }
 
+    /// From where on claims look; whoever asks is one.
+    pub(crate) fn bounds(&mut self) -> &Arc<Bounds> {
+        self.effects.claimed = true;
+        &self.memory.bounds
+    }
+
     /// Whether numbers of runs have no gap.
     pub(crate) fn is_comparable(&self) -> bool {
         self.memory.ids.comparable
@@ -257,16 +283,12 @@ impl<'a> Batch<'a> {
     }
 
     /// The id of a text, made if there is none.
-    pub(crate) async fn intern(&mut self, kind: NameKind, text: &std::sync::Arc<str>) -> Result<i64, Fault> {
+    pub(crate) async fn intern(&mut self, kind: NameKind, text: &Arc<str>) -> Result<i64, Fault> {
         self.memory.names.intern(self.side, kind, text).await
     }
 
     /// The id of a text, if it has one.
-    pub(crate) async fn find_name(
-        &mut self,
-        kind: NameKind,
-        text: &std::sync::Arc<str>,
-    ) -> Result<Option<i64>, Fault> {
+    pub(crate) async fn find_name(&mut self, kind: NameKind, text: &Arc<str>) -> Result<Option<i64>, Fault> {
         self.memory.names.find(self.side, kind, text).await
     }
 
@@ -327,6 +349,13 @@ impl<'a> Batch<'a> {
         let rows = self.conn.rows(&OWNERS, args![runs]).await?;
         let owner = |row: &tokio_postgres::Row| Ok((get(row, 0)?, (get(row, 1)?, get(row, 2)?)));
         rows.iter().map(owner).collect::<Result<_, StoreError>>().map_err(Fault::from)
+    }
+}
+
+impl Rings {
+    /// A run became claimable that is due at `at`.
+    pub(crate) fn due(&mut self, at: i64) {
+        self.claimable = Some(self.claimable.map_or(at, |first| first.min(at)));
     }
 }
 

@@ -121,7 +121,7 @@ impl Shape {
     }
 
     /// What a session begins with.
-    fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         let (limit, idle) = (self.limit.as_millis(), self.idle.as_millis());
         let lock = self.limit.min(LOCK_WAIT_MAX).as_millis();
         format!(

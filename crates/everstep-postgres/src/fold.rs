@@ -6,7 +6,7 @@
 
 use everstep_core::{
     failpoint::{Guard, broken},
-    store::{End, Fence, Settled, StoreError},
+    store::{End, Fence, Settled, StoreError, WorkerId},
 };
 use foldhash::{HashSet, HashSetExt as _};
 
@@ -29,13 +29,14 @@ const WITH_END: i16 = 1;
 const WITH_START: i16 = 2;
 
 /// Of a start without a delay, and of a run that is given back, the database's clock says when: those who asked for them
-/// may be an hour ahead, and nobody asked for that hour. The pause of who gives back is a minute at most.
+/// may be an hour ahead, and nobody asked for that hour. The pause of who gives back is a minute at most, or for ever
+/// (9223372036854775807).
 const FULL: Sql = sql(
     "write turns and starts",
     "WITH f AS MATERIALIZED (SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE),
      e AS (
        UPDATE @run r SET owner = 0, status = u.status, finished_at = u.finished_at,
-         wake_at = CASE WHEN u.seen IS NULL
+         wake_at = CASE WHEN u.seen IS NULL AND u.wake_at < 9223372036854775807
            THEN least(u.wake_at, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 + 60000000) ELSE u.wake_at END
        FROM unnest($3, $4, $5, $6, $7) AS u(id, status, wake_at, finished_at, seen)
        WHERE r.id = u.id AND r.owner = $1 AND (u.seen IS NULL OR r.inbox_n = u.seen) AND EXISTS (SELECT 1 FROM f)
@@ -184,7 +185,8 @@ async fn send(
     (turns, admitted): (&[&mut Commit], &[Admitted]),
     starts: &[&mut Start],
 ) -> Result<Done, Fault> {
-    let (worker, slot) = (fence.map_or(0, |fence| fence.worker.0), batch.slot);
+    let worker = fence.map_or(WorkerId(0), |fence| fence.worker);
+    let (worker, slot) = (worker.0, batch.slot_of(worker));
     let (mut columns, mut guards) = (Columns::default(), Vec::new());
     let (mut end_ids, mut statuses, mut wakes, mut finishes, mut seen) =
         (vec![], vec![], vec![], vec![], vec![]);
@@ -322,7 +324,7 @@ async fn send(
 }
 
 /// The statement, without its fence if a test has switched that guard off.
-fn fenced(statement: &Sql) -> Sql {
+pub(crate) fn fenced(statement: &Sql) -> Sql {
     match broken(Guard::Fence) {
         true => Sql(statement.0, statement.1.replace(" AND NOT fenced", "").into()),
         false => statement.clone(),
@@ -352,7 +354,7 @@ async fn settle(
     };
     let runs: Vec<_> = admitted.iter().filter(missed).map(|admitted| turns[admitted.at].turn.run.0).collect();
     let owners = if runs.is_empty() { Default::default() } else { batch.owners(runs).await? };
-    let (mut entries, mut written_before) = (done.started.len() as u64, 0);
+    let mut entries = done.started.len() as u64;
     for Admitted { at, held, next, change } in admitted {
         let turn = &mut *turns[*at];
         let (run, load) = (turn.turn.run, turn.turn.load);
@@ -370,19 +372,15 @@ async fn settle(
                     batch.unadmit(load);
                     Settled::Moved { inbox_n: inbox_n.cast_unsigned() }
                 }
-                // Sent before, with its reply lost: a server that was still at it has ended it between our look and this.
-                // Nobody else can have, for as long as this worker is not fenced.
-                _ if turn.unsure => {
-                    written_before += turn.turn.entries.len() as u64;
-                    Settled::Durable { next: *next }
-                }
                 _ => Settled::Refused(no_longer_ours(run)),
             },
         };
         match &settled {
             Settled::Durable { .. } => {
                 entries += turn.turn.entries.len() as u64;
-                batch.rings().claimable |= change.as_ref().is_some_and(|change| change.wake_at.is_some());
+                if let Some(at) = change.as_ref().and_then(|change| change.wake_at) {
+                    batch.rings().due(at.0);
+                }
                 batch.rings().others |= turn.turn.end.is_some() || !turn.turn.says.is_empty();
                 if turn.turn.end.is_some() {
                     batch.close(load);
@@ -393,7 +391,7 @@ async fn settle(
         }
         turn.settled = Some(settled);
     }
-    match entries == done.entries + written_before {
+    match entries == done.entries {
         true => Ok(()),
         false => Err(damaged(&format!("{} entries were written in place of {entries}", done.entries)).into()),
     }
@@ -413,51 +411,4 @@ pub(crate) fn split(ops: &mut [Op]) -> (Vec<&mut Commit>, Vec<&mut Start>) {
         }
     }
     (turns, starts)
-}
-
-/// Finds the turns among those whose reply was lost that are written. Whoever is not fenced is the only one who can have
-/// done it: its first entry is there, or its run is no longer this worker's.
-pub(crate) async fn recall(batch: &mut Batch<'_>, turns: &mut [&mut Commit]) -> Result<(), Fault> {
-    const THERE: Sql = sql(
-        "look for entries of turns",
-        "SELECT j.run, j.seq FROM unnest($1, $2) AS u(run, seq) JOIN @journal j ON j.run = u.run AND j.seq = u.seq",
-    );
-    let unsure = |turn: &&&mut Commit| turn.unsure;
-    let Some(fence) = turns.iter().find(unsure).map(|turn| turn.fence) else { return Ok(()) };
-    if let Err(fault) = batch.check(fence).await {
-        // The statement itself says it to each.
-        return if matches!(fault, Fault::Refuse(_)) { Ok(()) } else { Err(fault) };
-    }
-    let firsts = turns
-        .iter()
-        .filter(unsure)
-        .filter_map(|turn| Some((turn.turn.run.0, turn.turn.entries.first()?.seq)));
-    let (runs, seqs): (Vec<i64>, Vec<i64>) = firsts.map(|(run, seq)| (run, signed(seq))).unzip();
-    let rows = batch.conn.rows(&THERE, args![runs, seqs]).await?;
-    let there = |row: &tokio_postgres::Row| Ok::<(i64, i64), StoreError>((get(row, 0)?, get(row, 1)?));
-    let there: HashSet<_> = rows.iter().map(there).collect::<Result<_, _>>()?;
-    let ended: Vec<_> = turns.iter().filter(unsure).map(|turn| turn.turn.run.0).collect();
-    let owners = batch.owners(ended).await?;
-    for turn in turns.iter_mut().filter(|turn| turn.unsure) {
-        let is_there = match turn.turn.entries.first() {
-            Some(first) => there.contains(&(turn.turn.run.0, signed(first.seq))),
-            None => {
-                turn.turn.end.is_some()
-                    && owners.get(&turn.turn.run.0).is_none_or(|(owner, _)| *owner != fence.worker.0)
-            }
-        };
-        if !is_there {
-            continue;
-        }
-        let load = turn.turn.load;
-        if let Ok((_, next)) = turn.admit(batch) {
-            turn.settled = Some(Settled::Durable { next });
-            if turn.turn.end.is_some() {
-                batch.close(load);
-                batch.rings().claimable = true;
-            }
-            batch.rings().others = true;
-        }
-    }
-    Ok(())
 }

@@ -2,7 +2,10 @@
 //!
 //! Names and numbers of runs are not taken in it, or others would wait for its end to take theirs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use everstep_core::{
     BoxFuture,
@@ -15,9 +18,11 @@ use tokio_postgres::{
 };
 
 use crate::{
+    alone::{Alone, alone},
     batch::Rings,
+    bounds::Bounds,
     conn::{Arg, Shape, Speaks, Sql, get, sql},
-    fault::{Fault, told},
+    fault::{Class, Fault, class, told},
     ids::Ids,
     migrate,
     names::{NameKind, Names},
@@ -101,19 +106,30 @@ open_transaction!(Tx, |tx| &**tx, |tx| Some(tx));
 /// What was started and sent in a step's transaction: rung for after its commit.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    claimable: AtomicBool,
+    /// The database could not put what we did in an order with others.
+    disordered: AtomicBool,
+    claimable: Mutex<Option<i64>>,
     inbox: AtomicBool,
 }
 
 impl Told {
     fn note(&self, rings: &Rings) {
-        self.claimable.fetch_or(rings.claimable, Ordering::AcqRel);
+        let mut claimable = self.claimable.lock().unwrap_or_else(PoisonError::into_inner);
+        *claimable = claimable.into_iter().chain(rings.claimable).min();
         self.inbox.fetch_or(rings.inbox, Ordering::AcqRel);
     }
 
+    /// Whether the database could not put something that was started or sent in it in an order with others; asked for
+    /// once in each try.
+    pub(crate) fn was_disordered(&self) -> bool {
+        self.disordered.swap(false, Ordering::AcqRel)
+    }
+
     /// It is committed.
-    pub(crate) fn ring(&self, bell: &Bell) {
-        if self.claimable.load(Ordering::Acquire) {
+    pub(crate) fn ring(&self, bell: &Bell, bounds: &Bounds) {
+        let claimable = *self.claimable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = claimable {
+            bounds.came(at);
             bell.ring_claimable();
         }
         if self.inbox.load(Ordering::Acquire) {
@@ -138,6 +154,7 @@ pub(crate) struct Guest<'t> {
     shape: &'t Shape,
     accept_moved: bool,
     rings: Rings,
+    _alone: Alone,
 }
 
 impl Speaks for Guest<'_> {
@@ -179,7 +196,8 @@ impl<'t> Guest<'t> {
         Inner { shape, accept_moved, .. }: &'t Inner,
         identity: i64,
     ) -> Result<Guest<'t>, StoreError> {
-        let guest = Guest { tx, shape, accept_moved: *accept_moved, rings: Rings::default() };
+        let _alone = alone(tx).await;
+        let guest = Guest { tx, shape, accept_moved: *accept_moved, rings: Rings::default(), _alone };
         match guest.script("begin in a user's transaction", "SAVEPOINT everstep_guest").await {
             Ok(()) => {}
             Err(Fault::Sql(_, error)) if error.code() == Some(&S::NO_ACTIVE_SQL_TRANSACTION) => {
@@ -246,6 +264,11 @@ impl<'t> Guest<'t> {
                 released.await.map(|()| done).map_err(told)
             }
             Err(fault) => {
+                if let (Some(step), Fault::Sql(_, error)) = (self.tx.step(), &fault)
+                    && class(error) == Class::Again
+                {
+                    step.told().disordered.store(true, Ordering::Release);
+                }
                 // If even that fails, the transaction has failed as a whole, and its owner hears it.
                 let _ = self.script("roll back in a user's transaction", BACK).await;
                 Err(told(fault))
@@ -284,7 +307,9 @@ impl Postgres {
         let mut guest = Guest::enter(tx, &self.inner, identity).await?;
         let started = start::insert(&mut guest, &self.inner.texts, run, numbers).await;
         let started = guest.leave(started).await?;
-        guest.rings.claimable = matches!(started, Started::New(_));
+        if let Started::New(_) = started {
+            guest.rings.due(run.due.0);
+        }
         guest.note();
         Ok(started)
     }

@@ -6,13 +6,16 @@ use std::{sync::Arc, time::Duration};
 use everstep_core::store::{Bell, RunId, StoreError};
 use foldhash::HashMap;
 
-use crate::{batch::Held, listen::Notices, op::Op, pool::Pool, queue::Queue, write::transact::Job};
+use crate::{
+    batch::Held, bounds::Bounds, listen::Notices, op::Op, pool::Pool, queue::Queue, write::transact::Job,
+};
 
 /// Those that are under way.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     pool: Arc<Pool>,
     bell: Arc<Bell>,
+    bounds: Arc<Bounds>,
     limit: Duration,
     under_way: HashMap<RunId, UnderWay>,
 }
@@ -31,8 +34,8 @@ impl std::fmt::Debug for UnderWay {
 }
 
 impl Jobs {
-    pub(crate) fn new(pool: Arc<Pool>, bell: Arc<Bell>, limit: Duration) -> Jobs {
-        Jobs { pool, bell, limit, under_way: HashMap::default() }
+    pub(crate) fn new(pool: Arc<Pool>, bell: Arc<Bell>, bounds: Arc<Bounds>, limit: Duration) -> Jobs {
+        Jobs { pool, bell, bounds, limit, under_way: HashMap::default() }
     }
 
     /// Those that can go on, in their order; keeps back what must wait.
@@ -91,11 +94,11 @@ impl Jobs {
         let run = job.step.run;
         let done = Done { run, key: job.step.key.clone(), queue: queue.clone() };
         let (pool, bell, limit) = (self.pool.clone(), self.bell.clone(), self.limit);
-        let notices = notices.clone();
+        let (bounds, notices) = (self.bounds.clone(), notices.clone());
         // On the store's own thread: a user's job need not be one that several threads may look at.
         tokio::task::spawn_local(async move {
             let _done = done;
-            job.run(pool, &bell, limit).await;
+            job.run(pool, &bell, &bounds, limit).await;
             notices.tell();
         });
     }
@@ -103,7 +106,7 @@ impl Jobs {
     /// Does one to its end, while everybody waits: the order of calls is that of their effects then.
     pub(crate) async fn run(&self, mut job: Job, gate: Result<Held, StoreError>) {
         job.gate = gate_for(&job, gate);
-        job.run(self.pool.clone(), &self.bell, self.limit).await;
+        job.run(self.pool.clone(), &self.bell, &self.bounds, self.limit).await;
     }
 }
 

@@ -24,16 +24,18 @@ pub(crate) async fn of(conn: &Conn, run: RunId) -> Result<Kept, Fault> {
     const REPLIES: Sql =
         sql("read replies", "SELECT id, body, codec, at FROM @reply WHERE run = $1 ORDER BY id");
     const SEEN: Sql = sql("read names of letters", "SELECT id FROM @inbox_seen WHERE run = $1 ORDER BY id");
-    let all = async |sql| conn.rows(sql, args![run.0]).await;
+    let all = async |sql| conn.rows(&sql, args![run.0]).await;
     let reply = |row: &Row| {
         let body = row::payload(get(row, 1)?, get(row, 2)?)?;
         Ok(ReplyRow { id: row::letter_id(row, 0)?, body, at: Timestamp(get(row, 3)?) })
     };
+    let (archive, promises, replies, seen) =
+        futures_util::join!(all(ARCHIVE), all(PROMISES), all(REPLIES), all(SEEN));
     Ok(Kept {
-        archive: all(&ARCHIVE).await?.iter().map(archived).collect::<Result<_, _>>()?,
-        promises: all(&PROMISES).await?.iter().map(promise).collect::<Result<_, _>>()?,
-        replies: all(&REPLIES).await?.iter().map(reply).collect::<Result<_, StoreError>>()?,
-        seen: all(&SEEN).await?.iter().map(|row| row::letter_id(row, 0)).collect::<Result<_, _>>()?,
+        archive: archive?.iter().map(archived).collect::<Result<_, _>>()?,
+        promises: promises?.iter().map(promise).collect::<Result<_, _>>()?,
+        replies: replies?.iter().map(reply).collect::<Result<_, StoreError>>()?,
+        seen: seen?.iter().map(|row| row::letter_id(row, 0)).collect::<Result<_, _>>()?,
     })
 }
 

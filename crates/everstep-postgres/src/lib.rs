@@ -22,15 +22,19 @@ mod whole;
 mod write;
 
 mod batch;
+mod bounds;
 mod fold;
 mod guest;
 mod jobs;
 mod op;
 mod queue;
+mod recall;
 mod segment;
+mod slots;
 mod writer;
 
 mod address;
+mod alone;
 mod attribute;
 mod back;
 mod conn;

@@ -14,6 +14,7 @@ use everstep_core::store::{Bell, WorkerId};
 use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 
 use crate::{
+    bounds::Bounds,
     conn::{Conn, Shape, Sql, args, get, sql},
     fault::Fault,
     stopwatch::{Stopwatch, pause, within},
@@ -35,9 +36,11 @@ const LOOK_SOON: Duration = Duration::from_millis(20);
 const TEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What one opening tells the others, and what it has itself to look for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Notices {
     wanted: Notify,
+    /// Where the claims of this opening's workers begin to look, and so do others who ask what is due.
+    pub(crate) bounds: Arc<Bounds>,
     seen: Mutex<Seen>,
 }
 
@@ -48,6 +51,16 @@ struct Seen {
 }
 
 impl Notices {
+    pub(crate) fn of(bounds: Arc<Bounds>) -> Notices {
+        Notices { wanted: Notify::default(), bounds, seen: Mutex::default() }
+    }
+
+    /// Others have committed something.
+    fn ring_foreign(&self, bell: &Bell) {
+        self.bounds.heard();
+        bell.ring_foreign();
+    }
+
     /// There is something for others.
     pub(crate) fn tell(&self) {
         self.wanted.notify_one();
@@ -69,10 +82,9 @@ impl Notices {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).workers.remove(&worker.0);
     }
 
-    fn seen(&self) -> (Vec<i64>, Vec<String>) {
+    fn seen(&self) -> (Vec<i64>, Vec<Arc<str>>) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let workflows = seen.workflows.iter().map(|name| kept(name).into_owned());
-        (seen.workers.iter().copied().collect(), workflows.collect())
+        (seen.workers.iter().copied().collect(), seen.workflows.iter().cloned().collect())
     }
 }
 
@@ -84,7 +96,7 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
             && let Ok(line) = Line::open(&shape).await
         {
             // Whatever happened before it could be heard.
-            bell.ring_foreign();
+            notices.ring_foreign(&bell);
             line.run(&bell, &notices).await;
         }
         // No hints: look.
@@ -101,12 +113,17 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
                     if tell(&conn, &shape.channel(), DEAF).await.is_err() {
                         break;
                     }
+                    // What follows from what was done here may come soon.
+                    quiet = LOOK_SOON;
                 }
                 () = pause(quiet.saturating_sub(looked.elapsed())) => {
                     quiet = (quiet * 2).min(LOOK_EVERY);
-                    if is_waited_for(&bell) || has_something(&conn, &notices).await {
-                        bell.ring_foreign();
+                    if has_something(&conn, &notices).await {
+                        notices.ring_foreign(&bell);
                         quiet = LOOK_SOON;
+                    } else if is_waited_for(&bell) {
+                        // Each of those who wait asks the database now: the longer nothing happens, the more seldom.
+                        bell.ring_foreign();
                     }
                     looked = Stopwatch::start();
                 }
@@ -131,9 +148,13 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
     const LOOK: Sql = sql(
         "look for something to do",
         "SELECT EXISTS (
+           SELECT 1 FROM unnest($1, $3) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text
+           JOIN @run r ON r.workflow = n.id
+           WHERE r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
+             AND r.wake_at <= (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8))
+         OR EXISTS (
            SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
-           WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = 0 AND r.wake_at IS NOT NULL
-             AND r.wake_at <= (extract(epoch FROM clock_timestamp()) * 1000000)::int8)
+           WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at <= 0)
          OR EXISTS (
            SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
            WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = ANY($2) AND r.wake_at IS NOT NULL AND r.wake_at = 0)",
@@ -142,8 +163,17 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
     if workers.is_empty() {
         return false;
     }
-    let looked = conn.one(&LOOK, args![workflows, workers]).await;
-    matches!(looked, Ok(Some(row)) if get(&row, 0).unwrap_or(false))
+    let since: Vec<_> = workflows.iter().map(|name| notices.bounds.read_from(name)).collect();
+    let names: Vec<_> = workflows.iter().map(|name| kept(name).into_owned()).collect();
+    let watch = Stopwatch::start();
+    let looked = conn.one(&LOOK, args![names, workers, &since]).await;
+    let Ok(Some(row)) = looked else { return false };
+    let has_something = get(&row, 0).unwrap_or(false);
+    if !has_something {
+        let whole = workflows.iter().zip(since).filter(|(_, since)| *since == i64::MIN);
+        whole.for_each(|(name, _)| notices.bounds.saw_nothing(name, watch.elapsed()));
+    }
+    has_something
 }
 
 /// A connection that hears hints.
@@ -189,7 +219,7 @@ impl Line {
                         others |= hint != self.own;
                     }
                     if others {
-                        bell.ring_foreign();
+                        notices.ring_foreign(bell);
                     }
                 }
                 () = pause(until_told.min(until_look)) => {
@@ -205,7 +235,7 @@ impl Line {
                         // A hint that was lost, or a time that came, is seen here.
                         let waits = looks % LOOKS_OF_WAITING == 0 && is_waited_for(bell);
                         if waits || has_something(&self.conn, notices).await {
-                            bell.ring_foreign();
+                            notices.ring_foreign(bell);
                         }
                     }
                 }

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
-use everstep_core::store::{Bell, CopyStage, Durability, StoreError};
+use everstep_core::{
+    failpoint::{Failpoint, pass},
+    store::{Bell, CopyStage, Durability, StoreError},
+};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     address::Address,
     back::Beats,
     batch::Memory,
+    bounds::Bounds,
     conn::{Conn, Shape},
     fault::told,
     guest::Outside,
@@ -234,7 +238,8 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             Err(error) => return drop(opened.send(Err(error))),
         };
         let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
-        let (notices, texts) = (Arc::new(Notices::default()), Arc::new(Texts::default()));
+        let bounds = Arc::new(if options.comparable { Bounds::none() } else { Bounds::default() });
+        let (notices, texts) = (Arc::new(Notices::of(bounds.clone())), Arc::new(Texts::default()));
         let closed = Arc::new(OnceLock::new());
         let patient = Shape { limit: shape.limit * 2, ..Shape::clone(&shape) };
         let readers = Pool::new(Arc::new(patient), 0..READERS);
@@ -266,10 +271,11 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             comparable: options.comparable,
             thread: None,
         };
+        pass(Failpoint::StoreOpened);
         if opened.send(Ok(inner)).is_err() {
             return;
         }
-        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), options.transaction_limit);
+        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), bounds.clone(), options.transaction_limit);
         let writer = Writer {
             link,
             queue: queue.clone(),
@@ -281,6 +287,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
             memory: Memory {
                 ids: if options.comparable { Ids::comparable() } else { Ids::default() },
                 accept_moved: options.accept_moved,
+                bounds,
                 ..Memory::default()
             },
             company: 0,
@@ -302,6 +309,7 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
         readers.close();
         beats.close();
         jobs.close();
+        pass(Failpoint::StoreClosed);
     });
     // A name of a host that is still looked up is waited for by nobody.
     runtime.shutdown_background();

@@ -123,6 +123,16 @@ impl Lent {
         self.member.as_ref().is_some_and(|member| Arc::strong_count(&member.conn) > 1)
     }
 
+    /// Takes back what an earlier user's code has set for the session. Behind a pooler it is nobody's to do.
+    pub(crate) async fn renew(&self) -> Result<(), Fault> {
+        let Pool { shape, greeting, .. } = &*self.pool;
+        if shape.pooled {
+            return Ok(());
+        }
+        let text = format!("RESET ALL; RESET ROLE; {}; {greeting}", shape.settings());
+        self.script("set up the session anew", &text).await
+    }
+
     /// Nothing is under way on it: the next may have it.
     pub(crate) fn is_clean(&mut self) {
         self.keep = true;

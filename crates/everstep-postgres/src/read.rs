@@ -96,16 +96,18 @@ impl Postgres {
     pub(crate) fn first_due(&self, workflows: Arc<[Arc<str>]>) -> Answer<Option<Timestamp>> {
         const FIRST: Sql = sql(
             "find what is due next",
-            "SELECT min(f.wake_at) FROM @name n, LATERAL (
-               SELECT r.wake_at FROM @run r WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL
-               ORDER BY r.wake_at LIMIT 1) AS f
-             WHERE n.kind = 1 AND n.text = ANY($1)",
+            "SELECT min(f.wake_at)
+             FROM unnest($1, $2) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text, LATERAL (
+               SELECT r.wake_at FROM @run r
+               WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
+               ORDER BY r.wake_at LIMIT 1) AS f",
         );
         let names: Vec<_> = workflows.iter().map(|name| text::kept(name).into_owned()).collect();
+        let since: Vec<_> = workflows.iter().map(|name| self.inner.notices.bounds.read_from(name)).collect();
         self.read(Box::new(move |conn, _| {
-            let names = names.clone();
+            let (names, since) = (names.clone(), since.clone());
             Box::pin(async move {
-                let row = conn.one(&FIRST, args![names]).await?;
+                let row = conn.one(&FIRST, args![names, since]).await?;
                 Ok(row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten().map(Timestamp))
             })
         }))

@@ -66,19 +66,31 @@ async fn whole(conn: &Conn, texts: &Texts, row: RunRow) -> Result<Whole, Fault> 
 
 async fn read_whole(conn: &Conn, texts: &Texts, row: RunRow) -> Result<Whole, Fault> {
     let run = row.run;
-    let (trace, parent) = extra(conn, run).await?;
-    let loaded = read::load(conn, texts, &[run]).await?.into_iter().next().expect("one for each")?;
+    // All are asked at once: one after the other, a run would take a dozen ways to the server and back.
+    let runs = [run];
+    let (extra, loaded, stuck, attributes, published, streams, acts, kept) = futures_util::join!(
+        extra(conn, run),
+        read::load(conn, texts, &runs),
+        stuck(conn, run),
+        attributes(conn, run),
+        published(conn, run, usize::MAX),
+        streams(conn, run),
+        acts(conn, run, usize::MAX),
+        kept::of(conn, run),
+    );
+    let (trace, parent) = extra?;
+    let loaded = loaded?.into_iter().next().expect("one for each")?;
     Ok(Whole {
         row,
         trace,
         parent,
         loaded,
-        stuck: stuck(conn, run).await?,
-        attributes: attributes(conn, run).await?,
-        published: published(conn, run, usize::MAX).await?,
-        streams: streams(conn, run).await?,
-        acts: acts(conn, run, usize::MAX).await?,
-        kept: kept::of(conn, run).await?,
+        stuck: stuck?,
+        attributes: attributes?,
+        published: published?,
+        streams: streams?,
+        acts: acts?,
+        kept: kept?,
     })
 }
 

@@ -2,6 +2,7 @@
 //! It decides nothing about runs; that is in `write`.
 
 use std::{
+    ops::Range,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use everstep_core::{
 
 use crate::{
     batch::{Batch, Effects, Memory, Rings},
-    fault::{Class, Fault, class, is_duplicate, said, told},
+    fault::{Class, Fault, class, said, told},
     fold,
     jobs::Jobs,
     link::{Link, unreachable},
@@ -21,6 +22,7 @@ use crate::{
     names::Texts,
     op::{After, Op},
     queue::{Linger, Queue, Taken},
+    recall::recall,
     segment::{self, Segment},
     stopwatch::Stopwatch,
 };
@@ -33,8 +35,6 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A transaction that the database cannot put in an order with others is repeated so often, before those who can are told.
 const TRIES_MAX: u32 = 10;
-/// The writer's fence row of each worker.
-const SLOT: i16 = 0;
 
 /// The writer's task.
 pub(crate) struct Writer {
@@ -168,8 +168,9 @@ impl Writer {
     /// One statement is the whole transaction.
     async fn attempt_fold(&mut self, ops: &mut Vec<Op>) -> Tried {
         let (main, side) = (self.link.main.clone(), self.link.side.clone());
-        let mut batch = Batch::new((&main, &side), SLOT, &self.texts, &mut self.memory);
+        let mut batch = Batch::new((&main, &side), &self.texts, &mut self.memory);
         let written = write_folded(&mut batch, ops).await;
+        let is_committed = batch.changes() > 0;
         let effects = batch.effects();
         let fault = match written {
             Ok(()) if fails(Failpoint::TransactionCommitted) => {
@@ -185,19 +186,13 @@ impl Writer {
             Err(fault) => fault,
         };
         effects.undo(&mut self.memory);
-        let was_unsure = ops.iter().any(Op::was_unsure);
+        if is_committed || is_lost(&fault) {
+            ops.iter_mut().for_each(Op::is_unsure);
+        }
         match fault {
             Fault::Sql(name, error) => match class(&error) {
-                Class::Gone => {
-                    ops.iter_mut().for_each(Op::is_unsure);
-                    Tried::Again(StoreError::Full(said(name, &error).into()))
-                }
-                Class::Again => Tried::Again(StoreError::Full(said(name, &error).into())),
+                Class::Gone | Class::Again => Tried::Again(StoreError::Full(said(name, &error).into())),
                 Class::Later => Tried::Later(StoreError::Full(said(name, &error).into())),
-                // What was sent before is there by now.
-                Class::Refused if is_duplicate(&error) && was_unsure && ops.is_empty() => {
-                    Tried::Again(StoreError::Full(said(name, &error).into()))
-                }
                 Class::Refused => self.blame(ops, StoreError::Failed(said(name, &error).into())),
             },
             Fault::Refuse(error @ StoreError::Full(_)) => Tried::Later(error),
@@ -225,15 +220,15 @@ impl Writer {
             }
         };
         let (main, side) = (self.link.main.clone(), self.link.side.clone());
-        let mut batch = Batch::new((&main, &side), SLOT, &self.texts, &mut self.memory);
+        let mut batch = Batch::new((&main, &side), &self.texts, &mut self.memory);
         let applied = apply(&mut batch, ops, segments).await;
         let effects = batch.effects();
         let refused = match applied {
             Ok(refused) => refused,
-            Err((at, fault)) => {
+            Err((among, fault)) => {
                 effects.undo(&mut self.memory);
                 let _ = main.script("roll back", "ROLLBACK").await;
-                return self.give_up(ops, at, fault);
+                return self.give_up(ops, &among, fault);
             }
         };
         if fails(Failpoint::TransactionWritten) {
@@ -299,13 +294,14 @@ impl Writer {
         }
     }
 
-    fn give_up(&mut self, ops: &mut Vec<Op>, guilty: usize, fault: Fault) -> Tried {
+    fn give_up(&mut self, ops: &mut Vec<Op>, among: &Range<usize>, fault: Fault) -> Tried {
         match fault {
             Fault::Sql(name, error) if class(&error) != Class::Refused => later(Fault::Sql(name, error)),
             Fault::Refuse(error @ StoreError::Full(_)) => Tried::Later(error),
+            _ if among.len() > 1 => Tried::Apart,
             fault => {
                 let error = told(fault);
-                ops.remove(guilty).fail(error, &mut self.after());
+                ops.remove(among.start).fail(error, &mut self.after());
                 Tried::WithoutOne
             }
         }
@@ -313,7 +309,8 @@ impl Writer {
 
     fn settle(&mut self, ops: &mut Vec<Op>, refused: Vec<(usize, StoreError)>, effects: Effects) {
         let Rings { claimable, inbox, others, ended } = effects.keep(&mut self.memory);
-        if claimable {
+        if let Some(at) = claimable {
+            self.memory.bounds.came(at);
             self.bell.ring_claimable();
         }
         if inbox {
@@ -377,24 +374,23 @@ impl Writer {
 /// Writes them in one statement; those that a lost reply has left in doubt are looked for first.
 async fn write_folded(batch: &mut Batch<'_>, ops: &mut [Op]) -> Result<(), Fault> {
     let (mut turns, mut starts) = fold::split(ops);
-    fold::recall(batch, &mut turns).await?;
+    recall(batch, &mut turns, &starts).await?;
     turns.retain(|turn| turn.settled.is_none());
     fold::write(batch, &mut turns, &mut starts).await
 }
 
-/// Applies all; those that were refused before they had written anything. Else which one is to blame.
+/// Applies all; those that were refused before they had written anything. Else among which the one is that is to blame.
 async fn apply(
     batch: &mut Batch<'_>,
     ops: &mut [Op],
     segments: Vec<Segment>,
-) -> Result<Vec<(usize, StoreError)>, (usize, Fault)> {
+) -> Result<Vec<(usize, StoreError)>, (Range<usize>, Fault)> {
     let mut refused = Vec::new();
     for segment in segments {
         match segment {
             Segment::Fold(range) => {
-                let at = range.start;
-                let (mut turns, mut starts) = fold::split(&mut ops[range]);
-                fold::write(batch, &mut turns, &mut starts).await.map_err(|fault| (at, fault))?;
+                let (mut turns, mut starts) = fold::split(&mut ops[range.clone()]);
+                fold::write(batch, &mut turns, &mut starts).await.map_err(|fault| (range, fault))?;
             }
             Segment::One(at) => {
                 let before = batch.changes();
@@ -402,12 +398,17 @@ async fn apply(
                     Ok(()) => {}
                     // Before it has written anything: concerns nobody else.
                     Err(Fault::Refuse(error)) if batch.changes() == before => refused.push((at, error)),
-                    Err(fault) => return Err((at, fault)),
+                    Err(fault) => return Err((at..at + 1, fault)),
                 }
             }
         }
     }
     Ok(refused)
+}
+
+/// Whether no reply came.
+fn is_lost(fault: &Fault) -> bool {
+    matches!(fault, Fault::Sql(_, error) if class(error) == Class::Gone)
 }
 
 /// What follows from an error after which nothing has happened.

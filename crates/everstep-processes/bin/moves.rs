@@ -4,34 +4,36 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use everstep_processes::{
     actor::AnyResult,
-    moves::{self, Size},
+    moves::{self, Kind, Size},
 };
 
 const USAGE: &str = "\
-moves [--full] [--seed N] [--to URL] [--everstep PATH]
+moves [--full] [--seed N] [--from KIND] [--to KIND] [--everstep PATH]
 
   --full           100,000 runs; a tenth without
   --seed N         kills at other moments
-  --to URL         the store that they move to, empty; without it a database of its own
+  --from KIND      the store that they leave: `sqlite`, or `postgres` on a server of its own; without it `sqlite`
+  --to KIND        the store that they move to, likewise
   --everstep PATH  the command; without it the one beside this program";
 
 /// Told at the end of everything: not all of them, when many do not hold.
 const VIOLATIONS_MAX: usize = 20;
 
 fn main() -> AnyResult<ExitCode> {
-    let (mut full, mut seed, mut to) = (false, 1, None);
+    let (mut full, mut seed, mut kinds) = (false, 1, [Kind::Sqlite; 2]);
     let mut everstep: PathBuf = env::current_exe()?.with_file_name("everstep");
     let mut args = env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--full" => full = true,
             "--seed" => seed = args.next().ok_or(USAGE)?.parse()?,
-            "--to" => to = Some(args.next().ok_or(USAGE)?),
+            "--from" => kinds[0] = args.next().ok_or(USAGE)?.parse()?,
+            "--to" => kinds[1] = args.next().ok_or(USAGE)?.parse()?,
             "--everstep" => everstep = args.next().ok_or(USAGE)?.into(),
             _ => return Err(USAGE.into()),
         }
     }
-    let figures = moves::play(&everstep, to.as_deref(), Size::of(full), seed)?;
+    let figures = moves::play(&everstep, kinds, Size::of(full), seed)?;
     for violation in figures.violations.iter().take(VIOLATIONS_MAX) {
         eprintln!("{violation}");
     }

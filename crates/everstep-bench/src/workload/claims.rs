@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{Place, Round};
 use crate::{
+    database::OldSnapshot,
     measure::{median, quantile},
     report::thousandths,
 };
@@ -43,7 +44,15 @@ struct Full {
     fence: Fence,
     receipt: Arc<dyn Receipt>,
     settled: UnboundedReceiver<Settled>,
-    _round: Round,
+    round: Round,
+}
+
+/// What its rounds gave.
+struct Measured {
+    full: Full,
+    p50s: Vec<f64>,
+    p99s: Vec<f64>,
+    _held: Option<OldSnapshot>,
 }
 
 struct Receipts(UnboundedSender<Settled>);
@@ -69,7 +78,7 @@ impl Full {
         let info = WorkerInfo { name: "bench".into(), build: "b".into(), at: Timestamp(DUE) };
         let fence = store.enroll(info).await.expect("a worker");
         let (send, settled) = unbounded_channel();
-        let mut full = Full { runs, store, fence, receipt: Arc::new(Receipts(send)), settled, _round: round };
+        let mut full = Full { runs, store, fence, receipt: Arc::new(Receipts(send)), settled, round };
         for part in 0..runs.div_ceil(PART) {
             let ns = part * PART..((part + 1) * PART).min(runs);
             full.park_new(ns).await;
@@ -155,24 +164,31 @@ pub async fn run(place: &Place<'_>) -> Value {
     for (at, runs) in sizes.into_iter().enumerate() {
         let mut full = Full::of(runs, place.round(at).await).await;
         full.claims().await;
-        all.push((full, Vec::new(), Vec::new()));
+        let held = match place.old_snapshot {
+            true => Some(full.round.database.old_snapshot().await),
+            false => None,
+        };
+        all.push(Measured { full, p50s: Vec::new(), p99s: Vec::new(), _held: held });
     }
     // In turn, so that whatever else the machine does concerns both.
     for _ in 0..place.rounds {
-        for (full, p50s, p99s) in &mut all {
+        for Measured { full, p50s, p99s, .. } in &mut all {
             let mut times = full.claims().await;
             p50s.push(quantile(&mut times, 0.5).as_secs_f64() * 1e6);
             p99s.push(quantile(&mut times, 0.99).as_secs_f64() * 1e6);
         }
     }
-    let of = |(full, p50s, p99s): &(Full, Vec<f64>, Vec<f64>)| json!({ "runs": full.runs, "p50_us": median(p50s).round(), "p99_us": median(p99s).round() });
+    let of = |Measured { full, p50s, p99s, .. }: &Measured| {
+        let each: Vec<_> = p50s.iter().map(|p50| p50.round()).collect();
+        json!({ "runs": full.runs, "p50_us": median(p50s).round(), "p99_us": median(p99s).round(), "rounds_p50_us": each })
+    };
     let mut told = json!({
         "workload": "claims", "batch": BATCH, "rounds": place.rounds, "claims": all.iter().map(of).collect::<Vec<_>>(),
     });
     let (first, last) = (&all[0], &all[all.len() - 1]);
     (told["p50_us"], told["p99_us"]) = (of(last)["p50_us"].take(), of(last)["p99_us"].take());
     if all.len() > 1 {
-        told["p99_ratio"] = json!(thousandths(median(&last.2) / median(&first.2)));
+        told["p99_ratio"] = json!(thousandths(median(&last.p99s) / median(&first.p99s)));
     }
     told
 }

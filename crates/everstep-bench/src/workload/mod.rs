@@ -48,6 +48,8 @@ pub struct Place<'a> {
     pub raw: bool,
     /// Of `claims`, in place of the sizes that are compared.
     pub runs: Option<u64>,
+    /// Whether somebody holds a transaction open beside `claims`.
+    pub old_snapshot: bool,
 }
 
 impl Place<'_> {

@@ -23,7 +23,7 @@ use super::{
     message::{LENGTH_MAX, Message, Opening, opening},
     moment::{Order, When},
     shared::Shared,
-    statements::Statements,
+    statements::{Statements, Transaction},
     upstream::{Stream, connect},
 };
 
@@ -148,18 +148,20 @@ impl Connection {
     /// Ends with the client, or when nobody writes any more.
     async fn reads_client(&self, mut client: impl AsyncRead + Unpin, to: mpsc::Sender<Piece>) {
         let (mut statements, mut after, mut asked) = (Statements::default(), Vec::new(), 1);
+        let mut transaction = Transaction::default();
         // What cannot be read is an end of the connection like any other.
         while let Ok(Some(message)) = Message::read(&mut client).await {
             let Some(part) = statements.take(&message) else { continue };
             let (mut pieces, mut later) = (Vec::new(), Vec::new());
             asked += usize::from(part.is_answered);
-            for order in self.shared.due(&part.statements) {
+            for order in self.shared.due(&part.statements, transaction.executed()) {
                 match order.moment.when {
                     When::Before => pieces.push(Piece::Strike(order)),
                     When::During => later.push(Piece::StrikeClient(order, asked)),
                     When::After => after.push(order),
                 }
             }
+            transaction.executes(part.statements);
             if part.is_answered {
                 self.due().push_back(mem::take(&mut after));
             }

@@ -22,6 +22,8 @@ pub struct Moment {
     pub(super) when: When,
     /// Counted from one, over all connections; `None` is every one.
     nth: Option<usize>,
+    /// What the transaction that it stands in has executed before.
+    before: Option<String>,
 }
 
 /// On which side of the execution.
@@ -54,7 +56,12 @@ impl Moment {
 
     fn new(text: &str, when: When) -> Moment {
         let text = text.to_string();
-        Moment { is_it: Arc::new(move |statement| statement.contains(&text)), when, nth: Some(1) }
+        Moment {
+            is_it: Arc::new(move |statement| statement.contains(&text)),
+            when,
+            nth: Some(1),
+            before: None,
+        }
     }
 
     /// The statement must be one of these too.
@@ -62,6 +69,13 @@ impl Moment {
     pub fn if_it(self, is_it: impl Fn(&str) -> bool + Send + Sync + 'static) -> Moment {
         let before = self.is_it;
         Moment { is_it: Arc::new(move |statement| before(statement) && is_it(statement)), ..self }
+    }
+
+    /// Only in a transaction that has executed a statement with this text before: of all commits, for instance, those of one
+    /// kind of transaction.
+    #[must_use]
+    pub fn behind(self, text: &str) -> Moment {
+        Moment { before: Some(text.to_string()), ..self }
     }
 
     /// The n-th such statement, counted from one over all connections from now on.
@@ -97,9 +111,15 @@ impl Order {
         Order { moment, fault, seen: AtomicUsize::new(0), struck: watch::Sender::default() }
     }
 
-    /// Whether the moment comes with statements that are executed together; that they came is counted.
-    pub(super) fn comes_with(&self, statements: &[String]) -> bool {
-        if !statements.iter().any(|statement| (self.moment.is_it)(statement)) {
+    /// Whether the moment comes with statements that are executed together, in a transaction that has executed those
+    /// `before`; that they came is counted.
+    pub(super) fn comes_with(&self, statements: &[String], before: &[String]) -> bool {
+        let Some(at) = statements.iter().position(|statement| (self.moment.is_it)(statement)) else {
+            return false;
+        };
+        let mut earlier = before.iter().chain(&statements[..at]);
+        if self.moment.before.as_ref().is_some_and(|text| !earlier.any(|statement| statement.contains(text)))
+        {
             return false;
         }
         let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
@@ -141,7 +161,7 @@ mod tests {
         let order = Order::new(moment, Fault::Cut);
         let sent = [&["BEGIN"][..], &["COMMIT"], &["INSERT", "COMMIT"], &["ROLLBACK"], &["COMMIT"]];
         sent.iter()
-            .map(|texts| order.comes_with(&texts.iter().map(ToString::to_string).collect::<Vec<_>>()))
+            .map(|texts| order.comes_with(&texts.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]))
             .collect()
     }
 

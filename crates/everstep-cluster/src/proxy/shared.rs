@@ -58,10 +58,10 @@ impl Shared {
         }
     }
 
-    /// The orders whose moment a part with these statements is.
-    pub(super) fn due(&self, statements: &[String]) -> Vec<Arc<Order>> {
+    /// The orders whose moment a part with these statements is, in a transaction that has executed those `before`.
+    pub(super) fn due(&self, statements: &[String], before: &[String]) -> Vec<Arc<Order>> {
         let orders = self.state().orders.clone();
-        orders.into_iter().filter(|order| order.comes_with(statements)).collect()
+        orders.into_iter().filter(|order| order.comes_with(statements, before)).collect()
     }
 }
 

@@ -83,6 +83,28 @@ impl Statements {
     }
 }
 
+/// What one connection has executed in its transaction, if it has begun one in words.
+#[derive(Debug, Default)]
+pub(super) struct Transaction(Option<Vec<String>>);
+
+impl Transaction {
+    pub(super) fn executes(&mut self, statements: Vec<String>) {
+        for statement in statements {
+            let is = |word: &str| statement.starts_with(word);
+            if is("BEGIN") || is("START TRANSACTION") {
+                self.0 = Some(Vec::new());
+            } else if is("COMMIT") || is("ROLLBACK") && !is("ROLLBACK TO") {
+                self.0 = None;
+            }
+            self.0.iter_mut().for_each(|executed| executed.push(statement.clone()));
+        }
+    }
+
+    pub(super) fn executed(&self) -> &[String] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +145,18 @@ mod tests {
         let expected =
             [(3, executes(&[]), true), (3, executes(&["COMMIT"]), true), (1, executes(&["SELECT 1"]), true)];
         assert_eq!(parts(&sent), expected);
+    }
+
+    #[test]
+    fn a_transaction_has_executed_what_came_since_it_began() {
+        let mut transaction = Transaction::default();
+        let mut executed = |text: &str| {
+            transaction.executes(executes(&[text]));
+            transaction.executed().len()
+        };
+        let texts =
+            ["A", "BEGIN; SET x", "A", "ROLLBACK TO s", "COMMIT", "A", "START TRANSACTION", "ROLLBACK"];
+        assert_eq!(texts.map(&mut executed), [0, 1, 2, 3, 0, 0, 1, 0]);
     }
 
     #[test]

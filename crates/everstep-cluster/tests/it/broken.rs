@@ -113,6 +113,21 @@ async fn acknowledged_and_there(moment: Moment) -> (u64, i64) {
 }
 
 #[tokio::test]
+async fn of_all_commits_that_of_one_kind_of_transaction_is_meant() {
+    let way = Way::new().await;
+    let strike = way.proxy.at(Moment::after("COMMIT").behind(ADD), Fault::Cut);
+    let mut client = way.client().await;
+    for text in ["SELECT 1", ADD] {
+        assert_eq!(strike.count(), 0);
+        let transaction = client.transaction().await.expect("begins");
+        transaction.execute(text, &[]).await.expect("this is not struck");
+        assert_eq!(transaction.commit().await.is_err(), text == ADD);
+    }
+    strike.happened().await;
+    assert_eq!(way.rows().await, 1);
+}
+
+#[tokio::test]
 async fn the_nth_execution_of_a_prepared_statement_is_meant() {
     assert_eq!(acknowledged_and_there(Moment::before(ADD).nth(2)).await, (1, 1));
     assert_eq!(acknowledged_and_there(Moment::after(ADD).nth(3)).await, (2, 3));

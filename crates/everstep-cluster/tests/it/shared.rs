@@ -30,6 +30,24 @@ async fn a_database_is_empty_ones_own_and_gone_afterwards() {
 }
 
 #[tokio::test]
+async fn a_copy_begins_as_what_it_is_of_and_is_ones_own() {
+    let cluster = Cluster::shared().expect("starts");
+    let of = cluster.database().await.expect("is made");
+    let client = of.connect().await.expect("connects");
+    client
+        .batch_execute("CREATE TABLE copied (n int8); INSERT INTO copied VALUES (7)")
+        .await
+        .expect("is made");
+    // The server waits until it has noticed that nobody is connected any more.
+    drop(client);
+    let copy = cluster.copy(&of).await.expect("is made");
+    let client = copy.connect().await.expect("connects");
+    client.batch_execute("UPDATE copied SET n = n + 1").await.expect("is there");
+    let client = of.connect().await.expect("connects");
+    assert_eq!(client.query_one("TABLE copied", &[]).await.expect("is there").get::<_, i64>(0), 7);
+}
+
+#[tokio::test]
 async fn it_takes_many_connections_at_once() {
     let database = Cluster::shared().expect("starts").database().await.expect("is made");
     let mut clients = Vec::new();

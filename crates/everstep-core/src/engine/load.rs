@@ -17,7 +17,7 @@ use crate::{
 
 /// Runs that are read together: few enough that the first ones go on while the others are read.
 const TOGETHER: usize = 128;
-/// After a refused turn, times the number of refusals.
+/// After a refused turn, times the number of refusals; and before a store is asked again that can do nothing just now.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// A run whose turns are refused so often in a row needs a person.
 const REFUSALS_MAX: u32 = 3;
@@ -45,10 +45,26 @@ impl Worker {
             };
             let read = read.unwrap_or_else(|error| claimed.iter().map(|_| Err(error.clone())).collect());
             let together = read.len().min(claimed.len());
+            let mut unread = Vec::new();
             for (claimed, read) in claimed.drain(..together).zip(read) {
                 match read {
                     Ok(loaded) => self.take_in(Box::new((claimed, loaded))),
+                    Err(StoreError::Full(why)) => {
+                        tracing::warn!(run = %claimed.row.id, %why, "a run cannot be read yet");
+                        unread.push(claimed);
+                    }
                     Err(error) => self.leave_unread(&claimed, error),
+                }
+            }
+            if !unread.is_empty() {
+                claimed.append(&mut unread);
+                // Not given back: by a clock that is ahead it would be left alone for long.
+                let slept = self.clock.sleep(REFUSED_PAUSE);
+                tokio::select! {
+                    biased;
+                    // They stay this worker's, and are freed with it.
+                    () = self.stopped.cancelled() => return self.residents.unreserve(claimed.len()),
+                    () = slept => {}
                 }
             }
         }

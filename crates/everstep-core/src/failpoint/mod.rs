@@ -58,7 +58,7 @@ failpoints! {
     CheckpointDone = "checkpoint.done",
     /// The mark is taken away, in the log.
     FileUnmarked = "file.unmarked",
-    /// The file was closed cleanly.
+    /// The store was closed cleanly.
     StoreClosed = "store.closed",
 
     /// A transaction has its lock, and nothing is written. Can fail: somebody else writes.

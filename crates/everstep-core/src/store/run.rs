@@ -56,7 +56,7 @@ pub struct NewRun {
     pub workflow: Arc<str>,
     /// Entry 0.
     pub first: Entry,
-    /// When it may begin.
+    /// When it may begin. If that is the time of entry 0, it is now: a store with a clock of its own says when that is.
     pub due: Timestamp,
     /// The trace context of the caller (W3C `traceparent`), if any.
     pub trace: Option<Arc<str>>,

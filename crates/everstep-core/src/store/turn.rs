@@ -95,7 +95,8 @@ pub enum End {
     },
     /// It is free for any worker from `wake_at` on.
     GivenBack {
-        /// Now, or later if no worker of this build could do better.
+        /// Now, or later if no worker of this build could do better: by a minute at most, or [`Timestamp::NEVER`]. A store
+        /// with a clock of its own takes no more than that minute from a sender whose clock is ahead.
         wake_at: Timestamp,
     },
     /// The next generation begins, and stays this worker's: [`Store::reload`](super::Store::reload) loads it. The whole

@@ -162,6 +162,37 @@ fn a_signal_that_was_not_stored_is_not_acknowledged() {
     });
 }
 
+/// A database that was away when a run was to be read: the run was given back until later, by the clock of its worker; one
+/// that was an hour ahead left it alone for a minute.
+#[test]
+fn a_run_that_cannot_be_read_just_now_is_not_given_back() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        store.fail_loads(3);
+        let engine = engine_with(&store, &world, settings(), async |_, n| Ok(n.to_string())).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("7"));
+        assert_eq!(store.ends(), 1, "the one that ended the run");
+        engine.shutdown().await.expect("nothing is in the way");
+    });
+}
+
+/// The same, when the worker leaves meanwhile: whoever comes next finds the run free.
+#[test]
+fn a_worker_leaves_though_a_run_of_its_cannot_be_read() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        store.fail_loads(u64::MAX);
+        let engine = engine_with(&store, &world, settings(), async |_, n| Ok(n.to_string())).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        soon(engine.shutdown()).await.expect("nothing is in the way");
+        store.fail_loads(0);
+        let next = engine_with(&store, &world, settings(), async |_, n| Ok(n.to_string())).await;
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("7"));
+        next.shutdown().await.expect("nothing is in the way");
+    });
+}
+
 /// When bodies were in a place, and how many at once.
 #[derive(Clone, Default)]
 struct Place(Arc<(AtomicUsize, AtomicUsize)>);

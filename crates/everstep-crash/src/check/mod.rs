@@ -146,6 +146,9 @@ mod tests {
         finds(|lives| lives[0].1.rows.push(("r".into(), "debit".into())), "rows without a record");
         finds(|lives| run(&mut lives[0].1).recorded = keys(&["debit"]), "a record without rows");
         finds(|lives| lives[1].1.rows = vec![("r".into(), "debit".into()); 2], "rows were written twice");
+        finds(|lives| lives[0].1.wished = vec!["other".into()], "run other was wished for");
+        finds(|lives| lives[0].1.wished = vec!["other".into()], "run r was started, and the row");
+        finds(|lives| lives[0].1.wished = vec!["r".into(); 2], "written twice beside one start");
         finds(|lives| lives[1].0.death = Death::Hung, "does not come to its end");
         finds(|lives| run(&mut lives[1].1).status = Status::Stuck, "run r is stuck at the end");
         finds(|lives| lives[1].0.lines.retain(|line| !line.starts_with("result")), "has no result");

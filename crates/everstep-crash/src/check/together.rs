@@ -6,7 +6,36 @@ use super::Key;
 use crate::snapshot::{RunSeen, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot) -> Vec<String> {
-    [rows_with_records(snapshot), children_with_records(snapshot), answers_with_records(snapshot)].concat()
+    [
+        rows_with_records(snapshot),
+        wishes_with_runs(snapshot),
+        children_with_records(snapshot),
+        answers_with_records(snapshot),
+    ]
+    .concat()
+}
+
+/// A start in a transaction of the user's is there with the user's row, and both once.
+fn wishes_with_runs(snapshot: &Snapshot) -> Vec<String> {
+    let wished: BTreeSet<_> = snapshot.wished.iter().collect();
+    let mut wrong: Vec<_> = wished
+        .iter()
+        .filter(|id| !snapshot.runs.contains_key(**id))
+        .map(|id| format!("run {id} was wished for in one transaction with its start, and is not there"))
+        .collect();
+    let without = snapshot.runs.keys().filter(|id| is_wished_for(id, snapshot) && !wished.contains(id));
+    wrong.extend(
+        without.map(|id| format!("run {id} was started, and the row of the same transaction is lost")),
+    );
+    if wished.len() < snapshot.wished.len() {
+        wrong.push(format!("a row was written twice beside one start: {:?}", snapshot.wished));
+    }
+    wrong
+}
+
+/// Either all runs of a workload are wished for, or none is.
+fn is_wished_for(id: &str, snapshot: &Snapshot) -> bool {
+    !snapshot.wished.is_empty() && snapshot.runs[id].parent.is_none()
 }
 
 /// Design, guarantee 3: the user's rows and the record are there together, and once.

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use everstep::{
-    journal::{Carried, Kind},
-    sqlite::rusqlite::{self, Connection},
-};
+use everstep::journal::{Carried, Kind};
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::rows::Archive;
+
 /// One entry.
+#[derive(Deserialize)]
 pub(super) struct Entry {
     pub(super) seq: i64,
     pub(super) kind: u16,
-    key: Option<String>,
+    pub(super) key: Option<String>,
     pub(super) body: String,
 }
 
@@ -29,35 +30,18 @@ enum Place {
 /// All entries of a run.
 pub(super) struct Entries(Vec<(Place, Entry)>);
 
-pub(super) fn of_journal(conn: &Connection, run: i64) -> rusqlite::Result<Vec<Entry>> {
-    let sql = "SELECT seq, kind, key, body FROM everstep_journal WHERE run = ?1 ORDER BY seq";
-    let entry = |row: &rusqlite::Row<'_>| {
-        Ok(Entry { seq: row.get(0)?, kind: row.get(1)?, key: row.get(2)?, body: row.get(3)? })
-    };
-    conn.prepare(sql)?.query_map([run], entry)?.collect()
-}
-
 impl Entries {
-    /// Of a run whose journal was read.
-    pub(super) fn read(conn: &Connection, run: i64, journal: Vec<Entry>) -> rusqlite::Result<Entries> {
-        let generation: u32 =
-            conn.query_row("SELECT generation FROM everstep_run WHERE id = ?1", [run], |row| row.get(0))?;
+    /// Of a run in this generation.
+    pub(super) fn new(generation: u32, journal: Vec<Entry>, archives: &[Archive]) -> Entries {
         let mut all: Vec<_> = journal.into_iter().map(|entry| (Place::Journal(generation), entry)).collect();
-        let sql = "SELECT a.why = 'restart', a.generation, a.id, e.value ->> 'seq', e.value ->> 'kind', e.value ->> 'key',
-                     e.value ->> 'body'
-                   FROM everstep_archive a, json_each(a.body) e WHERE a.run = ?1";
-        let mut archived = conn.prepare(sql)?;
-        let archived = archived.query_map([run], |row| {
-            let place = match row.get(0)? {
-                true => Place::Journal(row.get(1)?),
-                false => Place::TakenBack(row.get(2)?),
+        for archive in archives {
+            let place = match archive.restart {
+                true => Place::Journal(archive.generation),
+                false => Place::TakenBack(archive.n),
             };
-            Ok((place, Entry { seq: row.get(3)?, kind: row.get(4)?, key: row.get(5)?, body: row.get(6)? }))
-        })?;
-        for entry in archived {
-            all.push(entry?);
+            all.extend(unpacked(&archive.body).into_iter().map(|entry| (place, entry)));
         }
-        Ok(Entries(all))
+        Entries(all)
     }
 
     fn of(&self, kinds: &[Kind]) -> impl Iterator<Item = &(Place, Entry)> {
@@ -136,6 +120,21 @@ impl Entries {
     }
 }
 
+/// The entries of an archive. Their bodies are texts, on PostgreSQL `{"codec": 0, "text": ".."}`.
+fn unpacked(archive: &str) -> Vec<Entry> {
+    let packed: Vec<Value> = serde_json::from_str(archive).expect("an archive is JSON");
+    let entry = |value: Value| {
+        let body = value["body"].as_str().or(value["body"]["text"].as_str());
+        Entry {
+            seq: value["seq"].as_i64().expect("a number"),
+            kind: value["kind"].as_u64().and_then(|kind| kind.try_into().ok()).expect("a kind"),
+            key: value["key"].as_str().map(str::to_string),
+            body: body.expect("bodies here are texts").to_string(),
+        }
+    };
+    packed.into_iter().map(entry).collect()
+}
+
 const OUTCOMES: [Kind; 2] = [Kind::StepDone, Kind::StepFailed];
 
 /// `word 7`: the key is the wait's, `left/word#2`.
@@ -153,4 +152,18 @@ pub(super) fn carried<'a>(bodies: impl IntoIterator<Item = &'a str>) -> Vec<Stri
     let signal =
         |signal: Carried| format!("{} {}", signal.name, String::from_utf8_lossy(&signal.value.bytes));
     carried.flatten().map(signal).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_of_either_store_is_read() {
+        for body in [r#""7""#, r#"{"codec":0,"text":"7"}"#] {
+            let archive = format!(r#"[{{"seq":3,"kind":10,"key":"a","body":{body}}}]"#);
+            let [entry] = &unpacked(&archive)[..] else { panic!("one entry") };
+            assert_eq!((entry.seq, entry.kind, entry.key.as_deref(), &*entry.body), (3, 10, Some("a"), "7"));
+        }
+    }
 }

@@ -1,18 +1,23 @@
 //! Runs that a worker takes, and messages for those it has.
 
+use std::{sync::Arc, time::Duration};
+
 use everstep_core::{
     Change, Status, Stuck, StuckReason, Timestamp,
     store::{Claim, Claimed, Fence, RunId, RunRow, StoreError},
 };
+use foldhash::HashMap;
 use tokio_postgres::Row;
 
 use super::turn::set_stuck;
 use crate::{
     batch::{Batch, Held},
+    bounds::Look,
     conn::{Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     row::{self, run_columns, signed, unsigned},
+    stopwatch::Stopwatch,
 };
 
 /// Runs of one statement: beyond it the slowest claims of a full table grow out of proportion (storage.md: batches of 100
@@ -32,7 +37,8 @@ pub(crate) async fn claim(
     for name in claim.workflows.iter() {
         // A name that is in no row has no runs, but its turn like the others: what a claim takes must not depend on
         // names that somebody once tried to start.
-        workflows.push(batch.find_name(NameKind::Workflow, name).await?);
+        let id = batch.find_name(NameKind::Workflow, name).await?;
+        workflows.push(id.map(|id| Of { name, id, is_empty: false }));
     }
     if workflows.is_empty() {
         return Ok(Vec::new());
@@ -42,53 +48,138 @@ pub(crate) async fn claim(
     let mut taken = Vec::new();
     // First everybody's fair share, then what is left over.
     for share in [claim.limit.div_ceil(workflows.len()), claim.limit] {
-        for workflow in workflows.iter().flatten().copied() {
-            let mut left = share.min(claim.limit - taken.len());
-            while left > 0 {
-                let limit = left.min(AT_ONCE);
-                let n = claim_some(batch, fence, claim.due, (workflow, limit), &mut taken).await?;
-                left -= n.min(left);
-                if n < limit {
-                    break;
-                }
-            }
+        for of in workflows.iter_mut().flatten().filter(|of| !of.is_empty) {
+            let limit = share.min(claim.limit - taken.len());
+            of.claim(batch, fence, claim.due, limit, &mut taken).await?;
         }
     }
     Ok(taken)
 }
 
-/// How many were due, whether they could be taken or not.
-async fn claim_some(
-    batch: &mut Batch<'_>,
-    fence: Fence,
-    due: Timestamp,
-    (workflow, limit): (i64, usize),
-    taken: &mut Vec<Claimed>,
-) -> Result<usize, Fault> {
-    /// What is due is judged by the database's clock: a worker whose own is ahead takes nothing too early.
-    const DUE: Sql = sql(
-        "claim due runs",
-        concat!(
-            "SELECT ",
-            run_columns!(),
-            ", (SELECT max(seq) FROM @journal WHERE run = r.id) FROM @run r
-             WHERE r.owner = 0 AND r.workflow = $1 AND r.wake_at IS NOT NULL
-               AND r.wake_at <= CASE WHEN $4 THEN $2
-                                     ELSE least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) END
-             ORDER BY r.wake_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
-        ),
-    );
-    let mut due_runs = DUE;
-    if batch.is_comparable() {
-        // Among those that are due since the same time any order is right; this one would sort all of them.
-        due_runs.1 = due_runs.1.replace("ORDER BY r.wake_at", "ORDER BY r.wake_at, r.id").into();
+/// The runs of one workflow, for a claim.
+struct Of<'c> {
+    name: &'c Arc<str>,
+    id: i64,
+    /// Nothing more is due.
+    is_empty: bool,
+}
+
+impl Of<'_> {
+    /// Takes so many if they are due, in the order of their times from where the bound is.
+    async fn claim(
+        &mut self,
+        batch: &mut Batch<'_>,
+        fence: Fence,
+        due: Timestamp,
+        limit: usize,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<(), Fault> {
+        let bounds = batch.bounds().clone();
+        let mut left = limit;
+        if let Look::From { at_once, from } = bounds.look(self.name) {
+            if at_once {
+                let now = Timestamp(due.0.min(0));
+                let found = self.take(batch, fence, (i64::MIN, now), left, taken).await?;
+                if found.n < left {
+                    bounds.took_at_once(self.name);
+                }
+                left -= found.n.min(left);
+            }
+            let found = self.take(batch, fence, (from, due), left, taken).await?;
+            if let Some(last) = found.last {
+                bounds.took(self.name, last);
+            }
+            left -= found.n.min(left);
+            if left == 0 || !bounds.may_look_again(self.name) {
+                self.is_empty = left > 0;
+                return Ok(());
+            }
+        }
+        let some = left.min(AT_ONCE);
+        let found = self.take_some(batch, fence, (i64::MIN, due), some, taken).await?;
+        bounds.took_whole(self.name, found.last, found.looked);
+        left -= found.n.min(left);
+        if let Some(from) = found.last
+            && found.n == some
+        {
+            let found = self.take(batch, fence, (from, due), left, taken).await?;
+            found.last.into_iter().for_each(|last| bounds.took(self.name, last));
+            left -= found.n.min(left);
+        }
+        self.is_empty = left > 0;
+        Ok(())
     }
-    let rows = batch
-        .conn
-        .rows(&due_runs, args![workflow, due.0, signed(limit as u64), batch.is_comparable()])
-        .await?;
-    take_all(batch, fence, &rows, due, taken).await?;
-    Ok(rows.len())
+
+    /// Takes runs that became due between these times.
+    async fn take(
+        &self,
+        batch: &mut Batch<'_>,
+        fence: Fence,
+        (mut from, due): (i64, Timestamp),
+        limit: usize,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<Found, Fault> {
+        let mut all = Found::default();
+        while all.n < limit {
+            let some = (limit - all.n).min(AT_ONCE);
+            let found = self.take_some(batch, fence, (from, due), some, taken).await?;
+            all.n += found.n;
+            all.last = found.last.or(all.last);
+            from = all.last.unwrap_or(from);
+            if found.n < some {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn take_some(
+        &self,
+        batch: &mut Batch<'_>,
+        fence: Fence,
+        (from, due): (i64, Timestamp),
+        limit: usize,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<Found, Fault> {
+        /// What is due is judged by the database's clock: a worker whose own is ahead takes nothing too early. It is read
+        /// once, by a query of its own: a clock that is read for each row cannot end a look in the index, which then
+        /// goes over all that is due later.
+        const DUE: Sql = sql(
+            "claim due runs",
+            concat!(
+                "SELECT ",
+                run_columns!(),
+                " FROM @run r
+                 WHERE r.owner = 0 AND r.workflow = $1 AND r.wake_at IS NOT NULL AND r.wake_at >= $5
+                   AND r.wake_at <= (SELECT CASE
+                     WHEN $4 THEN $2 ELSE least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) END)
+                 ORDER BY r.wake_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
+            ),
+        );
+        let mut due_runs = DUE;
+        if batch.is_comparable() {
+            // Among those that are due since the same time any order is right; this one would sort all of them.
+            due_runs.1 = due_runs.1.replace("ORDER BY r.wake_at", "ORDER BY r.wake_at, r.id").into();
+        }
+        let args = args![self.id, due.0, signed(limit as u64), batch.is_comparable(), from];
+        let watch = Stopwatch::start();
+        let rows = batch.conn.rows(&due_runs, args).await?;
+        let looked = watch.elapsed();
+        take_all(batch, fence, &rows, due, taken).await?;
+        let last = rows.last().map(|row| get(row, 5)).transpose()?;
+        Ok(Found { n: rows.len(), last, looked })
+    }
+}
+
+/// What a look has found.
+#[derive(Default)]
+struct Found {
+    /// How many, whether they could be taken or not.
+    n: usize,
+    /// Since when the last of them was due.
+    last: Option<i64>,
+    /// How long the look took, without what was done with the runs.
+    looked: Duration,
 }
 
 async fn take_all(
@@ -101,10 +192,9 @@ async fn take_all(
     let found = row::runs(batch.conn, batch.texts, rows).await?;
     let mut fit = Vec::new();
     for (found, row) in found.into_iter().zip(rows) {
-        let last: Option<i64> = get(row, 12)?;
         let claimable = found.and_then(|run| {
             let status = run.status.after(Change::Claimed).map_err(|e| illegal(run.run, e))?;
-            Ok((begun(run, due), status, last.map_or(0, |last| unsigned(last) + 1)))
+            Ok((begun(run, due), status))
         });
         match claimable {
             Ok(claimable) => fit.push(claimable),
@@ -118,22 +208,28 @@ async fn take_all(
 async fn own(
     batch: &mut Batch<'_>,
     fence: Fence,
-    runs: Vec<(RunRow, Status, u64)>,
+    runs: Vec<(RunRow, Status)>,
     taken: &mut Vec<Claimed>,
 ) -> Result<(), Fault> {
+    /// How its journal goes on is asked for when the row is locked: the statement that locks it sees the newest row, and
+    /// the journal as it was before somebody else had the run.
     const OWN: Sql = sql(
         "take runs",
         "UPDATE @run r SET owner = $1, status = u.status, wake_at = $2, began_at = coalesce(r.began_at, u.began_at)
-         FROM unnest($3, $4, $5) AS u(id, status, began_at) WHERE r.id = u.id",
+         FROM unnest($3, $4, $5) AS u(id, status, began_at) WHERE r.id = u.id
+         RETURNING r.id, (SELECT max(seq) FROM @journal WHERE run = r.id)",
     );
     if runs.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = runs.iter().map(|(run, ..)| run.run.0).collect();
-    let statuses: Vec<_> = runs.iter().map(|(_, status, _)| i16::from(status.code())).collect();
-    let begans: Vec<_> = runs.iter().map(|(run, ..)| run.began_at.map(|at| at.0)).collect();
-    batch.execute(&OWN, args![fence.worker.0, i64::MAX, ids, statuses, begans]).await?;
-    for (mut row, status, next) in runs {
+    let ids: Vec<_> = runs.iter().map(|(run, _)| run.run.0).collect();
+    let statuses: Vec<_> = runs.iter().map(|(_, status)| i16::from(status.code())).collect();
+    let begans: Vec<_> = runs.iter().map(|(run, _)| run.began_at.map(|at| at.0)).collect();
+    let rows = batch.change(&OWN, args![fence.worker.0, i64::MAX, ids, statuses, begans]).await?;
+    let last = |row: &Row| Ok::<_, StoreError>((get(row, 0)?, get(row, 1)?));
+    let lasts: HashMap<i64, Option<i64>> = rows.iter().map(last).collect::<Result<_, _>>()?;
+    for (mut row, status) in runs {
+        let next = lasts.get(&row.run.0).copied().flatten().map_or(0, |last| unsigned(last) + 1);
         let load = batch.open(row.run, next, Held { worker: fence.worker, status });
         row.owner = Some(fence.worker);
         row.wake_at = None;
@@ -155,9 +251,8 @@ pub(crate) async fn take(
     now: Timestamp,
 ) -> Result<Claimed, Fault> {
     let status = row.status.after(Change::Claimed).map_err(|e| illegal(row.run, e))?;
-    let next = row::last_seq(batch.conn, row.run).await?.map_or(0, |last| unsigned(last) + 1);
     let mut taken = Vec::new();
-    own(batch, fence, vec![(begun(row, now), status, next)], &mut taken).await?;
+    own(batch, fence, vec![(begun(row, now), status)], &mut taken).await?;
     Ok(taken.pop().expect("one went in"))
 }
 
@@ -172,7 +267,7 @@ pub(crate) async fn reload(
         concat!(
             "SELECT ",
             run_columns!(),
-            ", (SELECT max(seq) FROM @journal WHERE run = r.id) FROM @run r
+            " FROM @run r
              WHERE r.id = $1 AND r.owner = $2 FOR UPDATE OF r"
         ),
     );
@@ -182,10 +277,9 @@ pub(crate) async fn reload(
         return Ok(None);
     };
     let status = found.status.after(Change::Claimed).map_err(|e| illegal(run, e))?;
-    let last: Option<i64> = get(&rows[0], 12)?;
     batch.close_all(run);
     let mut taken = Vec::new();
-    own(batch, fence, vec![(found, status, last.map_or(0, |last| unsigned(last) + 1))], &mut taken).await?;
+    own(batch, fence, vec![(found, status)], &mut taken).await?;
     Ok(taken.pop())
 }
 

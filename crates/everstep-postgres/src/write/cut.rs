@@ -57,7 +57,7 @@ pub(crate) async fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault>
     // Its deaths are forgotten: a person has looked at it, and its last entry is another one now.
     batch.execute(&FREE, args![cut.run.0, i16::from(to.code()), n]).await?;
     clear_stuck(batch, cut.run).await?;
-    batch.rings().claimable = true;
+    batch.rings().due(0);
     batch.rings().others = true;
     Ok(true)
 }

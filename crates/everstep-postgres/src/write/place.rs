@@ -29,8 +29,10 @@ pub(crate) async fn place(
         found => return Err(CopyMark::changed(found.as_ref()).into()),
     }
     let (mut new, mut taken) = (Vec::new(), HashSet::new());
-    for whole in runs {
-        if is_new(batch, whole).await? {
+    // Asked all at once.
+    let looked = futures_util::future::join_all(runs.iter().map(|whole| is_new(batch, whole))).await;
+    for (whole, is_new) in runs.iter().zip(looked) {
+        if is_new? {
             let row = &whole.row;
             if !taken.insert((None, row.run.0)) || !taken.insert((Some(&*row.id), 0)) {
                 return Err(whole.refused("its number or id comes twice").into());
@@ -42,7 +44,9 @@ pub(crate) async fn place(
     for whole in &new {
         insert(batch, whole).await?;
     }
-    batch.rings().claimable |= !new.is_empty();
+    for due in new.iter().filter_map(|whole| whole.row.wake_at) {
+        batch.rings().due(due.0);
+    }
     Ok(new.len())
 }
 

@@ -119,7 +119,9 @@ pub(crate) async fn deliver(
         clear_stuck(batch, to.run).await?;
     }
     batch.rings().inbox |= to.owner != 0;
-    batch.rings().claimable |= to.owner == 0 && wakes;
+    if to.owner == 0 && wakes {
+        batch.rings().due(0);
+    }
     batch.rings().others = true;
     Ok(true)
 }

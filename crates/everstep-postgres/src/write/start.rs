@@ -159,7 +159,7 @@ impl Start {
             }
             match self.fence.filter(|_| run.claim) {
                 Some(fence) => self.claimed.push(claimed(batch, *id, run, fence, 0)),
-                None => batch.rings().claimable = true,
+                None => batch.rings().due(run.due.0),
             }
             batch.rings().others = true;
             self.answers.push(Started::New(*id));
@@ -273,7 +273,7 @@ pub(crate) async fn start_one(
             let claim = claimed(batch, id, run, fence, inbox_n);
             claims.push(claim);
         }
-        None => batch.rings().claimable = true,
+        None => batch.rings().due(run.due.0),
     }
     batch.rings().others = true;
     Ok(Started::New(id))
@@ -311,7 +311,7 @@ async fn replace(
             let claim = claim::take(batch, fence, row, run.first.at).await?;
             claims.push((claim, run.first.clone()));
         }
-        None => batch.rings().claimable = true,
+        None => batch.rings().due(run.due.0),
     }
     batch.rings().others = true;
     Ok(Started::New(old.run))
@@ -325,12 +325,15 @@ pub(crate) async fn insert(
     numbers: Numbers,
 ) -> Result<Started, Fault> {
     guest.check_mark().await?;
-    // One statement: whoever goes away in the middle leaves no run without its beginning.
+    // One statement: whoever goes away in the middle leaves no run without its beginning. Without a delay it begins when
+    // the database's clock says so.
     const INSERT: Sql = sql(
         "start a run in a user's transaction",
         "WITH s AS (
            INSERT INTO @run (id, text_id, workflow, status, wake_at, created_at)
-           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (text_id) DO NOTHING RETURNING id)
+           VALUES ($1, $2, $3, $4,
+             CASE WHEN $5 = $6 THEN least($5, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) ELSE $5 END, $6)
+           ON CONFLICT (text_id) DO NOTHING RETURNING id)
          INSERT INTO @journal (run, seq, at, site, build, fingerprint, attempt, kind, codec, body)
          SELECT id, $7, $6, $8, $9, $10, $11, $12, $13, $14 FROM s RETURNING run",
     );

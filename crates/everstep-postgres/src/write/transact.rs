@@ -7,7 +7,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use everstep_core::{
     Error, Timestamp,
-    failpoint::{Failpoint, Guard, broken, pass},
+    failpoint::{Failpoint, Guard, broken, fails, pass},
     journal::Payload,
     said_by,
     store::{Bell, Fence, Letter, LetterId, LetterKind, StoreError, Transact, Transacted},
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
 use crate::{
+    bounds::Bounds,
     conn::{Sql, args, get, sql},
     fault::{Class, Fault, class, is_duplicate, said, told},
     guest::Told,
@@ -60,7 +61,7 @@ enum Tried {
 
 impl Job {
     /// Does it to its end, whoever waits for it.
-    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, limit: Duration) {
+    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, bounds: &Bounds, limit: Duration) {
         let (mut tries, mut disordered) = (0u32, 0);
         let told = Arc::new(Told::default());
         let answer = loop {
@@ -76,7 +77,7 @@ impl Job {
             pause(Duration::from_millis(10 << tries.min(7))).await;
         };
         if let Ok(Transacted::Committed { .. }) = &answer {
-            told.ring(bell);
+            told.ring(bell, bounds);
         }
         self.send(answer);
     }
@@ -91,7 +92,9 @@ impl Job {
             Ok(lent) => lent,
             Err(fault) => return again(fault),
         };
-        let before = match self.before(&lent).await {
+        // Sent one behind the other, without waiting in between.
+        let (renewed, before) = futures_util::join!(lent.renew(), self.before(&lent));
+        let before = match renewed.and(before) {
             Ok(before) => before,
             Err(fault) => return again(fault),
         };
@@ -173,7 +176,7 @@ impl Job {
                     lent.is_clean();
                 }
                 // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
-                return match is_disordered(&error) || lent.is_gone() {
+                return match told.was_disordered() || is_disordered(&error) || lent.is_gone() {
                     true => Tried::Disordered(error),
                     false => Tried::Over(Ok(Transacted::RolledBack(error))),
                 };
@@ -186,6 +189,11 @@ impl Job {
                 match lent.script("commit a step", "COMMIT").await {
                     Ok(()) => {
                         lent.is_clean();
+                        if fails(Failpoint::TransactionCommitted) {
+                            // As if its reply had been lost.
+                            self.unsure = true;
+                            return Tried::Unknown;
+                        }
                         Tried::Over(Ok(Transacted::Committed { n, body }))
                     }
                     Err(Fault::Sql(name, error)) if class(&error) == Class::Refused => {
@@ -244,9 +252,9 @@ impl Job {
 
     /// The fence comes last: a takeover must not wait for the user's code.
     async fn record(&self, lent: &Lent, body: &Payload) -> Result<u64, Fault> {
-        /// From here on the fence is locked: as in every transaction of ours, not for long by who stands still.
-        const RELEASE: &str =
-            "RELEASE SAVEPOINT everstep_step; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+        /// From here on the fence is locked: as in every transaction of ours, not for long by who stands still. The role that
+        /// a body has taken need not be one that may write here.
+        const RELEASE: &str = "RELEASE SAVEPOINT everstep_step; RESET ROLE; SET LOCAL idle_in_transaction_session_timeout = '1s'";
         const FENCE: Sql = sql(
             "check the fence of a step",
             "SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE",

@@ -197,7 +197,7 @@ async fn give_back(batch: &mut Batch<'_>, runs: &[Owned]) -> Result<(), Fault> {
         statuses.push(i16::from(status.code()));
     }
     batch.execute(&GIVE, args![ids, statuses]).await?;
-    batch.rings().claimable = true;
+    batch.rings().due(0);
     batch.rings().others = true;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Replies that are lost: whatever is cut, and when, the answer and the database are as if nothing had been cut.
 
-use everstep_cluster::proxy::{Direction, Fault, Moment, Proxy, Strike};
+use everstep_cluster::proxy::{Direction, Fault, Moment, Strike};
 use everstep_core::{
     Status, StatusSet, Stuck, StuckReason,
     journal::{Kind, Payload},
@@ -9,80 +9,11 @@ use everstep_core::{
         Turn,
     },
 };
-use everstep_postgres::{Postgres, tokio_postgres::Client};
 
 use crate::{
-    fixture::Desk,
     hand::{Hand, Held, act, at, claim, entry, finished, fresh, letter, new_run, parked, post, step, told},
+    world::{World, another_client},
 };
-
-/// A store whose connections go through a proxy.
-struct World {
-    desk: Desk,
-    proxy: Proxy,
-    store: Postgres,
-    direct: Client,
-}
-
-impl World {
-    async fn new() -> World {
-        let desk = Desk::new();
-        desk.run_sql(&format!("CREATE TABLE {} (text text NOT NULL)", desk.table("mine")));
-        let proxy = Proxy::start(&Desk::url()).await.expect("listens");
-        let store = desk.options().open(&proxy.url()).await.expect("opens");
-        let direct = everstep_cluster::Cluster::shared().expect("a server").connect("postgres").await;
-        World { desk, proxy, store, direct: direct.expect("connects") }
-    }
-
-    fn table(&self, name: &str) -> String {
-        self.desk.table(&format!("everstep_{name}"))
-    }
-
-    async fn text(&self, sql: &str) -> String {
-        self.direct.query_one(sql, &[]).await.expect(sql).get::<_, Option<String>>(0).unwrap_or_default()
-    }
-
-    /// What the database has of the runs whose ids end like this.
-    async fn state(&self, tag: &str) -> String {
-        let [run, journal, inbox, started, stuck, state, acts, archive] =
-            ["run", "journal", "inbox", "started", "stuck", "state", "act", "archive"]
-                .map(|name| self.table(name));
-        let mine = self.desk.table("mine");
-        let of = |what: &str, table: &str| {
-            format!("(SELECT ' {table}:' || string_agg({what}, ',' ORDER BY {what}) FROM {table} x WHERE x.run = r.id)")
-                .replace(&format!("' {table}:'"), &format!("' {}:'", table.rsplit("everstep_").next().unwrap_or("")))
-        };
-        let parts = [
-            of("x.seq || '=' || x.kind || convert_from(x.body, 'UTF8')", &journal),
-            of("x.n || '=' || x.name", &inbox),
-            of("x.key || x.attempt", &started),
-            of("x.reason::text", &stuck),
-            of("x.name || convert_from(x.body, 'UTF8')", &state),
-            of("x.n || x.verb", &acts),
-            of("x.n || x.why", &archive),
-        ]
-        .map(|part| format!("coalesce({part}, '')"))
-        .join(" || ");
-        let runs = format!(
-            "SELECT string_agg(replace(r.text_id, '{tag}', '') || ' ' || r.status || (CASE r.owner WHEN 0 THEN ' free' ELSE ' owned' END)
-               || (CASE WHEN r.wake_at IS NULL THEN ' never' WHEN r.wake_at = 0 THEN ' now' WHEN r.wake_at > 9e18 THEN '' ELSE ' due' END)
-               || ' n' || r.inbox_n || ' g' || r.generation || {parts}, '; ' ORDER BY r.text_id)
-             FROM {run} r WHERE r.text_id LIKE '%{tag}'"
-        );
-        let rows = format!(
-            "SELECT string_agg(replace(text, '{tag}', ''), ',') FROM {mine} WHERE text LIKE '%{tag}'"
-        );
-        format!("{} rows {}", self.text(&runs).await, self.text(&rows).await)
-    }
-
-    /// Waits until so many connections of this schema wait for a lock.
-    async fn waiting(&self, many: i64) {
-        let waiting =
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
-        let schema = format!("%{}%", self.desk.table("").trim_end_matches('.'));
-        while self.direct.query_one(waiting, &[&schema]).await.expect("looks").get::<_, i64>(0) < many {}
-    }
-}
 
 /// Statements of the listener come when they like.
 fn of_the_store(text: &str) -> bool {
@@ -429,11 +360,11 @@ async fn who_asks_twice_for_a_lost_commit_does_not_find_his_own_question() {
     assert_eq!(world.store.inbox(_held.run, 0).await.expect("reads").len(), 1);
 }
 
-/// The server is still at it when the turn is sent again: it has written the first of two entries, and is held up at the
-/// second. The repeat waits for it at the key of the first, and asks again.
+/// The server is still at it when the turn is asked for: it has written the first of two entries, and is held up at the
+/// second. Who asks waits for it, and finds both.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_that_meets_a_unique_key_asks_again() {
-    let mut world = World::new().await;
+async fn a_repeat_waits_for_a_server_that_is_still_at_it() {
+    let world = World::new().await;
     let hand = Hand::of(&world.store).await;
     let mut held = hand.start(new_run("a")).await;
     held.adds(1).await;
@@ -442,8 +373,7 @@ async fn a_repeat_that_meets_a_unique_key_asks_again() {
         world.table("journal"),
         held.run.0
     );
-    let mut other =
-        everstep_cluster::Cluster::shared().expect("a server").connect("postgres").await.expect("connects");
+    let mut other = another_client().await;
     let blocking = other.transaction().await.expect("begins");
     blocking.batch_execute(&block).await.expect("nobody is there yet");
     let cut = world
@@ -455,7 +385,6 @@ async fn a_repeat_that_meets_a_unique_key_asks_again() {
     blocking.rollback().await.expect("rolls back");
     assert_eq!(held.hears().await, "next 4");
     assert_eq!(held.adds(4).await, "next 5");
-    world.direct = other;
 }
 
 /// The same of what has no entry: the repeat finds the run parked by itself.
@@ -465,11 +394,7 @@ async fn a_repeat_that_finds_its_run_parked_was_it_itself() {
         let world = World::new().await;
         let hand = Hand::of(&world.store).await;
         let mut held = hand.start(new_run("a")).await;
-        let mut other = everstep_cluster::Cluster::shared()
-            .expect("a server")
-            .connect("postgres")
-            .await
-            .expect("connects");
+        let mut other = another_client().await;
         let blocking = other.transaction().await.expect("begins");
         let lock = format!("SELECT 1 FROM {} FOR UPDATE", world.table("run"));
         blocking.batch_execute(&lock).await.expect("locks");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use everstep_core::{Client, Code, Ctx, Engine, Result, Settings, Signal, Status, Workflow, store::Memory};
+use everstep_core::{
+    Client, Code, Ctx, Engine, Result, Settings, Signal, Simulation, Status, Workflow, store::Memory,
+};
 use everstep_postgres::{
     SignalIn as _, StartIn as _, Transaction as _,
     tokio_postgres::{self, IsolationLevel},
@@ -157,6 +159,61 @@ async fn what_cannot_be_sent_is_an_error_and_undoes_nothing() {
     assert_eq!(name.code(), Code::BAD_NAME);
     tx.commit().await.expect("the transaction has not failed");
     assert_eq!(shop.payments().await, 1);
+    engine.shutdown().await.expect("ends");
+}
+
+/// Nobody has asked for that time.
+#[tokio::test]
+async fn a_start_in_a_transaction_by_a_clock_that_is_ahead_waits_for_nothing() {
+    let (mut shop, engine) = Shop::new(Settings::default()).await;
+    let world = Simulation::new(1);
+    world.set_clock_error(100 * 365 * 86_400 * 1_000_000);
+    let ahead = Client::simulated(shop.desk.open().await, &world);
+    let tx = shop.own.transaction().await.expect("begins");
+    ahead.start_in(&tx, ORDER, "o-1", 0).await.expect("starts");
+    tx.commit().await.expect("commits");
+    let run = engine.get(ORDER, "o-1").await.expect("is there");
+    assert_eq!(run.result().await.expect("ends"), 0);
+    engine.shutdown().await.expect("ends");
+}
+
+/// They are written one after the other: what undoes the one that fails leaves the other alone.
+#[tokio::test]
+async fn two_side_by_side_in_a_transaction_do_not_undo_each_other() {
+    let (mut shop, engine) = Shop::new(Settings::default()).await;
+    engine.start(ORDER, "o-1", 1).await.expect("starts");
+    shop.desk
+        .run_sql(&format!("ALTER TABLE {} ADD CHECK (name <> 'never')", shop.desk.table("everstep_inbox")));
+    let tx = shop.own.transaction().await.expect("begins");
+    let (started, sent, second) = tokio::join!(
+        engine.start_in(&tx, ORDER, "o-2", 0),
+        engine.signal_in(&tx, "o-1", Signal::<i64>::new("never"), 1),
+        engine.start_in(&tx, ORDER, "o-3", 0),
+    );
+    let (started, second) = (started.expect("starts"), second.expect("starts"));
+    assert!(sent.expect_err("the database refuses it").to_string().contains("23514"));
+    tx.commit().await.expect("the transaction has not failed");
+    assert_eq!(started.result().await.expect("it is there") + second.result().await.expect("as well"), 0);
+    engine.shutdown().await.expect("ends");
+}
+
+/// The database could not put a signal of a step's transaction in an order with others: the step is not asked.
+#[tokio::test]
+async fn a_signal_without_a_place_in_the_order_has_its_transaction_run_again() {
+    let (shop, engine) = Shop::new(Settings::default()).await;
+    engine.start(ORDER, "o-1", 1).await.expect("starts");
+    let [inbox, once, refuse] = ["everstep_inbox", "once", "refuse"].map(|name| shop.desk.table(name));
+    shop.desk.run_sql(&format!(
+        "CREATE SEQUENCE {once};
+         CREATE FUNCTION {refuse}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF nextval('{once}') = 1 THEN RAISE EXCEPTION 'oh' USING ERRCODE = '40001'; END IF;
+           RETURN new;
+         END $$;
+         CREATE TRIGGER refuses BEFORE INSERT ON {inbox} FOR EACH ROW WHEN (new.name = 'paid')
+           EXECUTE FUNCTION {refuse}()"
+    ));
+    assert_eq!(engine.run(CASHIER, "c-1", vec!["o-1".into()]).await.expect("ends"), 7);
+    assert_eq!(shop.payments().await, 2, "what the first try booked is not there");
     engine.shutdown().await.expect("ends");
 }
 

@@ -2,12 +2,15 @@
 
 mod fixture;
 mod hand;
+mod world;
 
 mod ambiguity;
 mod clocks;
 mod conformance;
+mod due;
 mod fences;
 mod guests;
+mod late;
 mod openings;
 mod outages;
 mod roles;

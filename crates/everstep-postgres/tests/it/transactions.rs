@@ -386,6 +386,31 @@ async fn a_transaction_without_a_place_in_the_order_runs_again() {
     assert_eq!((&*ended, bodies.load(SeqCst), numbers(&desk)), ("8", 3, vec![1]));
 }
 
+/// The next step may be another tenant's.
+#[tokio::test]
+async fn what_a_body_sets_for_its_session_ends_with_it() {
+    const SEEN: &str =
+        "SELECT current_setting('app.tenant', true), current_user::text, current_setting('search_path')";
+    let desk = desk();
+    let engine = engine(desk.open().await, async |ctx: Ctx, _| {
+        let seen = async |name: &str, sets: &'static str| {
+            let step = ctx.transaction(name, async move |tx| {
+                let row = tx.query_one(SEEN, &[]).await?;
+                tx.batch_execute(sets).await?;
+                let tenant: Option<String> = row.get(0);
+                Ok((tenant.unwrap_or_default(), row.get::<_, String>(1), row.get::<_, String>(2)))
+            });
+            step.await
+        };
+        let sets = "SET app.tenant = 'one'; SET ROLE pg_read_all_data; SET search_path = 'pg_temp'";
+        let first = seen("first", sets).await?;
+        Ok(i64::from(first == seen("second", "SELECT 1").await?))
+    })
+    .await;
+    assert_eq!(engine.run(W, "r", 1).await.expect("ends"), 1);
+    engine.shutdown().await.expect("ends");
+}
+
 /// The server ends the body's connection: that is no failure of the step.
 #[tokio::test]
 async fn a_connection_that_is_lost_in_a_body_is_no_failure() {

@@ -286,6 +286,25 @@ async fn an_end_behind_a_pooler_is_told_to_those_who_wait_elsewhere() {
     ends_elsewhere(&desk, pooled, async || ()).await;
 }
 
+/// Whoever waited for one run behind a pooler asked the database fifty times a second, for as long as the run took.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::disallowed_methods, reason = "how often it asks is measured")]
+async fn a_long_wait_behind_a_pooler_asks_ever_more_seldom() {
+    let desk = Desk::new();
+    let proxy = Proxy::start(&Desk::url()).await.expect("starts");
+    let pooled = desk.options().pooled(true).open(&proxy.url_of("postgres")).await.expect("opens");
+    let client = Client::new(pooled);
+    let run = client.start(WAITS, "r", 1).await.expect("starts");
+    // Nobody drives it.
+    let waiting = tokio::spawn(async move { run.result().await });
+    let harmless = Fault::Delay(Direction::Both, Duration::ZERO);
+    let (asked, since) = (proxy.at(Moment::before("SELECT").every(), harmless), Instant::now());
+    soon(asked.reaches(20)).await;
+    let took = since.elapsed();
+    assert!(took > Duration::from_secs(2), "20 questions within {took:?}");
+    waiting.abort();
+}
+
 /// The process that owed the hint could not give it. Those who wait look now and then themselves.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_of_which_the_hint_is_lost_is_seen_by_those_who_wait() {

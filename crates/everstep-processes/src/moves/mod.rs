@@ -2,21 +2,25 @@
 //! way and then goes on: both stores are equal by digest, and the open ones finish where they have moved.
 
 mod orders;
+mod place;
 
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use everstep::{
     Engine,
-    sqlite::Sqlite,
     store::{RunId, Store, Transfer, Whole, WholeDigest},
 };
 
 use crate::{actor::AnyResult, chance::Chance};
+
+pub use place::Kind;
+use place::Place;
 
 /// How much is played.
 #[derive(Clone, Copy, Debug)]
@@ -52,48 +56,44 @@ impl Size {
 /// Lines of progress before a kill: fewer than tell of copying, so that the first comes in the middle of it.
 const LINES: (usize, usize) = (2, 38);
 
-/// Plays once, with the command `everstep` at this path, into the store of this URL; a database of its own if there is none.
+/// Plays once, with the command `everstep` at this path, from a store of the first kind to one of the second.
 ///
 /// # Errors
 /// Processes cannot be made, or a store cannot be used.
-pub fn play(everstep: &Path, to: Option<&str>, size: Size, seed: u64) -> AnyResult<Figures> {
+pub fn play(everstep: &Path, [from, to]: [Kind; 2], size: Size, seed: u64) -> AnyResult<Figures> {
     let folder = tempfile::tempdir()?;
-    let from = folder.path().join("app.db");
-    let to = to.map_or_else(|| format!("sqlite:{}", folder.path().join("new.db").display()), str::to_string);
+    let server = place::server([from, to])?;
     let runtime = tokio::runtime::Runtime::new()?;
-    println!("starts {} orders", size.orders);
-    runtime.block_on(orders::begin(&Sqlite::open(&from)?, size.orders))?;
-    let copy = Copy { everstep: everstep.to_path_buf(), from: from.clone(), to: to.clone() };
-    let mut figures = Figures::default();
-    let mut chance = Chance::new(seed);
-    for _ in 0..size.kills {
-        let took = copy.is_killed_after(chance.between(LINES.0, LINES.1))?;
-        figures.copying += took;
-        figures.kills += 1;
-        if open(&from).is_ok() {
-            figures.violations.push("the source can be opened in the middle of the copy".to_string());
+    runtime.block_on(async {
+        let from = Place::empty(from, folder.path().join("app.db"), server.as_ref()).await?;
+        let to = Place::empty(to, folder.path().join("new.db"), server.as_ref()).await?;
+        println!("starts {} orders", size.orders);
+        orders::begin(from.open().await?, size.orders).await?;
+        let copy = Copy { everstep: everstep.to_path_buf(), from, to };
+        let mut figures = Figures::default();
+        let mut chance = Chance::new(seed);
+        for _ in 0..size.kills {
+            let took = copy.is_killed_after(chance.between(LINES.0, LINES.1))?;
+            figures.copying += took;
+            figures.kills += 1;
+            if copy.from.open().await.is_ok() {
+                figures.violations.push("the source can be opened in the middle of the copy".to_string());
+            }
         }
-    }
-    figures.copying += copy.ends()?;
-    if open(&from).is_ok() {
-        figures.violations.push("the source can be opened although its runs have moved".to_string());
-    }
-    let source = Sqlite::options().for_copy(true).open(&from)?;
-    match to.strip_prefix("sqlite:") {
-        Some(path) => runtime.block_on(judge(&source, Sqlite::open(path)?, size, &mut figures))?,
-        None => return Err(format!("there is no store here for `{to}`").into()),
-    }
-    Ok(figures)
-}
-
-fn open(path: &Path) -> AnyResult<Sqlite> {
-    Ok(Sqlite::open(path)?)
+        figures.copying += copy.ends()?;
+        if copy.from.open().await.is_ok() {
+            figures.violations.push("the source can be opened although its runs have moved".to_string());
+        }
+        judge(copy.from.look().await?, copy.to.open().await?, size, &mut figures).await?;
+        Ok(figures)
+    })
 }
 
 /// What must hold of the two stores when the copy is complete, and of the runs when an engine has the second one.
-async fn judge<S: Store + Clone>(from: &Sqlite, to: S, size: Size, figures: &mut Figures) -> AnyResult<()> {
-    let there = to.transfer().ok_or("its runs cannot be copied")?;
-    let (before, after) = (digests(from).await?, digests(there).await?);
+async fn judge(from: Arc<dyn Store>, to: Arc<dyn Store>, size: Size, figures: &mut Figures) -> AnyResult<()> {
+    const NONE: &str = "its runs cannot be copied";
+    let before = digests(from.transfer().ok_or(NONE)?).await?;
+    let after = digests(to.transfer().ok_or(NONE)?).await?;
     figures.runs = after.len() as u64;
     let counts = to.counts().await?;
     figures.open = counts.iter().filter(|(_, status, _)| !status.is_over()).map(|(_, _, n)| n).sum();
@@ -128,14 +128,14 @@ async fn digests(store: &dyn Transfer) -> AnyResult<Vec<(RunId, WholeDigest)>> {
 /// A call of the command, again and again the same.
 struct Copy {
     everstep: PathBuf,
-    from: PathBuf,
-    to: String,
+    from: Place,
+    to: Place,
 }
 
 impl Copy {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.everstep);
-        command.arg("copy").arg(format!("sqlite:{}", self.from.display())).arg(&self.to);
+        command.arg("copy").arg(self.from.to_string()).arg(self.to.to_string());
         command
     }
 

@@ -1,13 +1,16 @@
 //! Orders that end at once, or wait for one thing each: what they are when they move, and what they must come to.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use everstep::{Ctx, Engine, Result, Settings, Workflow, hours, store::Store};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::actor::AnyResult;
 
 const ORDER: Workflow<u64, u64> = Workflow::new("order");
 const PART: Workflow<u64, u64> = Workflow::new("part");
+/// Calls on their way at once: alone, each would wait for a commit of its own.
+const CALLS: usize = 64;
 
 /// What an order does, by its number.
 #[derive(Clone, Copy, PartialEq)]
@@ -61,14 +64,14 @@ fn part_id(n: u64) -> String {
 }
 
 /// An engine for them, which parks what waits.
-pub(super) async fn engine(store: impl Store) -> AnyResult<Engine> {
+pub(super) async fn engine(store: Arc<dyn Store>) -> AnyResult<Engine> {
     let settings = Settings { park_after: Duration::ZERO, ..Settings::default() };
-    let builder = Engine::builder(store).register(ORDER, order).register(PART, part);
+    let builder = Engine::on(store).register(ORDER, order).register(PART, part);
     Ok(builder.settings(settings).start().await?)
 }
 
 /// Starts so many, and lets each come to where it waits.
-pub(super) async fn begin(store: &(impl Store + Clone), orders: u64) -> AnyResult<()> {
+pub(super) async fn begin(store: Arc<dyn Store>, orders: u64) -> AnyResult<()> {
     const AT_ONCE: usize = 5_000;
     let engine = engine(store.clone()).await?;
     let all: Vec<u64> = (0..orders).collect();
@@ -105,31 +108,37 @@ pub(super) async fn begin(store: &(impl Store + Clone), orders: u64) -> AnyResul
 
 /// Gives each what it waits for; what does not hold of what they come to.
 pub(super) async fn finish(engine: &Engine, orders: u64) -> AnyResult<Vec<String>> {
-    for n in 0..orders {
-        match kind(n) {
-            Kind::Ends | Kind::Fails => {}
-            Kind::Signal => engine.signal(id(n), "more", n).await?,
-            Kind::Timer => drop(engine.skip_wait(&id(n), None).await?),
-            Kind::Promise => {
-                let token: Option<String> = engine.published(&id(n), "token").await?;
-                engine.resolve(&token.ok_or("no token")?, n).await?;
-            }
-            Kind::Child => engine.signal(part_id(n), "more", n).await?,
+    let given = stream::iter(0..orders).map(|n| gives(engine, n)).buffer_unordered(CALLS);
+    given.try_collect::<()>().await?;
+    let judged = stream::iter(0..orders).map(|n| judges(engine, n)).buffer_unordered(CALLS);
+    Ok(judged.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+}
+
+/// Gives an order what it waits for.
+async fn gives(engine: &Engine, n: u64) -> AnyResult<()> {
+    match kind(n) {
+        Kind::Ends | Kind::Fails => {}
+        Kind::Signal => engine.signal(id(n), "more", n).await?,
+        Kind::Timer => drop(engine.skip_wait(&id(n), None).await?),
+        Kind::Promise => {
+            let token: Option<String> = engine.published(&id(n), "token").await?;
+            engine.resolve(&token.ok_or("no token")?, n).await?;
         }
+        Kind::Child => engine.signal(part_id(n), "more", n).await?,
     }
-    let mut violations = Vec::new();
-    for n in 0..orders {
-        let result = engine.get(ORDER, id(n)).await?.result().await.map_err(|error| error.to_string());
-        let expected = match kind(n) {
-            Kind::Ends => Ok(n * 2),
-            Kind::Fails => Err(format!("order {n} fails")),
-            Kind::Signal | Kind::Promise => Ok(n * 3),
-            Kind::Timer => Ok(n * 2 + 1),
-            Kind::Child => Ok(n * 4),
-        };
-        if result != expected {
-            violations.push(format!("order {n} comes to {result:?}, and not to {expected:?}"));
-        }
-    }
-    Ok(violations)
+    Ok(())
+}
+
+/// What an order has come to, if that is wrong.
+async fn judges(engine: &Engine, n: u64) -> AnyResult<Option<String>> {
+    let result = engine.get(ORDER, id(n)).await?.result().await.map_err(|error| error.to_string());
+    let expected = match kind(n) {
+        Kind::Ends => Ok(n * 2),
+        Kind::Fails => Err(format!("order {n} fails")),
+        Kind::Signal | Kind::Promise => Ok(n * 3),
+        Kind::Timer => Ok(n * 2 + 1),
+        Kind::Child => Ok(n * 4),
+    };
+    let wrong = || format!("order {n} comes to {result:?}, and not to {expected:?}");
+    Ok((result != expected).then(wrong))
 }

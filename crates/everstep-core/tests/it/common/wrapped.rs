@@ -54,6 +54,8 @@ struct Behind {
     gate: Mutex<Option<oneshot::Receiver<()>>>,
     /// How many reads of an inbox fail from now on.
     unread: AtomicU64,
+    /// How many loads of a run fail from now on.
+    unloaded: AtomicU64,
     /// Nothing can be written: beats, letters and reloads fail.
     full: AtomicBool,
     /// Reloads that failed.
@@ -132,6 +134,11 @@ impl Wrapped {
         self.behind.unread.store(times, Ordering::SeqCst);
     }
 
+    /// So many loads of a run fail, as while the database cannot be reached.
+    pub fn fail_loads(&self, times: u64) {
+        self.behind.unloaded.store(times, Ordering::SeqCst);
+    }
+
     /// Whether beats, letters and reloads fail.
     pub fn be_full(&self, full: bool) {
         self.behind.full.store(full, Ordering::SeqCst);
@@ -169,7 +176,11 @@ impl Inspect for Wrapped {
         self.memory.count(filter, at_most)
     }
     fn load(&self, run: RunId) -> Answer<Loaded> {
-        self.memory.load(run)
+        let less = |left: u64| left.checked_sub(1);
+        match self.behind.unloaded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+            Ok(_) => Box::pin(async { Err(StoreError::Full("the database cannot be reached".into())) }),
+            Err(_) => self.memory.load(run),
+        }
     }
     #[allow(clippy::disallowed_methods, reason = "a test takes virtual time")]
     fn inbox(&self, run: RunId, after: u64) -> Answer<Vec<Received>> {
