@@ -7,6 +7,7 @@ mod proof;
 use std::{
     env,
     process::{Command, ExitCode},
+    time::Instant,
 };
 
 const HELP: &str = "\
@@ -61,15 +62,24 @@ fn main() -> ExitCode {
     };
     for (name, step) in steps {
         println!("== {name}");
-        if let Err(why) = step(&args[1..]) {
+        let (done, lasted) = timed(|| step(&args[1..]));
+        if let Err(why) = done {
             eprintln!("{name} failed: {why}");
             return ExitCode::FAILURE;
         }
+        println!("== {name}: {lasted} s");
     }
     if steps.len() > 2 {
         println!("all of {} steps hold", steps.len());
     }
     ExitCode::SUCCESS
+}
+
+/// Does something; how many seconds it took.
+#[allow(clippy::disallowed_methods, reason = "people want to know what takes long")]
+fn timed<T>(what: impl FnOnce() -> T) -> (T, u64) {
+    let began = Instant::now();
+    (what(), began.elapsed().as_secs())
 }
 
 fn bench(given: &[String]) -> Result<(), String> {

@@ -6,10 +6,9 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
 };
 
-use crate::cargo;
+use crate::{cargo, timed};
 
 /// One program of the proof.
 struct Part {
@@ -131,13 +130,13 @@ pub(crate) fn prove(given: &[String]) -> Result<(), String> {
 }
 
 /// Runs a part; its figures, and how long it took.
-#[allow(clippy::disallowed_methods, reason = "how long a part takes is one of its figures")]
 fn part_holds(part: &Part, full: bool) -> Result<String, String> {
     println!("-- {}", part.what);
-    let (began, more) = (Instant::now(), if full { &["--full"][..] } else { &[] });
-    let ran = run(part, more, None)?;
+    let (ran, lasted) = timed(|| run(part, if full { &["--full"] } else { &[] }, None));
+    let ran = ran?;
+    println!("-- {}: {lasted} s", part.what);
     match ran.code {
-        Some(0) => Ok(format!("{} | {} s", ran.last, began.elapsed().as_secs())),
+        Some(0) => Ok(format!("{} | {lasted} s", ran.last)),
         code => Err(format!("{}: `{}` ended with {code:?}", part.what, part.command())),
     }
 }
@@ -179,10 +178,11 @@ fn alone<'p>(
 /// Switches a guard off, which must be noticed.
 fn broken(guard: &str, part: &Part) -> Result<(), String> {
     println!("-- without `{guard}`: {}", part.what);
-    let ran = run(part, &[], Some(guard))?;
+    let (ran, lasted) = timed(|| run(part, &[], Some(guard)));
+    let ran = ran?;
     match ran.code {
         Some(1) => {
-            println!("without `{guard}`: noticed");
+            println!("-- without `{guard}`: noticed, {lasted} s");
             Ok(())
         }
         code => Err(format!("`{guard}` is off, and {} did not notice it: it ended with {code:?}", part.what)),

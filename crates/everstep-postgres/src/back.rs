@@ -44,7 +44,7 @@ pub(crate) async fn set_aside(conn: &Conn, runs: &[Lasts]) -> Result<usize, Faul
              AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker AND w.fenced)
            RETURNING r.id)
          INSERT INTO @stuck (run, at, reason, detail)
-         SELECT id, (extract(epoch FROM clock_timestamp()) * 1000000)::int8, $6, $7 FROM lost
+         SELECT id, :now, $6, $7 FROM lost
          ON CONFLICT (run) DO UPDATE SET at = excluded.at, reason = excluded.reason, key = NULL, detail = excluded.detail
          RETURNING run",
     );

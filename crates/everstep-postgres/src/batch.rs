@@ -377,4 +377,8 @@ impl Writes for Batch<'_> {
     fn rings(&mut self) -> &mut Rings {
         Batch::rings(self)
     }
+
+    fn dates_letters(&self) -> bool {
+        !self.is_comparable()
+    }
 }

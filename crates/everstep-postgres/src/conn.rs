@@ -31,7 +31,9 @@ use crate::{
 };
 use everstep_core::store::StoreError;
 
-/// A statement: its name for people, and its text, in which `@` stands for the schema and `everstep_`.
+/// A statement: its name for people, and its text, in which `@` stands for the schema and `everstep_`, and `:now` for the
+/// time of the database's clock, which all machines share. Where that bounds a look in an index it stands in a query of its
+/// own, `(SELECT :now)`: a clock that is read for each row ends no look.
 #[derive(Clone, Debug)]
 pub(crate) struct Sql(pub(crate) &'static str, pub(crate) Cow<'static, str>);
 
@@ -117,7 +119,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// A statement's text as the database gets it.
     pub(crate) fn text(&self, text: &str) -> String {
-        text.replace("@@", &format!("\"{}\"", self.schema)).replace('@', &self.prefix)
+        text.replace(":now", NOW).replace("@@", &format!("\"{}\"", self.schema)).replace('@', &self.prefix)
     }
 
     /// What a session begins with.
@@ -141,6 +143,8 @@ impl Shape {
     }
 }
 
+/// In microseconds, as all times are.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 /// The longest time for which a statement of ours waits for a lock: then somebody is in the way who should not be.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
 const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = warning; SET timezone = 'UTC';

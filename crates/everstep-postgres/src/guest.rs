@@ -146,6 +146,8 @@ pub(crate) trait Writes {
     async fn check_mark(&mut self) -> Result<(), Fault>;
     async fn execute(&mut self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault>;
     fn rings(&mut self) -> &mut Rings;
+    /// Whether a letter says when it came: not where its commit may come much later.
+    fn dates_letters(&self) -> bool;
 }
 
 /// A user's transaction while we write in it.
@@ -182,6 +184,10 @@ impl<'t> Writes for Guest<'t> {
 
     fn rings(&mut self) -> &mut Rings {
         &mut self.rings
+    }
+
+    fn dates_letters(&self) -> bool {
+        false
     }
 }
 

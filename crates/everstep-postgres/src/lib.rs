@@ -31,6 +31,7 @@ mod queue;
 mod recall;
 mod segment;
 mod slots;
+mod statement;
 mod writer;
 
 mod address;

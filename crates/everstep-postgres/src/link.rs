@@ -45,7 +45,7 @@ impl Link {
             "number an opening",
             "INSERT INTO @meta AS m (key, value) VALUES ('opening', 1)
              ON CONFLICT (key) DO UPDATE SET value = m.value + 1
-             RETURNING value, (extract(epoch FROM clock_timestamp()) * 1000000)::int8",
+             RETURNING value, :now",
         );
         let (main, side) = (Conn::open(shape).await?, Conn::open(shape).await?);
         let row = main.one(&OPEN, &[]).await?.ok_or_else(|| damaged("an opening has no number"))?;

@@ -151,27 +151,35 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
            SELECT 1 FROM unnest($1, $3) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text
            JOIN @run r ON r.workflow = n.id
            WHERE r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
-             AND r.wake_at <= (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8))
+             AND r.wake_at <= (SELECT :now))
          OR EXISTS (
-           SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
-           WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at <= 0)
+           SELECT 1 FROM unnest($1, $4) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text
+           JOIN @run r ON r.workflow = n.id
+           WHERE r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at >= u.since AND r.wake_at <= 0)
          OR EXISTS (
-           SELECT 1 FROM @name n JOIN @run r ON r.workflow = n.id
-           WHERE n.kind = 1 AND n.text = ANY($1) AND r.owner = ANY($2) AND r.wake_at IS NOT NULL AND r.wake_at = 0)",
+           SELECT 1 FROM unnest($2, $5) AS w(id, since) JOIN @name n ON n.kind = 1 AND n.text = ANY($1)
+           JOIN @run r ON r.workflow = n.id AND r.owner = w.id
+           WHERE r.wake_at IS NOT NULL AND r.wake_at >= w.since AND r.wake_at <= 0)",
     );
     let (workers, workflows) = notices.seen();
     if workers.is_empty() {
         return false;
     }
-    let since: Vec<_> = workflows.iter().map(|name| notices.bounds.read_from(name)).collect();
+    let (first, since): (Vec<_>, Vec<_>) =
+        workflows.iter().map(|name| notices.bounds.read_from(name)).unzip();
+    let letters: Vec<_> = workers.iter().map(|worker| notices.bounds.letters_from(*worker)).collect();
     let names: Vec<_> = workflows.iter().map(|name| kept(name).into_owned()).collect();
     let watch = Stopwatch::start();
-    let looked = conn.one(&LOOK, args![names, workers, &since]).await;
+    let looked = conn.one(&LOOK, args![names, &workers, &since, &first, &letters]).await;
     let Ok(Some(row)) = looked else { return false };
     let has_something = get(&row, 0).unwrap_or(false);
     if !has_something {
         let whole = workflows.iter().zip(since).filter(|(_, since)| *since == i64::MIN);
         whole.for_each(|(name, _)| notices.bounds.saw_nothing(name, watch.elapsed()));
+        notices.bounds.has_read(watch.elapsed());
+        for (worker, from) in workers.iter().zip(letters) {
+            notices.bounds.found_letters(*worker, from, None, watch.elapsed());
+        }
     }
     has_something
 }

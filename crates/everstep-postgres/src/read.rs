@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
 use crate::{
+    bounds::due,
     conn::{Conn, Sql, args, get, sql},
     fault::{Fault, told},
     find, kept,
@@ -22,6 +23,7 @@ use crate::{
     open::Postgres,
     pool::Pool,
     row::{self, entry_columns, signed, unsigned},
+    stopwatch::Stopwatch,
     text, whole,
 };
 
@@ -97,18 +99,27 @@ impl Postgres {
         const FIRST: Sql = sql(
             "find what is due next",
             "SELECT min(f.wake_at)
-             FROM unnest($1, $2) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text, LATERAL (
-               SELECT r.wake_at FROM @run r
-               WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
-               ORDER BY r.wake_at LIMIT 1) AS f",
+             FROM unnest($1, $2, $3) AS u(text, first, since) JOIN @name n ON n.kind = 1 AND n.text = u.text, LATERAL (
+               (SELECT r.wake_at FROM @run r
+                WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL
+                  AND r.wake_at >= u.first AND r.wake_at <= 0 ORDER BY r.wake_at LIMIT 1)
+               UNION ALL
+               (SELECT r.wake_at FROM @run r
+                WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
+                ORDER BY r.wake_at LIMIT 1)) AS f",
         );
         let names: Vec<_> = workflows.iter().map(|name| text::kept(name).into_owned()).collect();
-        let since: Vec<_> = workflows.iter().map(|name| self.inner.notices.bounds.read_from(name)).collect();
+        let bounds = self.inner.notices.bounds.clone();
+        let (first, since): (Vec<_>, Vec<_>) = workflows.iter().map(|name| bounds.read_from(name)).unzip();
         self.read(Box::new(move |conn, _| {
-            let (names, since) = (names.clone(), since.clone());
+            let (names, first, since, bounds) = (names.clone(), first.clone(), since.clone(), bounds.clone());
             Box::pin(async move {
-                let row = conn.one(&FIRST, args![names, since]).await?;
-                Ok(row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten().map(Timestamp))
+                let (is_whole, watch) = (since.contains(&i64::MIN), Stopwatch::start());
+                let row = conn.one(&FIRST, args![names, first, since]).await?;
+                if is_whole {
+                    bounds.has_read(watch.elapsed());
+                }
+                Ok(row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten().map(due))
             })
         }))
     }

@@ -9,8 +9,8 @@ use crate::{
     batch::Batch,
     conn::{Sql, args, get, sql},
     fault::Fault,
-    fold::fenced,
     row::signed,
+    statement::fenced,
     write::{start::Start, turn::Commit},
 };
 

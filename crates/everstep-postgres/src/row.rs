@@ -13,6 +13,7 @@ use everstep_core::{
 use tokio_postgres::Row;
 
 use crate::{
+    bounds::due,
     conn::{Conn, Speaks, Sql, args, get, sql},
     fault::Fault,
     names::Texts,
@@ -53,7 +54,7 @@ pub(crate) fn run(texts: &Texts, row: &Row) -> Result<RunRow, StoreError> {
         workflow: texts.get(get(row, 2)?)?,
         status: status(get(row, 3)?)?,
         owner: (owner != 0).then_some(WorkerId(owner)),
-        wake_at: wake_at.map(Timestamp),
+        wake_at: wake_at.map(due),
         inbox_n: unsigned(get(row, 6)?),
         generation: small(get(row, 7)?)?,
         takeovers: small(get(row, 8)?)?,

@@ -10,7 +10,7 @@ use foldhash::HashMap;
 use crate::{
     conn::{Conn, Sql, args, sql},
     fault::{Class, Fault, class},
-    fold::fenced,
+    statement::fenced,
     write::worker::SLOTS,
 };
 

@@ -58,7 +58,7 @@ CREATE TABLE @run (
   id          int8 NOT NULL,                     -- nearly in the order of starts: neighbours in time share pages
   workflow    int8 NOT NULL,                     -- name.id
   owner       int8 NOT NULL DEFAULT 0,           -- worker.id that has it in memory; 0 = free
-  wake_at     int8,                              -- free: claimable from then on. owned: the maximum, or 0 = look into your inbox.
+  wake_at     int8,                              -- free: claimable from then on. owned: the maximum, or at most 0 = look into your inbox.
                                                  -- NULL: nothing to do before a message or a person comes
   inbox_n     int8 NOT NULL DEFAULT 0,           -- messages ever received: numbers them, and every end of a load compares it
   generation  int8 NOT NULL DEFAULT 0,           -- restarts so far

@@ -77,12 +77,10 @@ impl Of<'_> {
         let bounds = batch.bounds().clone();
         let mut left = limit;
         if let Look::From { at_once, from } = bounds.look(self.name) {
-            if at_once {
+            if let Some(first) = at_once {
                 let now = Timestamp(due.0.min(0));
-                let found = self.take(batch, fence, (i64::MIN, now), left, taken).await?;
-                if found.n < left {
-                    bounds.took_at_once(self.name);
-                }
+                let found = self.take(batch, fence, (first, now), left, taken).await?;
+                bounds.took_at_once(self.name, found.last, found.n < left && now.0 == 0);
                 left -= found.n.min(left);
             }
             let found = self.take(batch, fence, (from, due), left, taken).await?;
@@ -152,7 +150,7 @@ impl Of<'_> {
                 " FROM @run r
                  WHERE r.owner = 0 AND r.workflow = $1 AND r.wake_at IS NOT NULL AND r.wake_at >= $5
                    AND r.wake_at <= (SELECT CASE
-                     WHEN $4 THEN $2 ELSE least($2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) END)
+                     WHEN $4 THEN $2 ELSE least($2, :now) END)
                  ORDER BY r.wake_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
             ),
         );
@@ -327,13 +325,19 @@ pub(crate) async fn nudged(
     /// Every workflow by name, because the index has the workflow between owner and time.
     const NUDGED: Sql = sql(
         "look for messages",
-        "SELECT r.id FROM @name n JOIN @run r ON r.workflow = n.id
-         WHERE n.kind = 1 AND r.owner = $1 AND r.wake_at IS NOT NULL AND r.wake_at = 0 ORDER BY r.id FOR UPDATE OF r",
+        "SELECT r.id, r.wake_at FROM @name n JOIN @run r ON r.workflow = n.id
+         WHERE n.kind = 1 AND r.owner = $1 AND r.wake_at IS NOT NULL AND r.wake_at >= $2 AND r.wake_at <= 0
+         ORDER BY r.id FOR UPDATE OF r",
     );
     const HEARD: Sql = sql("hear of messages", "UPDATE @run SET wake_at = $2 WHERE id = ANY($1)");
     batch.check(fence).await?;
-    let rows = batch.conn.rows(&NUDGED, args![fence.worker.0]).await?;
+    let (bounds, watch) = (batch.bounds().clone(), Stopwatch::start());
+    let from = bounds.letters_from(fence.worker.0);
+    let rows = batch.conn.rows(&NUDGED, args![fence.worker.0, from]).await?;
+    let looked = watch.elapsed();
     let runs: Vec<i64> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
+    let came: Vec<i64> = rows.iter().map(|row| get(row, 1)).collect::<Result<_, _>>()?;
+    bounds.found_letters(fence.worker.0, from, came.into_iter().max(), looked);
     if !runs.is_empty() {
         batch.execute(&HEARD, args![&runs, i64::MAX]).await?;
     }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    bounds::AT_ONCE,
     conn::{Speaks, Sql, args, get, sql},
     fault::Fault,
     guest::Writes,
@@ -86,7 +87,9 @@ pub(crate) async fn deliver(
          i AS (
            INSERT INTO @inbox (run, n, kind, name, body, codec, id, at)
            SELECT run, $2, $3, $4, $5, $6, $7, $8 FROM s)
-         UPDATE @run SET inbox_n = $2, status = $9, wake_at = CASE WHEN $10 THEN 0 ELSE wake_at END,
+         UPDATE @run SET inbox_n = $2, status = $9,
+           wake_at = CASE WHEN NOT $10 THEN wake_at WHEN NOT $12 THEN 0
+             ELSE :now - $13 END,
            takeovers = CASE WHEN $11 THEN 0 ELSE takeovers END
          WHERE id = $1 AND EXISTS (SELECT 1 FROM s)",
     );
@@ -96,7 +99,7 @@ pub(crate) async fn deliver(
         true => to.status.after(Change::Revived).map_err(|e| illegal(to.run, e))?,
         false => to.status,
     };
-    // Of an owned run 0 says: look into your inbox.
+    // Of an owned run what is not above 0 says: look into your inbox.
     let wakes = to.owner != 0 || letter.wakes(status, to.has_begun);
     let (kind, id) = (i32::from(letter.kind), letter.id.0.to_be_bytes().to_vec());
     let args = args![
@@ -111,6 +114,8 @@ pub(crate) async fn deliver(
         i16::from(status.code()),
         wakes,
         status != to.status,
+        batch.dates_letters(),
+        AT_ONCE,
     ];
     if batch.execute(&DELIVER, args).await? == 0 {
         return Ok(false);

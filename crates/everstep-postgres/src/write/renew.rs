@@ -49,7 +49,7 @@ pub(crate) async fn give_place(
         "UPDATE @run SET generation = generation + 1, takeovers = 0, crash_seq = 0, workflow = $2, status = $3,
            owner = 0, created_at = $5,
            wake_at = CASE WHEN $4 = $5
-             THEN least($4, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) ELSE $4 END,
+             THEN least($4, :now) ELSE $4 END,
            began_at = NULL, finished_at = NULL
          WHERE id = $1",
     );

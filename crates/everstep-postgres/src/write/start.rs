@@ -240,7 +240,7 @@ pub(crate) async fn start_one(
         "start a run",
         "INSERT INTO @run (id, text_id, workflow, status, owner, wake_at, created_at, began_at)
          SELECT u.id, u.text_id, u.workflow, u.status, u.owner, CASE WHEN u.wake_at = u.created_at
-             THEN least(u.wake_at, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) ELSE u.wake_at END,
+             THEN least(u.wake_at, :now) ELSE u.wake_at END,
            u.created_at, u.began_at
          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
            AS u(id, text_id, workflow, status, owner, wake_at, created_at, began_at)
@@ -332,7 +332,7 @@ pub(crate) async fn insert(
         "WITH s AS (
            INSERT INTO @run (id, text_id, workflow, status, wake_at, created_at)
            VALUES ($1, $2, $3, $4,
-             CASE WHEN $5 = $6 THEN least($5, (extract(epoch FROM clock_timestamp()) * 1000000)::int8) ELSE $5 END, $6)
+             CASE WHEN $5 = $6 THEN least($5, :now) ELSE $5 END, $6)
            ON CONFLICT (text_id) DO NOTHING RETURNING id)
          INSERT INTO @journal (run, seq, at, site, build, fingerprint, attempt, kind, codec, body)
          SELECT id, $7, $6, $8, $9, $10, $11, $12, $13, $14 FROM s RETURNING run",

@@ -376,11 +376,9 @@ async fn a_repeat_waits_for_a_server_that_is_still_at_it() {
     let mut other = another_client().await;
     let blocking = other.transaction().await.expect("begins");
     blocking.batch_execute(&block).await.expect("nobody is there yet");
-    let cut = world
-        .proxy
-        .at(Moment::during("INSERT INTO").if_it(|text| text.contains("everstep_journal")), Fault::Cut);
     held.send(Turn { entries: vec![step(2), step(3)], ..held.turn() });
-    cut.happened().await;
+    world.waiting(1).await;
+    world.proxy.set(Fault::Cut);
     world.waiting(2).await;
     blocking.rollback().await.expect("rolls back");
     assert_eq!(held.hears().await, "next 4");
@@ -398,12 +396,10 @@ async fn a_repeat_that_finds_its_run_parked_was_it_itself() {
         let blocking = other.transaction().await.expect("begins");
         let lock = format!("SELECT 1 FROM {} FOR UPDATE", world.table("run"));
         blocking.batch_execute(&lock).await.expect("locks");
-        let cut = world
-            .proxy
-            .at(Moment::during("UPDATE").if_it(|text| text.contains("RETURNING r.id")), Fault::Cut);
         let entries = if with_entry { vec![step(1)] } else { vec![] };
         held.send(Turn { entries, end: parked(), ..held.turn() });
-        cut.happened().await;
+        world.waiting(1).await;
+        world.proxy.set(Fault::Cut);
         world.waiting(2).await;
         blocking.rollback().await.expect("rolls back");
         assert_eq!(held.hears().await, format!("next {}", 1 + u8::from(with_entry)));

@@ -1,7 +1,10 @@
 //! What a claim costs is what it takes: it goes neither over runs that are due later, nor over what earlier claims have left
 //! in the index while somebody's old snapshot keeps it there. Counted by the database: entries that it read in the index.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use everstep_cluster::Cluster;
 use everstep_core::store::{Claim, End, NewRun, Store as _, Turn};
@@ -9,7 +12,7 @@ use everstep_postgres::Postgres;
 
 use crate::{
     fixture::Desk,
-    hand::{Hand, at, new_run},
+    hand::{Hand, at, new_run, post},
 };
 
 const RUNS: i64 = 2000;
@@ -40,6 +43,21 @@ async fn claim(hand: &Hand, round: i64) -> usize {
 #[allow(clippy::disallowed_methods, reason = "a bound against hanging")]
 async fn soon<T>(told: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), told).await.expect("it comes soon")
+}
+
+/// For how long somebody claims and looks.
+struct Play(Instant);
+
+impl Play {
+    #[allow(clippy::disallowed_methods, reason = "a look from the beginning is allowed now and then")]
+    fn begin() -> Play {
+        Play(Instant::now())
+    }
+
+    /// One for each second that has begun, of claims and of those who ask whether something is there; and the first ones.
+    fn looks_from_the_beginning(&self) -> i64 {
+        2 * (2 + self.0.elapsed().as_secs().cast_signed())
+    }
 }
 
 /// Entries of the due index that were read in so many looks or more. A connection tells what it has read when it ends.
@@ -85,16 +103,44 @@ async fn claims_beside_an_old_snapshot_do_not_go_over_those_before() {
     old.batch_execute(&look).await.expect("reads");
     let hand = Hand::of(&store).await;
     let claims = RUNS / BATCH as i64 * 2;
+    let play = Play::begin();
     for round in 0..claims {
         assert_eq!(claim(&hand, round).await, BATCH);
     }
     drop((hand, store));
+    let whole = play.looks_from_the_beginning();
     let read = entries_read(&desk, claims);
     old.batch_execute("COMMIT").await.expect("ends");
-    // Each claim goes over what it takes. Without a bound each would go over all that were ever taken besides: half of them
-    // on average.
-    let without = claims * claims * BATCH as i64 / 2;
-    assert!(read < without / 4, "{read} entries read, {without} without a bound");
+    // Each claim goes over what it takes, and a look from the beginning over all that were ever taken. Without a bound each
+    // would go over those: half of them on average.
+    let (all, without) = (claims * BATCH as i64, claims * claims * BATCH as i64 / 2);
+    assert!(read < (2 + whole) * all, "{read} entries read in {claims} claims, {without} without a bound");
+}
+
+#[tokio::test]
+async fn looks_for_letters_beside_an_old_snapshot_do_not_go_over_those_before() {
+    const LETTERS: i64 = 200;
+    let desk = Desk::new();
+    let hand = Hand::of(&desk.open().await).await;
+    let held = hand.start(new_run("run")).await;
+    let connect = async || Cluster::shared().expect("a server").connect("postgres").await.expect("connects");
+    let (old, clock, runs) = (connect().await, connect().await, desk.table("everstep_run"));
+    let look = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM {runs} LIMIT 1");
+    old.batch_execute(&look).await.expect("reads");
+    let play = Play::begin();
+    for n in 0..LETTERS {
+        hand.store.post(post("run", n.unsigned_abs().into())).await.expect("posts");
+        // Each comes ten seconds after the one before.
+        let later = format!("UPDATE {runs} SET wake_at = wake_at + {n} * 10000000");
+        clock.batch_execute(&later).await.expect("comes later");
+        assert_eq!(hand.store.nudged(hand.fence).await.expect("looks"), [held.run]);
+    }
+    drop((hand, held));
+    let whole = play.looks_from_the_beginning();
+    let read = entries_read(&desk, LETTERS);
+    old.batch_execute("COMMIT").await.expect("ends");
+    let without = LETTERS * LETTERS / 2;
+    assert!(read < (2 + whole) * LETTERS, "{read} entries read, {without} without a bound");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl World {
         .join(" || ");
         let runs = format!(
             "SELECT string_agg(replace(r.text_id, '{tag}', '') || ' ' || r.status || (CASE r.owner WHEN 0 THEN ' free' ELSE ' owned' END)
-               || (CASE WHEN r.wake_at IS NULL THEN ' never' WHEN r.wake_at = 0 THEN ' now' WHEN r.wake_at > 9e18 THEN '' ELSE ' due' END)
+               || (CASE WHEN r.wake_at IS NULL THEN ' never' WHEN r.wake_at <= 0 THEN ' now' WHEN r.wake_at > 9e18 THEN '' ELSE ' due' END)
                || ' n' || r.inbox_n || ' g' || r.generation || {parts}, '; ' ORDER BY r.text_id)
              FROM {run} r WHERE r.text_id LIKE '%{tag}'"
         );

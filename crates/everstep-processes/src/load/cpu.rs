@@ -36,9 +36,9 @@ impl Cpu {
         let own = time(&fields(&own).ok_or("there is no processor time of this process")?[11..13]);
         let all = fs::read_to_string("/proc/stat")?;
         let all: Vec<&str> = all.lines().next().unwrap_or_default().split_whitespace().collect();
-        // user, nice, system; then idle and waiting for disks; then interrupts.
+        // user, nice, system; then idle and waiting for disks; then interrupts, and what other machines took.
         let all = time(all.get(1..4).ok_or("there is no processor time of all")?)
-            + time(all.get(6..8).unwrap_or_default());
+            + time(all.get(6..9).unwrap_or_default());
         Ok(Cpu { server, own, all })
     }
 

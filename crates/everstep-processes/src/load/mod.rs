@@ -7,6 +7,7 @@
 mod callers;
 mod cpu;
 mod figures;
+mod raw;
 mod snapshot;
 mod tables;
 mod workflows;
@@ -23,6 +24,7 @@ use everstep_postgres::tokio_postgres::Client;
 use crate::actor::AnyResult;
 use callers::{Callers, Ended};
 use cpu::Cpu;
+use raw::Raw;
 use snapshot::Snapshot;
 
 pub use figures::{Figures, Window};
@@ -70,8 +72,9 @@ pub async fn play(size: Size) -> AnyResult<Figures> {
     println!("{} runs wait, and somebody begins to look", size.waiting);
     let snapshot = Snapshot::take(database.connect().await?).await?;
     let before = tables::read(&admin).await?;
+    let raw = Raw::begin(database.connect().await?).await?;
     let callers = Callers::call(&engines);
-    let windows = measure(&server, size, &callers).await?;
+    let windows = measure(&server, size, &callers, &raw).await?;
     let ended = callers.leave().await;
     let age = snapshot.age(&admin).await?;
     let mut violations = judge(&engines[0], &admin, size, &ended).await?;
@@ -87,17 +90,20 @@ pub async fn play(size: Size) -> AnyResult<Figures> {
 }
 
 /// The windows, one behind the other.
-async fn measure(server: &Private, size: Size, callers: &Callers) -> AnyResult<Vec<Window>> {
+async fn measure(server: &Private, size: Size, callers: &Callers, raw: &Raw) -> AnyResult<Vec<Window>> {
     let server = server.postmaster()?.ok_or("the server does not run")?;
     let mut windows = Vec::new();
     let mut ticks = tokio::time::interval(WINDOW);
     ticks.tick().await;
-    println!("{:>6} {:>8} {:>10} {:>10} {:>8}", "s", "runs/s", "server ms", "engine ms", "others");
+    println!(
+        "{:>6} {:>8} {:>8} {:>10} {:>10} {:>8}",
+        "s", "runs/s", "raw ms", "server ms", "engine ms", "others"
+    );
     let (mut at, mut runs, mut cpu) = (Instant::now(), 0, Cpu::read(server)?);
     for n in 0..=size.windows {
         ticks.tick().await;
         let (now_at, now_runs, now_cpu) = (Instant::now(), callers.ended(), Cpu::read(server)?);
-        let window = Window::of(now_at - at, now_runs - runs, now_cpu.since(cpu));
+        let window = Window::of(now_at - at, now_runs - runs, now_cpu.since(cpu), &raw.took());
         println!("{:>6} {window}", n as u64 * WINDOW.as_secs());
         // The first one is for caches, connections and plans.
         if n > 0 {
