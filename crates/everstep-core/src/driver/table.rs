@@ -462,6 +462,13 @@ mod tests {
     }
 
     #[test]
+    fn an_undo_has_no_number_that_an_operation_of_its_function_had() {
+        let mut table = Table::beginning_at(3);
+        assert_eq!(table.claim("undo/pay".into(), Sort::Step, Location::caller()), 3);
+        assert_eq!(table.iter().count(), 1, "those below are not there");
+    }
+
+    #[test]
     fn a_row_is_wanted_before_each_attempt_that_has_none() {
         let mut table = Table::default();
         let op = table.claim("pay".into(), Sort::Step, Location::caller());

@@ -244,3 +244,18 @@ pub fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, String> {
     }
     serde_json::from_slice(&payload.bytes).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its parent would take the number for one of its own entries, and be rewound to it.
+    #[test]
+    fn what_a_parent_hears_names_no_entry_of_its_childs_journal() {
+        let failure = Failure { cause: Some(4), ..Failure::of(ErrorKind::Raised, Code::RAISED, "declined") };
+        let Reply::Failure(heard) = Reply::of(&Outcome::Failed(failure), "child") else {
+            panic!("a failure is told as one")
+        };
+        assert_eq!((&*heard.message, heard.cause), ("declined", None));
+    }
+}

@@ -375,6 +375,8 @@ mod tests {
             let text = serde_json::to_string(&payload).expect("text");
             assert_eq!(serde_json::from_str::<Payload>(&text).expect("comes back"), payload, "{text}");
         }
+        let text = serde_json::to_string(&Payload::json("five")).expect("text");
+        assert!(text.contains(r#""bytes":"five""#), "people can read what is text: {text}");
         for bad in [r#"{"codec":0,"bytes":"\\x0"}"#, r#"{"codec":0,"bytes":"\\x+1"}"#] {
             assert!(serde_json::from_str::<Payload>(bad).is_err(), "{bad}");
         }

@@ -144,4 +144,13 @@ mod tests {
         assert!(loads.admit(load, run, [4]).is_err(), "ended");
         assert_ne!(loads.open(run, 4, ()), load);
     }
+
+    #[test]
+    fn what_is_remembered_of_open_loads_is_found() {
+        let mut loads = Loads::default();
+        let (held, over) = (loads.open(RunId(1), 3, "held"), loads.open(RunId(2), 1, "over"));
+        loads.close(over);
+        assert_eq!(loads.each().collect::<Vec<_>>(), [(RunId(1), 3, &"held")]);
+        assert_eq!(loads.like(|remembered| *remembered == "held"), [held]);
+    }
 }

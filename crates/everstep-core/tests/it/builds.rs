@@ -2,7 +2,8 @@
 
 use crate::common::{W, engine_with, nap, settings, soon, virtual_time};
 use everstep_core::{
-    Ctx, Engine, ErrorKind, Event, Result, Settings, Signal, Simulation, Status, seconds, store::Memory,
+    Ctx, Doubt, Engine, ErrorKind, Event, Result, Settings, Signal, Simulation, Status, StuckReason, seconds,
+    store::Memory,
 };
 
 const GO: Signal<u64> = Signal::new("go");
@@ -79,5 +80,41 @@ fn what_no_living_build_can_replay_is_stuck() {
         let error =
             soon(older.get(W, "r3").await.expect("it is there").result()).await.expect_err("it cannot go on");
         assert_eq!(error.kind(), ErrorKind::Stuck, "{error:?}");
+    });
+}
+
+/// Pays, and nobody knows whether it did once its worker is gone.
+async fn doubtful(ctx: Ctx, _: u64) -> Result<String> {
+    let pays = ctx.step("pay", async || std::future::pending::<Result<_>>().await);
+    pays.on_doubt(Doubt::Ask).await
+}
+
+/// No code can know it: nobody is asked to take the run.
+#[test]
+fn what_is_in_doubt_is_not_left_to_another_build() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let first = engine_with(&memory, &world, of("2"), doubtful).await;
+        for n in 0..20 {
+            first.start(W, format!("r{n}"), n).await.expect("it starts");
+        }
+        nap(100).await;
+        let older = engine_with(&memory, &world, of("1"), doubtful).await;
+        let newer = engine_with(&memory, &world, of("2"), doubtful).await;
+        let mut at_older = older.events();
+        drop(first);
+        for n in 0..20 {
+            let run = newer.get(W, format!("r{n}")).await.expect("it is there");
+            assert_eq!(soon(run.result()).await.expect_err("in doubt").kind(), ErrorKind::Stuck);
+        }
+        let mut met = 0;
+        while let Some(event) = at_older.try_next() {
+            assert!(!matches!(event, Event::LeftToBuild { .. }), "{event:?}");
+            if let Event::Stuck { reason, .. } = event {
+                assert_eq!(reason, StuckReason::InDoubt);
+                met += 1;
+            }
+        }
+        assert!(met > 0, "the older has met none of them");
     });
 }

@@ -12,13 +12,14 @@ use std::{
 
 use crate::{
     common::{
-        W, after, engine, engine_with, finish, journal, nap, settings, soon, started, told, virtual_time,
-        wrapped::Wrapped,
+        W, after, engine, engine_with, finish, journal, nap, plain, settings, soon, started, told,
+        virtual_time, wrapped::Wrapped,
     },
     undo::Log,
 };
 use everstep_core::{
-    Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Settings, Simulation, Status, StepCtx, days, join,
+    Client, Code, Ctx, Doubt, Engine, ErrorKind, Result, Settings, Simulation, Status, StepCtx, Workflow,
+    days, join,
     journal::{Entry, Kind},
     seconds,
     store::{Inspect, Memory},
@@ -479,45 +480,93 @@ fn a_run_whose_function_panicked_has_no_grace() {
     });
 }
 
-/// Other code than that which was cancelled would have said more by then: what is not in the journal was not done.
+/// Its input is none of its workflow's: it would be stuck, and nobody would come to the kill.
 #[test]
-fn an_end_that_is_replayed_by_other_code_says_nothing_new() {
+fn a_run_that_cannot_be_begun_is_killed() {
     virtual_time(async {
-        let (memory, world, log) = (Memory::default(), Simulation::new(1), Log::default());
-        let workflow = |says: bool| {
-            let log = log.clone();
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let client = Client::simulated(memory.clone(), &world);
+        let other: Workflow<String, String> = Workflow::new(W.name());
+        let run = client.start(other, "r", "seven".to_string()).await.expect("it starts");
+        client.kill("r", "Ada: no use").await.expect("open");
+        let _engine = engine(&memory, &world, async |_: Ctx, _| Ok(String::new())).await;
+        let killed = soon(run.result()).await.expect_err("killed");
+        assert_eq!(killed.kind(), ErrorKind::Cancelled, "{killed}");
+    });
+}
+
+/// It was cancelled while stuck, without its function: the entry that says so does not tell what that has done.
+#[test]
+fn the_end_of_a_run_whose_function_was_not_called_is_replayed() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let workflow = |panics: bool| {
             move |ctx: Ctx, _| {
-                let undoes = log.clone();
+                assert!(!panics, "on purpose");
                 async move {
-                    let a = ctx.step("a", async || Ok(1u64)).undo(async move |_| {
-                        undoes.add("undo");
-                        Ok(())
-                    });
-                    a.await?;
-                    if says {
-                        ctx.publish("stage", &1u64);
-                    }
                     ctx.sleep(days(1)).await;
                     Ok(String::new())
                 }
             }
         };
-        let first = engine(&memory, &world, workflow(false)).await;
+        let first = engine(&memory, &world, workflow(true)).await;
         let run = first.start(W, "r", 7).await.expect("it starts");
-        nap(10).await;
+        soon(run.result()).await.expect_err("stuck");
         first.cancel("r", "enough").await.expect("open");
         soon(run.result()).await.expect_err("cancelled");
         first.shutdown().await.expect("it leaves");
-        memory.truncate("r", 3);
-        log.take();
-        let other = Settings { build: Some("again".to_string()), ..settings() };
-        let again = engine_with(&memory, &world, other, workflow(true)).await;
+        memory.truncate("r", 2);
+        let again = engine(&memory, &world, workflow(false)).await;
         let run = again.get(W, "r").await.expect("found");
-        soon(run.result()).await.expect_err("cancelled");
-        assert_eq!(log.take(), ["undo"]);
-        let entries = journal(&memory).await;
-        assert!(entries.iter().all(|e| e.known_kind() != Some(Kind::Published)), "{:?}", told(&entries));
+        let report = soon(run.result()).await.expect_err("cancelled");
+        assert_eq!(report.kind(), ErrorKind::Cancelled, "{report}");
     });
+}
+
+/// Other code than that which was cancelled would have said more by then: what is not in the journal was not done. The
+/// same code cannot have said more.
+#[test]
+fn an_end_that_is_replayed_by_other_code_says_nothing_new() {
+    for build in ["test", "other"] {
+        virtual_time(async {
+            let (memory, world, log) = (Memory::default(), Simulation::new(1), Log::default());
+            let workflow = |says: bool| {
+                let log = log.clone();
+                move |ctx: Ctx, _| {
+                    let undoes = log.clone();
+                    async move {
+                        let a = ctx.step("a", async || Ok(1u64)).undo(async move |_| {
+                            undoes.add("undo");
+                            Ok(())
+                        });
+                        a.await?;
+                        if says {
+                            ctx.publish("stage", &1u64);
+                        }
+                        ctx.sleep(days(1)).await;
+                        Ok(String::new())
+                    }
+                }
+            };
+            let first = engine(&memory, &world, workflow(false)).await;
+            let run = first.start(W, "r", 7).await.expect("it starts");
+            nap(10).await;
+            first.cancel("r", "enough").await.expect("open");
+            soon(run.result()).await.expect_err("cancelled");
+            first.shutdown().await.expect("it leaves");
+            memory.truncate("r", 3);
+            log.take();
+            let settings = Settings { build: Some(build.to_string()), ..settings() };
+            let again = engine_with(&memory, &world, settings, workflow(true)).await;
+            let run = again.get(W, "r").await.expect("found");
+            let report = plain(soon(run.result()).await).expect_err("cancelled or stuck");
+            let is_same = build == "test";
+            assert_eq!(report.contains("diverged"), is_same, "{report}");
+            assert_eq!(log.take(), if is_same { vec![] } else { vec!["undo"] }, "{report}");
+            let entries = journal(&memory).await;
+            assert!(entries.iter().all(|e| e.known_kind() != Some(Kind::Published)), "{:?}", told(&entries));
+        });
+    }
 }
 
 /// The code asks for something else at the last entry of all: what it would register is not all that was done.

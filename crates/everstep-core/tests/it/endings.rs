@@ -580,6 +580,37 @@ fn runs_in_memory_have_a_bound() {
     });
 }
 
+/// They would stay for ever, many or few; that others are at work does not count for them.
+#[test]
+fn runs_that_only_wait_make_room_for_one_that_is_due() {
+    for (busy, waiting) in [(0, 1), (1000, 1), (0, 1000)] {
+        virtual_time(async {
+            let (memory, world) = (Memory::default(), Simulation::new(1));
+            let few = Settings {
+                resident_runs_max: busy + waiting,
+                running_steps_max: busy + 1,
+                park_after: Duration::MAX,
+                ..settings()
+            };
+            let engine = engine_with(&memory, &world, few, async |ctx: Ctx, n| match n {
+                0 => ctx.step("works", async || std::future::pending::<Result<String>>().await).await,
+                1 => ctx.signal("go").await,
+                n => Ok(n.to_string()),
+            })
+            .await;
+            for n in 0..busy {
+                engine.start(W, format!("busy{n}"), 0).await.expect("it starts");
+            }
+            for n in 0..waiting {
+                engine.start(W, format!("waits{n}"), 1).await.expect("it starts");
+            }
+            nap(1000).await;
+            let due = engine.start(W, "due", 5).await.expect("it starts");
+            assert_eq!(plain(soon(due.result()).await).as_deref(), Ok("5"));
+        });
+    }
+}
+
 /// The run that is next in line goes before it gets its place: the place is not lost.
 #[test]
 fn a_place_goes_on_to_the_next_when_nobody_takes_it() {

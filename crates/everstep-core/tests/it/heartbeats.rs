@@ -128,6 +128,28 @@ fn the_next_attempt_goes_on_after_a_failure() {
     });
 }
 
+/// What it said was saved while it ran, and it has said nothing since.
+#[test]
+fn what_was_saved_of_an_attempt_is_there_after_its_failure() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, _| {
+            let step = ctx.step("work", async |s: StepCtx| {
+                if s.attempt() == 2 {
+                    return Ok(format!("{:?}", s.last_details::<String>()));
+                }
+                s.heartbeat("half");
+                nap(3_000).await;
+                Err("not yet")?
+            });
+            step.retry(Retry::fixed(2, seconds(1))).await
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        assert_eq!(soon(run.result()).await.expect("it ends"), "Some(\"half\")");
+    });
+}
+
 /// What does not decode is as if it had not been said.
 #[test]
 fn details_of_another_shape_are_none() {

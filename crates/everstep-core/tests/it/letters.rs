@@ -14,7 +14,7 @@ use everstep_core::{
     BoxFuture, Client, Ctx, Doubt, ErrorKind, Result, Settings, Simulation, Status,
     journal::{Answer, Kind, Payload},
     seconds, select,
-    store::Memory,
+    store::{Memory, MemoryJob},
 };
 
 type Counter = Arc<AtomicU64>;
@@ -185,6 +185,41 @@ fn a_transaction_that_ran_out_of_time_in_the_queue_does_not_commit() {
         store.release_jobs();
         assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("EV0002"));
         assert_eq!(commits.load(Ordering::SeqCst), 0, "the journal says failed, and so it is");
+    });
+}
+
+/// The store may wait for it, and it has a connection of the store.
+#[test]
+fn what_runs_beside_a_transaction_is_dropped_when_its_time_is_out() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let held = Counter::default();
+        let body = held.clone();
+        let engine = engine_with(&store, &world, settings(), move |ctx: Ctx, _| {
+            let body = body.clone();
+            async move {
+                let late = ctx.transaction_beside("memory", "tx", move |recorder| {
+                    let job = MemoryJob(Box::new(move |_| recorder.record(1u64)));
+                    let held = body.clone();
+                    let beside = async move {
+                        let _held = held;
+                        std::future::pending().await
+                    };
+                    (Box::new(job), Some(Box::pin(beside) as BoxFuture<'_, ()>))
+                });
+                let late: Result<u64> = late.attempt_timeout(seconds(1)).await;
+                Ok(late.expect_err("out of time").code().to_string())
+            }
+        })
+        .await;
+        store.hold_jobs();
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(500).await;
+        let before = Arc::strong_count(&held);
+        nap(1_500).await;
+        assert_eq!(Arc::strong_count(&held), before - 1, "its body has one, until then");
+        store.release_jobs();
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("EV0002"));
     });
 }
 

@@ -1,9 +1,13 @@
 //! Runs that people set aside and let go on, and waits that they end.
 #![allow(clippy::disallowed_methods, reason = "the bodies of these tests take virtual time")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use everstep_core::{
@@ -461,4 +465,46 @@ fn a_step_that_has_ended_is_not_what_is_skipped() {
             assert_eq!(bodies.load(Relaxed), 1);
         });
     }
+}
+
+/// It was let begin, and its function comes to it only when the pause was heard.
+#[test]
+fn a_step_that_has_not_begun_when_a_pause_is_heard_does_not() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let began = Arc::new(AtomicBool::new(false));
+        let begins = began.clone();
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let begins = begins.clone();
+            async move {
+                let mut late = pin!(ctx.step("late", async || {
+                    begins.store(true, Relaxed);
+                    Ok(1u64)
+                }));
+                let mut long = pin!(ctx.step("long", async || {
+                    nap(1000).await;
+                    after(1000, 2).await
+                }));
+                let mut polls = 0;
+                let two = poll_fn(|cx| {
+                    polls += 1;
+                    if polls != 2 {
+                        assert!(late.as_mut().poll(cx).is_pending());
+                    }
+                    long.as_mut().poll(cx)
+                })
+                .await?;
+                Ok((late.await? + two).to_string())
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("starts");
+        nap(100).await;
+        engine.pause("r", "to look").await.expect("asked");
+        nap(60_000).await;
+        assert_eq!(status(&engine).await, Status::Paused);
+        assert!(!began.load(Relaxed), "nothing new begins");
+        engine.resume("r").await.expect("goes on");
+        assert_eq!(soon(run.result()).await.expect("ends"), "3");
+    });
 }

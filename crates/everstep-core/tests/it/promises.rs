@@ -11,6 +11,7 @@ use std::{
 
 use crate::common::{
     W, engine, engine_with, finish, journal, nap, plain, settings, soon, stays, told, virtual_time,
+    wrapped::Wrapped,
 };
 use everstep_core::{
     Client, Code, Ctx, EngineError, ErrorKind, Promise, Result, Settings, Simulation, StuckReason,
@@ -342,6 +343,26 @@ fn a_message_that_may_have_come_in_time_is_read_before_a_promise_expires() {
         client.resolve(&token, 5u64).await.expect("in time");
         machine.set_clock_error(7_200_000_000);
         client.signal("r", "never", 1u64).await.expect("it is open");
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("5"));
+    });
+}
+
+/// It was told in time, and the store takes longer than that to say what the message is.
+#[test]
+fn a_message_that_is_being_read_is_heard_before_a_promise_expires() {
+    virtual_time(async {
+        let (store, world, outside) = (Wrapped::default(), Simulation::new(1), Outside::default());
+        let given = outside.clone();
+        let workflow = move |ctx: Ctx, _| expires(ctx, given.clone());
+        let engine = engine_with(&store, &world, stays(), workflow).await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        let token = outside.token(0).await;
+        nap(100).await;
+        let gate = store.hold_inbox();
+        engine.resolve(&token, 5u64).await.expect("in time");
+        nap(7_200_000).await;
+        drop(gate);
+        engine.signal("r", "never", 1u64).await.expect("it is open");
         assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("5"));
     });
 }

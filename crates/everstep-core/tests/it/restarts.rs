@@ -1,12 +1,13 @@
 //! Restarts: a run begins anew with another input, in one transaction, and loses nothing that reached it.
 
 use crate::common::{
-    W, engine, engine_with, journal, nap, plain, settings, soon, stays, told, virtual_time, wrapped::Wrapped,
+    W, after, engine, engine_with, journal, nap, plain, settings, soon, stays, told, virtual_time,
+    wrapped::Wrapped,
 };
 use everstep_core::{
     Client, Code, Ctx, Engine, Event, Published, Result, Settings, Signal, Simulation, Status, StepCtx,
     Stream, StuckReason, Workflow, days,
-    journal::Kind,
+    journal::{Failure, Kind, decode},
     seconds, select,
     store::{Inspect, Memory},
 };
@@ -182,6 +183,52 @@ fn what_was_carried_and_nobody_took_is_reported() {
         plain(soon(run.result()).await).expect("it ends");
         let left = run.undelivered().await.expect("reads");
         assert_eq!((left.len(), &*left[0].name, left[0].value::<u64>().ok()), (1, "go", Some(5)));
+    });
+}
+
+/// No entry of this generation has taken it: a failure that came of it names none.
+#[test]
+fn what_was_carried_and_does_not_decode_is_no_entrys_failure() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine(&memory, &world, async |ctx: Ctx, n: u64| match n {
+            7 => {
+                let mut held = Box::pin(ctx.signal(GO));
+                select! { () = ctx.sleep(seconds(1)) => {}, _ = &mut held => {} }
+                ctx.sleep(seconds(5)).await;
+                drop(held);
+                ctx.restart(W, 8).await
+            }
+            _ => Err(format!("no number: {}", ctx.signal(GO).await.expect_err("it is a text")))?,
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(2_000).await;
+        engine.signal("r", Signal::<String>::new("go"), "five".to_string()).await.expect("it is open");
+        soon(run.result()).await.expect_err("it does not decode");
+        let entries = journal(&memory).await;
+        let failed = entries.last().expect("it has an end");
+        assert_eq!(failed.known_kind(), Some(Kind::Failed), "{:?}", told(&entries));
+        let failure: Failure = decode(&failed.body).expect("a failure");
+        assert_eq!(failure.cause, None);
+    });
+}
+
+/// It is nobody's: only a next generation is taken.
+#[test]
+fn a_run_that_is_over_is_not_taken_again() {
+    virtual_time(async {
+        let (store, world) = (Wrapped::default(), Simulation::new(1));
+        let engine = engine_with(&store, &world, settings(), async |ctx: Ctx, _| {
+            ctx.step("one", async || after(500, 1).await).await?;
+            Ok("over".to_string())
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        store.be_full(true);
+        assert_eq!(plain(soon(run.result()).await).as_deref(), Ok("over"));
+        nap(1_000).await;
+        assert_eq!(store.reloads(), 0);
     });
 }
 

@@ -376,6 +376,31 @@ fn a_shorter_wait_beside_a_longer_one_is_over_in_its_time() {
     assert_eq!([1, 2, 3, 4].map(since), [500, 1500, 3500, 100_000], "{:?}", told(&journal));
 }
 
+/// The same for a wait that begins when a message has come.
+#[test]
+fn a_shorter_wait_that_begins_during_a_longer_one_is_over_in_its_time() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let engine = engine_with(&memory, &world, stays(), async |ctx: Ctx, _| {
+            let early = async {
+                let went: u64 = ctx.signal("go").await?;
+                ctx.sleep(seconds(went)).await;
+                Ok::<_, everstep_core::Error>(())
+            };
+            let ((), early) = join!(ctx.sleep(seconds(100)), early);
+            early.map(|()| "done".to_string())
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        nap(500).await;
+        engine.signal("r", "go", 1u64).await.expect("it is open");
+        assert_eq!(plain(run.result().await).as_deref(), Ok("done"));
+        let journal = journal(&memory).await;
+        let since = |n: usize| journal[n].at.since(journal[0].at).as_millis();
+        assert_eq!([1, 2, 3].map(since), [500, 1500, 100_000], "{:?}", told(&journal));
+    });
+}
+
 /// Between its attempts a step's whole time may end at the very moment at which the pause does: then it is over.
 #[test]
 fn a_pause_that_ends_with_the_time_of_its_step_is_its_end() {

@@ -593,6 +593,9 @@ fn pays_too_late(
         let log = log.clone();
         Box::pin(async move {
             let mut pays = transaction(&ctx, "pay", || Ok(5));
+            // Its body is dropped and nothing more comes of it, so nothing of it is to be undone.
+            let lost = ctx.step("lost", async || std::future::pending::<Result<u64>>().await);
+            ctx.timeout(Duration::from_millis(100), lost.undo(async |_| Ok(()))).await?;
             if undoes {
                 pays = pays.undo(async move |cents| {
                     log.add(format!("undo {cents}"));

@@ -329,6 +329,53 @@ fn the_same_build_doing_other_things_is_a_divergence() {
     });
 }
 
+/// It would have made a child if it had been awaited: that it was not leaves no entry.
+#[test]
+fn a_child_that_was_not_asked_for_before_is_a_divergence() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let asks = |asks: bool| {
+            move |ctx: Ctx, _| async move {
+                drop(asks.then(|| ctx.child(W, 1)));
+                ctx.step("a", async || Ok(0u64)).await?;
+                Ok("ok".to_string())
+            }
+        };
+        finish(&memory, &world, asks(false)).await.0.expect("it runs");
+        memory.truncate("r", 2);
+        let (outcome, ..) = finish(&memory, &world, asks(true)).await;
+        assert!(outcome.expect_err("diverged").contains("did other things"));
+    });
+}
+
+/// No entry has failed: nothing of the journal is made again.
+#[test]
+fn what_failed_after_all_went_well_keeps_all_of_it_when_it_is_retried() {
+    virtual_time(async {
+        let (memory, world) = (Memory::default(), Simulation::new(1));
+        let fails = Counter::default();
+        let engine = engine(&memory, &world, move |ctx: Ctx, _| {
+            let fails = fails.clone();
+            async move {
+                ctx.sleep(days(1)).await;
+                if fails.fetch_add(1, Ordering::SeqCst) == 0 {
+                    Err("not yet")?
+                } else {
+                    Ok("well".to_string())
+                }
+            }
+        })
+        .await;
+        let run = engine.start(W, "r", 7).await.expect("it starts");
+        run.result().await.expect_err("not yet");
+        let slept = journal(&memory).await[1].at;
+        nap(1_000).await;
+        engine.retry("r").await.expect("it may");
+        assert_eq!(plain(run.result().await).as_deref(), Ok("well"));
+        assert_eq!(journal(&memory).await[1].at, slept, "it has not slept again");
+    });
+}
+
 #[test]
 fn another_input_of_a_recorded_step_is_a_divergence() {
     virtual_time(async {

@@ -139,6 +139,11 @@ impl Wrapped {
         self.behind.unloaded.store(times, Ordering::SeqCst);
     }
 
+    /// How often a run was to be taken again and was not, because the store was full.
+    pub fn reloads(&self) -> u64 {
+        self.behind.reloads.load(Ordering::SeqCst)
+    }
+
     /// Whether beats, letters and reloads fail.
     pub fn be_full(&self, full: bool) {
         self.behind.full.store(full, Ordering::SeqCst);
