@@ -17,24 +17,36 @@ pub(crate) fn lints() -> Result<(), String> {
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"])
 }
 
+/// Compiles all tests, and the programs that they start.
+pub(crate) fn build() -> Result<(), String> {
+    test(&["--no-run"], &[], &[])
+}
+
 pub(crate) fn tests() -> Result<(), String> {
-    test(&["--workspace"], &[])
+    test(&[], &[], &[])
 }
 
 /// The store on a PostgreSQL server of another version than [`tests`] has.
 pub(crate) fn another_server() -> Result<(), String> {
-    test(&["--package", "everstep-postgres"], &[("EVERSTEP_POSTGRES_VERSION", ANOTHER_POSTGRES)])
+    test(&[], &["everstep-postgres"], &[("EVERSTEP_POSTGRES_VERSION", ANOTHER_POSTGRES)])
 }
 
-fn test(what: &[&str], with: &[(&str, &str)]) -> Result<(), String> {
+/// Tests of all packages, or of these: what is compiled is the same, because features are those of all.
+fn test(more: &[&str], packages: &[&str], with: &[(&str, &str)]) -> Result<(), String> {
+    const ALL: [&str; 3] = ["--workspace", "--all-features", "--locked"];
     let is_there =
         Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
-    let together = tests_together();
-    let args: &[&str] = match is_there {
-        true => &["nextest", "run", "--all-features", "--locked", "--test-threads", &together],
-        false => &["test", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"],
-    };
-    cargo_with(&[args, what].concat(), with)
+    if !is_there {
+        let of: Vec<&str> = match packages {
+            [] => vec!["--workspace"],
+            some => some.iter().flat_map(|package| ["--package", package]).collect(),
+        };
+        let args = ["test", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"];
+        return cargo_with(&[&args, &of[..], more].concat(), with);
+    }
+    let (together, of) = (tests_together(), format!("package({})", packages.join(") or package(")));
+    let only: &[&str] = if packages.is_empty() { &[] } else { &["-E", &of] };
+    cargo_with(&[&["nextest", "run", "--test-threads", &together], &ALL[..], only, more].concat(), with)
 }
 
 /// Most tests wait for a disk, a server or a process most of the time: two for each processor keep it busy.

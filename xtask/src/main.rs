@@ -36,9 +36,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let steps: &[(&str, Step)] = match args.first().map(String::as_str) {
         Some("test") => &[
-            ("programs", |_| programs::install()),
             ("formatting", |_| checks::formatting()),
             ("lints", |_| checks::lints()),
+            ("build", |_| checks::build()),
+            ("programs", |_| programs::install_with_what_is_built()),
             ("tests", |_| checks::tests()),
             ("another PostgreSQL", |_| checks::another_server()),
             ("doc tests", |_| checks::doc_tests()),

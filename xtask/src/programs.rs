@@ -18,8 +18,15 @@ const PROGRAMS: [(&str, &str); 6] = [
 /// Installs what tests use and is not there.
 pub(crate) fn install() -> Result<(), String> {
     install_programs()?;
-    // A server's programs are several, and it knows itself where they may be.
     cargo(&["run", "--quiet", "--locked", "--package", "everstep-cluster", "--", "install"])
+}
+
+/// The same when all tests are compiled, and with them what installs a server: a server's programs are several, and it knows
+/// itself where they may be.
+pub(crate) fn install_with_what_is_built() -> Result<(), String> {
+    install_programs()?;
+    let me = env::current_exe().map_err(|e| e.to_string())?;
+    run(&me.with_file_name("everstep-cluster").to_string_lossy(), &["install"])
 }
 
 fn install_programs() -> Result<(), String> {
