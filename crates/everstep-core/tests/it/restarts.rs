@@ -162,18 +162,21 @@ fn signals_are_carried_over_in_order() {
     }
 }
 
+/// The signal comes while its wait is held and not polled.
+async fn restarts_with_a_signal_untaken(ctx: Ctx) -> Result<String> {
+    let mut held = Box::pin(ctx.signal(GO));
+    select! { () = ctx.sleep(seconds(1)) => {}, _ = &mut held => {} }
+    ctx.sleep(seconds(5)).await;
+    drop(held);
+    ctx.restart(W, 8).await
+}
+
 #[test]
 fn what_was_carried_and_nobody_took_is_reported() {
     virtual_time(async {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let engine = engine(&memory, &world, async |ctx: Ctx, n: u64| match n {
-            7 => {
-                let mut held = Box::pin(ctx.signal(GO));
-                select! { () = ctx.sleep(seconds(1)) => {}, _ = &mut held => {} }
-                ctx.sleep(seconds(5)).await;
-                drop(held);
-                ctx.restart(W, 8).await
-            }
+            7 => restarts_with_a_signal_untaken(ctx).await,
             _ => Ok("over".to_string()),
         })
         .await;
@@ -192,13 +195,7 @@ fn what_was_carried_and_does_not_decode_is_no_entrys_failure() {
     virtual_time(async {
         let (memory, world) = (Memory::default(), Simulation::new(1));
         let engine = engine(&memory, &world, async |ctx: Ctx, n: u64| match n {
-            7 => {
-                let mut held = Box::pin(ctx.signal(GO));
-                select! { () = ctx.sleep(seconds(1)) => {}, _ = &mut held => {} }
-                ctx.sleep(seconds(5)).await;
-                drop(held);
-                ctx.restart(W, 8).await
-            }
+            7 => restarts_with_a_signal_untaken(ctx).await,
             _ => Err(format!("no number: {}", ctx.signal(GO).await.expect_err("it is a text")))?,
         })
         .await;
