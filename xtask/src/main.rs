@@ -24,8 +24,8 @@ cargo xtask COMMAND
   crash [--full]  only the crashes, with `--store postgres` those on a server; `--only PLAN` plays one, `--break GUARD`
                   switches a guard off (fence, order, replay, once, sync, doubt, load, quiesce, take) and wants it to be
                   noticed
-  chaos [--full]  only PostgreSQL, while workers, server and network break; `--seconds N`, `--seed N`, `--break GUARD`
-                  (fence, once, doubt)
+  chaos [--full]  only PostgreSQL, while workers, server and network break; `--hostile`, `--seconds N`, `--seed N`,
+                  `--break GUARD` (fence, once, doubt)
   bench           our workloads against the raw limit of this disk, or with `--store postgres` of a server on it; what
                   follows goes to everstep-bench
   help            this text";

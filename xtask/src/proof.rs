@@ -60,11 +60,15 @@ const WEAVES: Part =
 
 const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos", args: &[] };
 
+/// The same on a database that is as unkind as any that accepts our SQL.
+const HOSTILE: Part =
+    Part { what: "hostile chaos", package: "everstep-chaos", bin: "chaos", args: &["--hostile"] };
+
 /// Half of its short form: the whole of `cargo xtask test` stays under thirty minutes.
 const LOAD: Part =
     Part { what: "old snapshot", package: "everstep-processes", bin: "load", args: &["--seconds", "90"] };
 
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 18] = [
     CRASHES,
     SERVER_CRASHES,
     STALE,
@@ -81,6 +85,7 @@ const PARTS: [Part; 17] = [
     SERVER,
     WEAVES,
     CHAOS,
+    HOSTILE,
     LOAD,
 ];
 

@@ -12,7 +12,6 @@ mod kind;
 mod ledger;
 mod outside;
 mod play;
-mod pooler;
 mod pulse;
 mod seat;
 mod snapshot;
@@ -26,16 +25,17 @@ use std::{error::Error, path::PathBuf, process::ExitCode};
 use play::Size;
 
 const USAGE: &str = "\
-chaos [--full | --seconds N] [--seed N] [--keep FOLDER]
+chaos [--hostile] [--full | --seconds N] [--seed N] [--keep FOLDER]
 
-  --full         ten minutes; one and a half without
+  --hostile      the database of all workers is as unkind as any that accepts their SQL: see `Options::hostile`
+  --full         ten minutes, two if it is hostile; one and a half without, one if it is hostile
   --seconds N    so long; runs and faults in proportion
   --seed N       other faults; the same seed has the same schedule
   --keep FOLDER  the ledger and the logs stay there";
 
-/// The short form, in seconds.
-const SHORT: u64 = 90;
-const FULL: u64 = 600;
+/// The short form, in seconds, and where the database is hostile.
+const SHORT: [u64; 2] = [90, 60];
+const FULL: [u64; 2] = [600, 120];
 /// How it ends when nothing could be judged.
 const UNPLAYED: u8 = 2;
 /// Told at the end of everything: not all of them, when many do not hold.
@@ -51,23 +51,26 @@ fn main() -> AnyResult<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         return runtime.block_on(worker::act(&args[1..])).map(|()| ExitCode::SUCCESS);
     }
-    let (mut seconds, mut seed, mut keep) = (SHORT, 1, None);
+    let (mut seconds, mut full, mut hostile, mut seed, mut keep) = (None, false, false, 1, None);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--full" => seconds = FULL,
-            "--seconds" => seconds = args.next().ok_or(USAGE)?.parse()?,
+            "--hostile" => hostile = true,
+            "--full" => full = true,
+            "--seconds" => seconds = Some(args.next().ok_or(USAGE)?.parse()?),
             "--seed" => seed = args.next().ok_or(USAGE)?.parse()?,
             "--keep" => keep = Some(PathBuf::from(args.next().ok_or(USAGE)?)),
             _ => return Err(USAGE.into()),
         }
     }
+    let of = if full { FULL } else { SHORT };
+    let seconds = seconds.unwrap_or(of[usize::from(hostile)]);
     let temporary = tempfile::tempdir()?;
     let folder = keep.unwrap_or_else(|| temporary.path().to_path_buf());
     std::fs::create_dir_all(&folder)?;
     println!("seed {seed}, {seconds} s");
     let runtime = tokio::runtime::Runtime::new()?;
-    let figures = match runtime.block_on(play::play(folder, Size::of(seconds), seed)) {
+    let figures = match runtime.block_on(play::play((folder, hostile), Size::of(seconds), seed)) {
         Ok(figures) => figures,
         Err(error) => {
             eprintln!("it could not be played: {error}");
@@ -79,7 +82,8 @@ fn main() -> AnyResult<ExitCode> {
         eprintln!("{violation}");
     }
     if !violations.is_empty() {
-        eprintln!("cargo xtask chaos --seed {seed} --seconds {seconds}");
+        let hostile = if hostile { " --hostile" } else { "" };
+        eprintln!("cargo xtask chaos{hostile} --seed {seed} --seconds {seconds}");
     }
     println!(
         "slowest run {:.1} s, {} bodies begun late by workers that were stopped",

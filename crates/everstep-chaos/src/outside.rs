@@ -11,6 +11,7 @@ use std::{
 };
 
 use everstep::{Client, EngineError, ErrorKind};
+use everstep_postgres::Postgres;
 use everstep_processes::chance::Chance;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -75,8 +76,8 @@ pub(crate) async fn act(
     (runs, length, seed): (usize, Duration, u64),
 ) -> AnyResult<()> {
     let clients = [
-        Client::new(worker::open(&stage.url(), false).await),
-        Client::new(worker::open(&stage.broken_url(), false).await),
+        Client::new(worker::open(&stage.url(), &Postgres::options()).await),
+        Client::new(worker::open(&stage.broken_url(), &Postgres::options()).await),
     ];
     let (room, began) = (Arc::new(Semaphore::new(OPEN)), now());
     let mut open = JoinSet::new();

@@ -74,10 +74,10 @@ struct Play {
 ///
 /// # Errors
 /// The server or the processes cannot be made, or something went so wrong that nothing can be judged.
-pub(crate) async fn play(folder: PathBuf, size: Size, seed: u64) -> AnyResult<Figures> {
+pub(crate) async fn play((folder, hostile): (PathBuf, bool), size: Size, seed: u64) -> AnyResult<Figures> {
     let mut chance = Chance::new(seed);
     let schedule = Schedule::draw(&mut chance, size.each, size.length.as_millis() as u64);
-    let stage = Arc::new(Stage::new(folder).await?);
+    let stage = Arc::new(Stage::new(folder, hostile).await?);
     let eye = Arc::new(Eye::new(stage.cluster.clone()));
     let (leave, leaves) = watch::channel(false);
     let (mut everybody, mut seats) = (JoinSet::new(), Vec::new());

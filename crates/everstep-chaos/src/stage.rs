@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, process::Stdio, sync::Arc};
 
-use everstep_cluster::{Cluster, Private, Settings, proxy::Proxy};
+use everstep_cluster::{Cluster, Pooler, Private, Settings, proxy::Proxy};
 use everstep_postgres::Postgres;
 use everstep_processes::clock::Clock;
 use tokio::process::{Child, Command};
 
-use crate::{AnyResult, ledger::Ledger, pooler::Pooler, pulse::Pulse, workflows::TABLE};
+use crate::{AnyResult, ledger::Ledger, pulse::Pulse, workflows::TABLE};
 
 /// Processes of workers.
 pub(crate) const WORKERS: usize = 4;
@@ -37,15 +37,17 @@ pub(crate) struct Stage {
     pub(crate) ledger: Ledger,
     pub(crate) pulse: Pulse,
     pooler: Pooler,
+    /// The database of the workers is.
+    hostile: bool,
     folder: PathBuf,
 }
 
 impl Stage {
     /// A server, started, with the tables in it. `folder` is for the ledger and the logs.
-    pub(crate) async fn new(folder: PathBuf) -> AnyResult<Stage> {
+    pub(crate) async fn new(folder: PathBuf, hostile: bool) -> AnyResult<Stage> {
         // A start after a crash syncs every file of a cluster that was never synced: of one file system that is one call.
         let more = vec![("recovery_init_sync_method".to_string(), "syncfs".to_string())];
-        let settings = Settings { tcp: true, more, ..Settings::default() };
+        let settings = Settings { more, ..Settings::default() };
         let cluster = tokio::task::spawn_blocking(|| Cluster::private(settings)).await??;
         let admin = cluster.connect("postgres").await?;
         admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
@@ -56,21 +58,20 @@ impl Stage {
         for _ in 0..PROXIES {
             proxies.push(Proxy::start(&cluster.url(DATABASE)).await?);
         }
-        let port = cluster.tcp_url(DATABASE).as_deref().and_then(port_in).ok_or("the server has no port")?;
-        let places = folder.join("pooler");
-        std::fs::create_dir_all(&places)?;
-        let pooler = Pooler::start(&places, port, DATABASE)?;
+        let pooler = Pooler::start(&cluster, DATABASE)?;
         let clock = Clock::right(folder.join("clock"));
         let ledger = Ledger::open(&folder.join("ledger"))?;
-        Ok(Stage { cluster: Arc::new(cluster), proxies, clock, ledger, pulse: Pulse::new(), pooler, folder })
+        let (cluster, pulse) = (Arc::new(cluster), Pulse::new());
+        Ok(Stage { cluster, proxies, clock, ledger, pulse, pooler, hostile, folder })
     }
 
     pub(crate) fn ledger_path(&self) -> PathBuf {
         self.folder.join("ledger")
     }
 
-    /// Keeps what the server logged.
+    /// Keeps what the server and the pooler logged.
     pub(crate) fn keep_log(&self) -> std::io::Result<u64> {
+        std::fs::copy(self.pooler.log(), self.log_path("pooler"))?;
         std::fs::copy(self.cluster.log(), self.log_path("server"))
     }
 
@@ -101,6 +102,7 @@ impl Stage {
             Way::Through(proxy) => (self.proxies[proxy].url(), "direct"),
             Way::Pooled => (self.pooler.url().to_string(), "pooled"),
         };
+        let way = if self.hostile { "hostile" } else { way };
         let mut command = std::process::Command::new(std::env::current_exe()?);
         command.arg("worker").arg(url).arg(self.ledger_path()).args([name, way]);
         command.arg(if seat == CLOCKED { "untimed" } else { "all" });
@@ -129,9 +131,4 @@ impl Stage {
         self.pulse.is_healed();
         Ok(())
     }
-}
-
-fn port_in(url: &str) -> Option<u16> {
-    let config: everstep_postgres::tokio_postgres::Config = url.parse().ok()?;
-    config.get_ports().first().copied()
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use everstep::{Engine, Event, Settings};
-use everstep_postgres::Postgres;
+use everstep_postgres::{Options, Postgres};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) const READY: &str = "ready";
 /// What the engine logs when another has taken over.
 pub(crate) const FENCED: &str = "this worker was fenced";
 
-/// Plays the part: `worker URL LEDGER NAME direct|pooled all|untimed`. On one thread, so that at most one body is on its
+/// Plays the part: `worker URL LEDGER NAME direct|pooled|hostile all|untimed`. On one thread, so that at most one body is on its
 /// way to its first deed when the process is stopped.
 pub(crate) async fn act(args: &[String]) -> AnyResult<()> {
     let [url, ledger, name, way, which] = args else { return Err("a worker is told five things".into()) };
@@ -33,7 +33,11 @@ pub(crate) async fn act(args: &[String]) -> AnyResult<()> {
     let left = leaves();
     let (name, timed) = (name.clone(), which == "all");
     let world = World { ledger: Ledger::open(Path::new(ledger))?, name: name.clone() };
-    let store = open(url, way == "pooled").await;
+    let options = match way.as_str() {
+        "hostile" => Postgres::options().hostile(seed_of(&name)),
+        way => Postgres::options().pooled(way == "pooled"),
+    };
+    let store = open(url, &options).await;
     let settings = Settings {
         lease: ms(LEASE_MS),
         park_after: ms(PARK_AFTER_MS),
@@ -82,14 +86,19 @@ fn leaves() -> oneshot::Receiver<()> {
 }
 
 /// The store, as soon as there is a database.
-pub(crate) async fn open(url: &str, pooled: bool) -> Postgres {
+pub(crate) async fn open(url: &str, options: &Options) -> Postgres {
     loop {
-        match Postgres::options().pooled(pooled).open(url).await {
+        match options.clone().open(url).await {
             Ok(store) => return store,
             Err(error) => println!("no store yet: {error}"),
         }
         pass(ms(TRY_AGAIN_MS)).await;
     }
+}
+
+/// Each process of a worker has its own; the same name has the same.
+fn seed_of(name: &str) -> u64 {
+    name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257).wrapping_add(u64::from(byte)))
 }
 
 fn line(event: Event, by: &str) -> Option<Line> {

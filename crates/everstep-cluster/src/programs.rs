@@ -161,7 +161,7 @@ fn major_in(said: &str) -> Option<u32> {
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-fn apt_get(args: &[&str]) -> Result<String> {
+pub(crate) fn apt_get(args: &[&str]) -> Result<String> {
     said_by(
         Command::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")

@@ -41,6 +41,11 @@ impl<T> Sender<T> {
         Receiver { seen: self.0.version.load(Ordering::Acquire), shared: self.0.clone() }
     }
 
+    /// Whether anybody would hear of a change.
+    pub(crate) fn is_heard(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Changes it, and wakes those who wait.
     pub(crate) fn send_modify(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.0.value());
@@ -150,6 +155,7 @@ mod tests {
         hearer.mark_unchanged();
         assert_eq!(hearer.has_changed(), Ok(false));
         ring();
+        assert!(rings.is_heard() && !Sender::new(0).is_heard());
         drop(rings);
         assert_eq!((hearer.changed().await, hearer.changed().await), (Ok(()), Err(Gone)));
     }

@@ -12,7 +12,7 @@ cargo run --release -p everstep-model -- COMMAND [--full] [--store NAME] [--seed
   differential   the same operations on the in-memory store and on another, until no new kind of reply comes
 
   --full         more of it; else what fits into CI
-  --store NAME   of the differential: sqlite (if nothing is said) or postgres
+  --store NAME   of the differential: sqlite (if nothing is said), postgres, or hostile: that in a mood
   --seed S       only the stream of this seed, as a failure names it
   --json FILE    the figures as JSON too";
 

@@ -21,6 +21,14 @@ fn postgres_answers_and_looks_like_the_in_memory_store() {
     }
 }
 
+#[test]
+fn a_hostile_database_changes_no_answer() {
+    silence_jobs();
+    for seed in 0..4 {
+        differential::replay(seed, Compared::Hostile).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
 /// The symptom: a run that was read again was nudged for a letter that its worker had read with it, on one store only.
 #[test]
 fn a_nudge_ends_when_its_run_is_read_again_on_both_stores() {

@@ -24,7 +24,9 @@ use tokio_postgres::{
 
 use crate::{
     address::Address,
+    dialect::Dialect,
     fault::{Class, Fault, class, said},
+    hostile::{Hostile, Whims},
     row::damaged,
     stopwatch::within,
     tls,
@@ -114,6 +116,8 @@ pub(crate) struct Shape {
     pub(crate) limit: Duration,
     /// For how long a transaction may stand still: its locks are in others' way, a takeover's among them.
     pub(crate) idle: Duration,
+    /// How unkind the database is, in tests.
+    pub(crate) hostile: Hostile,
 }
 
 impl Shape {
@@ -123,12 +127,13 @@ impl Shape {
     }
 
     /// What a session begins with.
-    pub(crate) fn settings(&self) -> String {
+    pub(crate) fn settings(&self, dialect: Dialect) -> String {
         let (limit, idle) = (self.limit.as_millis(), self.idle.as_millis());
         let lock = self.limit.min(LOCK_WAIT_MAX).as_millis();
         format!(
-            "{SETTINGS}; SET statement_timeout = {limit}; SET lock_timeout = {lock};
-             SET idle_in_transaction_session_timeout = {idle}"
+            "{SETTINGS}; {}; SET statement_timeout = {limit}; SET lock_timeout = {lock};
+             SET idle_in_transaction_session_timeout = {idle}",
+            dialect.session()
         )
     }
 
@@ -148,8 +153,7 @@ const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 /// The longest time for which a statement of ours waits for a lock: then somebody is in the way who should not be.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
 const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = warning; SET timezone = 'UTC';
-    SET standard_conforming_strings = on; SET jit = off; SET plan_cache_mode = force_generic_plan;
-    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+    SET standard_conforming_strings = on";
 /// For how long the database may leave an attempt to connect without an answer.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// For how long a server is asked to leave off.
@@ -162,6 +166,8 @@ pub(crate) struct Conn {
     going: AbortHandle,
     given_up: AtomicBool,
     shape: Arc<Shape>,
+    pub(crate) dialect: Dialect,
+    whims: Whims,
     known: Mutex<HashMap<Cow<'static, str>, Known>>,
 }
 
@@ -185,6 +191,10 @@ impl Conn {
         let connected = within(CONNECT_WAIT, shape.address.connect()).await;
         let late = || StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
         let (client, mut connection) = connected.ok_or_else(late)?.map_err(not_connected)?;
+        let dialect = match shape.hostile.is_on() {
+            true => Dialect::Hostile,
+            false => Dialect::told_by(|name| connection.parameter(name)),
+        };
         let (send, heard) = unbounded_channel();
         let going = tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -201,10 +211,12 @@ impl Conn {
             going: going.abort_handle(),
             given_up: AtomicBool::new(false),
             shape: shape.clone(),
+            dialect,
+            whims: shape.hostile.whims(),
             known: Mutex::default(),
         };
         if !shape.pooled {
-            conn.script("set up the session", &shape.settings()).await?;
+            conn.script("set up the session", &shape.settings(dialect)).await?;
         }
         Ok((conn, heard))
     }
@@ -264,20 +276,47 @@ impl Conn {
 
     /// Statements without values, one after the other.
     pub(crate) async fn script(&self, name: &'static str, text: &str) -> Result<(), Fault> {
+        self.is_let(name, text).await?;
         self.answered(name, self.client.batch_execute(&self.shape.text(text))).await
+    }
+
+    /// What the database of a test does in place of a statement.
+    async fn is_let(&self, name: &'static str, text: &str) -> Result<(), Fault> {
+        match self.whims.instead_of(text) {
+            None => Ok(()),
+            Some(instead) => self.answered(name, self.client.batch_execute(instead)).await,
+        }
     }
 
     /// The rows of a statement.
     pub(crate) async fn rows(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
+        self.is_let(sql.0, &sql.1).await?;
         let values = || args.iter().map(Arg::value).collect::<Vec<_>>();
-        match self.known(sql, args).await? {
+        let mut rows = match self.known(sql, args).await? {
             Known::Prepared(statement) => {
-                self.answered(sql.0, self.client.query(&statement, &values())).await
+                self.answered(sql.0, self.client.query(&statement, &values())).await?
             }
             Known::Text(text) => {
-                self.answered(sql.0, self.client.query_typed(&text, &Arg::typed(args))).await
+                self.answered(sql.0, self.client.query_typed(&text, &Arg::typed(args))).await?
             }
+        };
+        self.whims.step_over(&sql.1, &mut rows);
+        Ok(rows)
+    }
+
+    /// The rows of a statement that steps over what others have locked: `enough` of them, or all. Where it steps over free
+    /// ones too, those who have the others locked are waited for in place of missing any.
+    pub(crate) async fn free_rows(
+        &self,
+        sql: &Sql,
+        args: &[Arg<'_>],
+        enough: usize,
+    ) -> Result<Vec<Row>, Fault> {
+        let rows = self.rows(sql, args).await?;
+        if self.dialect.skips_exactly() || rows.len() >= enough {
+            return Ok(rows);
         }
+        self.rows(&Sql(sql.0, sql.1.replace(" SKIP LOCKED", "").into()), args).await
     }
 
     /// The first row of a statement, if there is one.
@@ -287,11 +326,13 @@ impl Conn {
 
     /// The rows of a statement that is made anew each time: planned with its values.
     pub(crate) async fn once(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<Vec<Row>, Fault> {
+        self.is_let(sql.0, &sql.1).await?;
         self.answered(sql.0, self.client.query_typed(&self.shape.text(&sql.1), &Arg::typed(args))).await
     }
 
     /// How many rows a statement changed.
     pub(crate) async fn execute(&self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault> {
+        self.is_let(sql.0, &sql.1).await?;
         let values = || args.iter().map(Arg::value).collect::<Vec<_>>();
         match self.known(sql, args).await? {
             Known::Prepared(statement) => {
@@ -375,7 +416,8 @@ mod tests {
         let address = Address::parse(&proxy.url()).expect("is an address");
         let second = Duration::from_secs(1);
         let (prefix, schema) = (String::new(), String::new());
-        let shape = Shape { address, prefix, schema, pooled: false, limit: second * 30, idle: second };
+        let (limit, hostile) = (second * 30, Hostile::default());
+        let shape = Shape { address, prefix, schema, pooled: false, limit, idle: second, hostile };
         let conn = Conn::open(&Arc::new(shape)).await.expect("connects");
         proxy.set(Broken::Cut);
         let Err(Fault::Sql(_, error)) = conn.script("look", "SELECT 1").await else {

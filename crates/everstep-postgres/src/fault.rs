@@ -12,6 +12,27 @@ pub(crate) enum Fault {
     Sql(&'static str, tokio_postgres::Error),
 }
 
+impl Fault {
+    /// It has not happened, and may at once: see [`Class::Again`].
+    pub(crate) fn is_again(&self) -> bool {
+        matches!(self, Fault::Sql(_, error) if class(error) == Class::Again)
+    }
+}
+
+/// What the database cannot put in an order with others is tried again so often, before somebody hears of it.
+pub(crate) const TRIES_MAX: u32 = 10;
+
+/// Does again what the database cannot put in an order with others. For whatever may be done twice.
+pub(crate) async fn in_order<T>(work: impl AsyncFn() -> Result<T, Fault>) -> Result<T, Fault> {
+    let mut tries = 1;
+    loop {
+        match work().await {
+            Err(fault) if fault.is_again() && tries < TRIES_MAX => tries += 1,
+            done => return done,
+        }
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Fault {
         Fault::Refuse(error)

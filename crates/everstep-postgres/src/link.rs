@@ -7,7 +7,7 @@ use everstep_core::store::StoreError;
 use crate::{
     back::{self, Lasts},
     conn::{Conn, Shape, Sql, args, get, sql},
-    fault::Fault,
+    fault::{Fault, in_order},
     row::damaged,
     stopwatch::Stopwatch,
 };
@@ -64,7 +64,7 @@ impl Link {
     pub(crate) async fn mend(&mut self, loads: Vec<Lasts>) -> Result<(), Fault> {
         if self.main.is_gone() {
             let main = Conn::open(&self.shape).await?;
-            self.look_back(&main, &loads).await?;
+            in_order(async || self.look_back(&main, &loads).await).await?;
             self.main = Arc::new(main);
         }
         if self.side.is_gone() {

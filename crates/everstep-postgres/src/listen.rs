@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 use crate::{
     bounds::Bounds,
     conn::{Conn, Shape, Sql, args, get, sql},
-    fault::Fault,
+    fault::{Class, Fault, class},
     stopwatch::{Stopwatch, pause, within},
     text::kept,
 };
@@ -90,7 +90,7 @@ impl Notices {
 
 /// Tells and listens for as long as the opening lasts.
 pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices>) {
-    let mut quiet = LOOK_SOON;
+    let (mut quiet, mut has_hints) = (LOOK_SOON, true);
     loop {
         if !shape.pooled
             && let Ok(line) = Line::open(&shape).await
@@ -110,8 +110,10 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
                 // Who hears nothing can still be heard.
                 () = notices.wanted.notified() => {
                     pause(TOLD_TOGETHER).await;
-                    if tell(&conn, &shape.channel(), DEAF).await.is_err() {
-                        break;
+                    if has_hints {
+                        let told = tell(&conn, &shape.channel(), DEAF).await;
+                        // There are databases without: whoever told them again would only hear that again.
+                        has_hints = !matches!(told, Err(Fault::Sql(_, error)) if class(&error) == Class::Refused);
                     }
                     // What follows from what was done here may come soon.
                     quiet = LOOK_SOON;
@@ -132,9 +134,9 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
     }
 }
 
-/// Whether somebody here waits for what runs of others do.
+/// Whether somebody here waits for what others do, besides workers.
 fn is_waited_for(bell: &Bell) -> bool {
-    bell.has_listeners() || bell.has_readers()
+    bell.has_hearers() || bell.has_readers()
 }
 
 /// Sends a hint in the name of `from`.

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState as S;
 
 use crate::{
     conn::{Conn, Sql, args, get, sql},
-    fault::{Class, Fault, class, said, told},
+    fault::{Fault, in_order, said, told},
     stopwatch::pause,
 };
 
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) async fn migrate(conn: &Conn) -> Result<(), StoreError> {
     let mut lost = None;
     for _ in 0..TRIES_MAX {
-        let from = match version(conn).await.map_err(not_migrated)? {
+        let from = match in_order(async || version(conn).await).await.map_err(not_migrated)? {
             Some(VERSION) => return Ok(()),
             Some(newer_one) if newer_one > VERSION => return Err(newer(newer_one)),
             from => from,
@@ -79,7 +79,7 @@ async fn step(conn: &Conn, from: Option<i64>) -> Result<(), Fault> {
         }
     };
     for step in STEPS.iter().skip(usize::try_from(from).unwrap_or(0)) {
-        conn.script("change the schema", step).await?;
+        conn.script("change the schema", &conn.dialect.schema(step)).await?;
     }
     conn.execute(&SET, args![VERSION.max(from)]).await?;
     if fails(Failpoint::MigrationDone) {
@@ -92,7 +92,7 @@ async fn step(conn: &Conn, from: Option<i64>) -> Result<(), Fault> {
 fn was_lost(fault: &Fault) -> bool {
     let Fault::Sql(_, error) = fault else { return false };
     let made = [S::DUPLICATE_TABLE, S::DUPLICATE_SCHEMA, S::DUPLICATE_OBJECT, S::UNIQUE_VIOLATION];
-    class(error) == Class::Again || error.code().is_some_and(|state| made.contains(state))
+    fault.is_again() || error.code().is_some_and(|state| made.contains(state))
 }
 
 async fn has_schema(conn: &Conn) -> Result<bool, Fault> {

@@ -18,8 +18,9 @@ use crate::{
     batch::Memory,
     bounds::Bounds,
     conn::{Conn, Shape},
-    fault::told,
+    fault::{Fault, in_order, told},
     guest::Outside,
+    hostile::Hostile,
     ids::Ids,
     jobs::Jobs,
     link::Link,
@@ -96,6 +97,7 @@ pub struct Options {
     accept_moved: bool,
     for_copy: bool,
     answer_limit: Duration,
+    hostile: Hostile,
 }
 
 impl Postgres {
@@ -120,6 +122,7 @@ impl Postgres {
             accept_moved: false,
             for_copy: false,
             answer_limit: Duration::from_secs(30),
+            hostile: Hostile::default(),
         }
     }
 }
@@ -169,6 +172,16 @@ impl Options {
         self
     }
 
+    /// As if the database were as unkind as any that accepts Everstep's SQL may be, drawn from a seed: no hints, no advisory
+    /// locks, commits and statements that it cannot put in an order with others (40001), `SKIP LOCKED` that steps over free
+    /// rows too, and nothing that outlasts a transaction, as if [`pooled`](Options::pooled).
+    #[cfg(feature = "testing")]
+    pub fn hostile(mut self, seed: u64) -> Options {
+        self.hostile = Hostile::of(seed);
+        self.pooled = true;
+        self
+    }
+
     /// For how long the database may leave a statement of Everstep's own without an answer; 30 s if nothing is said. The
     /// connection is given up then, and what was under way is looked for on another one: nothing of it is lost or done twice.
     /// Reads have twice that time.
@@ -192,6 +205,7 @@ impl Options {
             pooled: self.pooled,
             limit: self.answer_limit,
             idle: IDLE_MAX.min(self.answer_limit),
+            hostile: self.hostile.clone(),
         };
         self.start(Arc::new(shape)).await
     }
@@ -319,18 +333,20 @@ async fn prepare(shape: &Arc<Shape>, options: &Options) -> Result<Link, StoreErr
     let conn = Conn::open(shape).await.map_err(told)?;
     check_durability(&conn).await?;
     migrate::migrate(&conn).await?;
-    check_mark(&conn, options).await?;
-    drop(conn);
-    let link = Link::open(shape).await.map_err(told)?;
-    link.sweep().await.map_err(told)?;
-    Ok(link)
+    let open = async || {
+        check_mark(&conn, options).await?;
+        let link = Link::open(shape).await?;
+        link.sweep().await?;
+        Ok::<_, Fault>(link)
+    };
+    in_order(open).await.map_err(told)
 }
 
 /// Whether a copy lets this opening in.
-async fn check_mark(conn: &Conn, options: &Options) -> Result<(), StoreError> {
-    match mark::read(conn).await.map_err(told)? {
+async fn check_mark(conn: &Conn, options: &Options) -> Result<(), Fault> {
+    match mark::read(conn).await? {
         Some(mark) if mark.stage == CopyStage::Moved && options.accept_moved => Ok(()),
-        Some(mark) if !options.for_copy => Err(mark.refusal()),
+        Some(mark) if !options.for_copy => Err(mark.refusal().into()),
         _ => Ok(()),
     }
 }

@@ -10,10 +10,8 @@ use crate::{
     fault::Fault,
 };
 
-/// Takes back what our own statements want of the planner, and of times in texts.
-const AS_THE_SERVER: &str =
-    "RESET timezone; RESET jit; RESET plan_cache_mode; RESET enable_seqscan; RESET enable_hashjoin;
-    RESET enable_mergejoin; RESET client_min_messages";
+/// Takes back what our own statements want of times in texts, and what only they want to hear.
+const AS_THE_SERVER: &str = "RESET timezone; RESET client_min_messages";
 
 /// Connections of one kind.
 #[derive(Debug)]
@@ -92,9 +90,16 @@ impl Pool {
         let conn = Conn::open(&self.shape).await?;
         // A session behind a pooler is set up by nobody.
         if !self.greeting.is_empty() && !self.shape.pooled {
-            conn.script("set up the session", self.greeting).await?;
+            conn.script("set up the session", &self.greets(&conn)).await?;
         }
         Ok(conn)
+    }
+
+    fn greets(&self, conn: &Conn) -> String {
+        match self.greeting {
+            "" => String::new(),
+            greeting => format!("{greeting}; {}", conn.dialect.end_of_session()),
+        }
     }
 
     fn give_number(&self, number: i16) {
@@ -125,11 +130,12 @@ impl Lent {
 
     /// Takes back what an earlier user's code has set for the session. Behind a pooler it is nobody's to do.
     pub(crate) async fn renew(&self) -> Result<(), Fault> {
-        let Pool { shape, greeting, .. } = &*self.pool;
+        let shape = &self.pool.shape;
         if shape.pooled {
             return Ok(());
         }
-        let text = format!("RESET ALL; RESET ROLE; {}; {greeting}", shape.settings());
+        let text =
+            format!("RESET ALL; RESET ROLE; {}; {}", shape.settings(self.dialect), self.pool.greets(self));
         self.script("set up the session anew", &text).await
     }
 

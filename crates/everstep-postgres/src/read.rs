@@ -17,7 +17,7 @@ use tokio_postgres::Row;
 use crate::{
     bounds::due,
     conn::{Conn, Sql, args, get, sql},
-    fault::{Fault, told},
+    fault::{Class, Fault, TRIES_MAX, class, told},
     find, kept,
     names::Texts,
     open::Postgres,
@@ -58,9 +58,8 @@ impl Postgres {
                     Ok(read)
                 };
                 match read.await {
-                    Err(Fault::Sql(name, error))
-                        if tries < 3 && crate::fault::class(&error) != crate::fault::Class::Refused =>
-                    {
+                    Err(fault) if fault.is_again() && tries < TRIES_MAX => {}
+                    Err(Fault::Sql(name, error)) if tries < 3 && class(&error) != Class::Refused => {
                         tracing::debug!(%error, name, "a read is done again");
                     }
                     read => break read.map_err(told),

@@ -14,7 +14,7 @@ use everstep_core::{
 
 use crate::{
     batch::{Batch, Effects, Memory, Rings},
-    fault::{Class, Fault, class, said, told},
+    fault::{Class, Fault, TRIES_MAX, class, said, told},
     fold,
     jobs::Jobs,
     link::{Link, unreachable},
@@ -33,8 +33,6 @@ const LINGER_MAX: Duration = Duration::from_micros(150);
 const BYTES_MAX: usize = 8 << 20;
 const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// A transaction that the database cannot put in an order with others is repeated so often, before those who can are told.
-const TRIES_MAX: u32 = 10;
 
 /// The writer's task.
 pub(crate) struct Writer {

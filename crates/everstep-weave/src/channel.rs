@@ -42,6 +42,11 @@ pub mod watch {
             Receiver { shared: self.0.clone(), seen }
         }
 
+        /// Whether anybody would hear of a change.
+        pub fn is_heard(&self) -> bool {
+            Arc::strong_count(&self.0) > 1
+        }
+
         /// Changes it, and wakes those who wait.
         pub fn send_modify(&self, change: impl FnOnce(&mut T)) {
             let mut shared = lock(&self.0);

@@ -2,6 +2,7 @@
 
 mod broken;
 mod passing;
+mod pooled;
 mod private;
 mod shared;
 mod versions;

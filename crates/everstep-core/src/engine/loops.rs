@@ -84,7 +84,7 @@ async fn renew(worker: &Worker) -> Result<(), StoreError> {
 
 /// Claims due runs when one may have become claimable: listen, look, wait.
 async fn claim(worker: &Arc<Worker>) {
-    let (mut claimable, mut foreign) = (worker.store.bell().claimable(), worker.store.bell().foreign());
+    let (mut claimable, mut foreign) = (worker.store.bell().claimable(), worker.store.bell().foreign_work());
     if worker.workflows.is_empty() {
         return;
     }
@@ -141,7 +141,7 @@ async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
 
 /// Passes messages on to the drivers of the runs they are for.
 async fn nudge(worker: &Arc<Worker>) {
-    let (mut inbox, mut foreign) = (worker.store.bell().inbox(), worker.store.bell().foreign());
+    let (mut inbox, mut foreign) = (worker.store.bell().inbox(), worker.store.bell().foreign_work());
     loop {
         inbox.mark_unchanged();
         foreign.mark_unchanged();

@@ -34,6 +34,8 @@ pub struct Bell {
     claimable: watch::Sender<u64>,
     inbox: watch::Sender<u64>,
     foreign: watch::Sender<u64>,
+    /// As `foreign`, for workers.
+    work: watch::Sender<u64>,
     settled: watch::Sender<u64>,
     next: AtomicU64,
     waiting: AtomicUsize,
@@ -56,6 +58,7 @@ impl Default for Bell {
             claimable: watch::Sender::new(0),
             inbox: watch::Sender::new(0),
             foreign: watch::Sender::new(0),
+            work: watch::Sender::new(0),
             settled: watch::Sender::new(0),
             next: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -80,6 +83,13 @@ impl Bell {
     /// Another process, or another opening of the store, has committed something.
     pub fn ring_foreign(&self) {
         self.foreign.send_modify(|n| *n += 1);
+        self.work.send_modify(|n| *n += 1);
+    }
+
+    /// Whether anybody waits for whatever others commit, the ends of runs included: a store that has to look for that need
+    /// not look for nobody. Workers are not meant: what concerns them is less, and a store looks for it in any case.
+    pub fn has_hearers(&self) -> bool {
+        self.foreign.is_heard()
     }
 
     /// The receipts of one transaction were all told that it is durable: who waits for them is woken now, not one by
@@ -140,6 +150,11 @@ impl Bell {
     /// Counts up with commits of others.
     pub fn foreign(&self) -> watch::Receiver<u64> {
         self.foreign.subscribe()
+    }
+
+    /// As [`Bell::foreign`], for a worker, which needs to hear only what may be work for it.
+    pub fn foreign_work(&self) -> watch::Receiver<u64> {
+        self.work.subscribe()
     }
 
     /// Listens for the end of `run`, from now on: look at its row after this, then wait. Also counts what others do from

@@ -95,7 +95,7 @@ pub fn run(store: Compared, full: bool, seed: Option<u64>) -> Result<Report, Str
     }
     let seen = match store {
         Compared::Sqlite => format!("{QUIET_BATCHES} batches without a new one, "),
-        Compared::Postgres => format!("{} streams, ", grouped(figures.streams)),
+        Compared::Postgres | Compared::Hostile => format!("{} streams, ", grouped(figures.streams)),
     };
     let line = format!(
         "{} operations, {} kinds of reply, {seen}0 differences",
@@ -135,7 +135,7 @@ pub fn campaign(
         tell(&figures);
         let is_over = match store {
             Compared::Sqlite => figures.is_enough() && (!full || figures.operations >= FULL),
-            Compared::Postgres => figures.streams >= ON_A_SERVER[usize::from(full)],
+            Compared::Postgres | Compared::Hostile => figures.streams >= ON_A_SERVER[usize::from(full)],
         };
         if is_over {
             break;

@@ -21,12 +21,15 @@ pub enum Compared {
     Sqlite,
     /// PostgreSQL.
     Postgres,
+    /// PostgreSQL in a hostile mood.
+    Hostile,
 }
 
 impl Compared {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Compared> {
-        [Compared::Sqlite, Compared::Postgres].into_iter().find(|store| store.name() == name)
+        let all = [Compared::Sqlite, Compared::Postgres, Compared::Hostile];
+        all.into_iter().find(|store| store.name() == name)
     }
 
     /// What it is called.
@@ -34,6 +37,7 @@ impl Compared {
         match self {
             Compared::Sqlite => "sqlite",
             Compared::Postgres => "postgres",
+            Compared::Hostile => "hostile",
         }
     }
 
@@ -41,6 +45,7 @@ impl Compared {
         match self {
             Compared::Sqlite => Arc::new(SqliteBench::new()),
             Compared::Postgres => Arc::new(PostgresBench::new()),
+            Compared::Hostile => Arc::new(PostgresBench::hostile()),
         }
     }
 }

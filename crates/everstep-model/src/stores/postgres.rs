@@ -19,6 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 #[derive(Debug)]
 pub struct PostgresBench {
     schema: String,
+    /// Drawn for a database in a hostile mood.
+    seed: Option<u64>,
     outside: Arc<Client>,
     /// Of the connection outside.
     runtime: Option<Runtime>,
@@ -37,11 +39,23 @@ impl PostgresBench {
         });
         let outside = Arc::new(connected.recv().expect("it answers").expect("connects"));
         let schema = format!("stream_{}_{:x}", std::process::id(), RandomState::new().hash_one(0));
-        let bench = PostgresBench { schema, outside, runtime: Some(runtime) };
+        let bench = PostgresBench { schema, seed: None, outside, runtime: Some(runtime) };
         let schema = &bench.schema;
         let made = bench
             .run(format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.mine (text bytea NOT NULL UNIQUE)"));
         made.expect("is SQL");
+        bench
+    }
+
+    /// As [`PostgresBench::new`], where the database is hostile.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn hostile() -> PostgresBench {
+        let mut bench = PostgresBench::new();
+        let seed = RandomState::new().hash_one(1);
+        println!("seed of the hostile database: {seed}");
+        bench.seed = Some(seed);
         bench
     }
 
@@ -56,7 +70,11 @@ impl PostgresBench {
     }
 
     fn options(&self) -> Options {
-        Postgres::options().schema(&self.schema).comparable()
+        let options = Postgres::options().schema(&self.schema).comparable();
+        match self.seed {
+            Some(seed) => options.hostile(seed),
+            None => options,
+        }
     }
 }
 

@@ -161,7 +161,7 @@ impl Of<'_> {
         }
         let args = args![self.id, due.0, signed(limit as u64), batch.is_comparable(), from];
         let watch = Stopwatch::start();
-        let rows = batch.conn.rows(&due_runs, args).await?;
+        let rows = batch.conn.free_rows(&due_runs, args, limit).await?;
         let looked = watch.elapsed();
         take_all(batch, fence, &rows, due, taken).await?;
         let last = rows.last().map(|row| get(row, 5)).transpose()?;

@@ -49,8 +49,10 @@ pub(crate) async fn set(
         "set the mark of a copy",
         "INSERT INTO @copy (one, copy, stage, other, at) VALUES (1, $1, $2, $3, $4)",
     );
-    // Whoever has looked whether there is a mark is waited for; whoever looks now waits.
-    batch.conn.script("lock the mark of a copy", "LOCK TABLE @copy IN ACCESS EXCLUSIVE MODE").await?;
+    if batch.conn.dialect.locks_tables() {
+        // Whoever has looked whether there is a mark is waited for; whoever looks now waits.
+        batch.conn.script("lock the mark of a copy", "LOCK TABLE @copy IN ACCESS EXCLUSIVE MODE").await?;
+    }
     let found = read(batch.conn).await?;
     if found.as_ref() != from {
         return Err(CopyMark::changed(found.as_ref()).into());

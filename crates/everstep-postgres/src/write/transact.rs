@@ -96,6 +96,8 @@ impl Job {
         let (renewed, before) = futures_util::join!(lent.renew(), self.before(&lent));
         let before = match renewed.and(before) {
             Ok(before) => before,
+            // Nothing of the step was tried yet.
+            Err(fault) if fault.is_again() => return Tried::Unknown,
             Err(fault) => return again(fault),
         };
         if let Some(answer) = before {

@@ -17,7 +17,7 @@ use crate::{
     fault::Fault,
     names::NameKind,
     op::{After, Apply, Op},
-    row::{self, signed, unsigned},
+    row::{self, signed},
     text::kept,
 };
 
@@ -75,9 +75,10 @@ pub(crate) async fn fence(
     const ALL: Sql =
         sql("count the fence of a worker", "SELECT count(*) FROM @slot WHERE worker = $1 AND NOT fenced");
     batch.check(by).await?;
-    let locked = batch.conn.rows(&REST, args![other.0]).await?.len() as u64;
     let all = batch.conn.one(&ALL, args![other.0]).await?.map(|row| get::<i64>(&row, 0)).transpose()?;
-    if all.is_some_and(|all| unsigned(all) > locked) && !broken(Guard::Fence) {
+    let all = usize::try_from(all.unwrap_or(0)).map_err(|_| row::damaged("a count is negative"))?;
+    let locked = batch.conn.free_rows(&REST, args![other.0], all).await?.len();
+    if all > locked && !broken(Guard::Fence) {
         return Ok(false);
     }
     if batch.execute(&FENCE, args![other.0, signed(beat)]).await? > 0 {
@@ -157,7 +158,7 @@ async fn owned(batch: &Batch<'_>, worker: WorkerId, limit: usize) -> Result<Vec<
          FROM @run r WHERE r.owner = $1 AND r.owner <> 0 AND r.wake_at IS NOT NULL
          LIMIT $2 FOR UPDATE OF r SKIP LOCKED",
     );
-    batch.conn.rows(&OWNED, args![worker.0, signed(limit as u64)]).await
+    batch.conn.free_rows(&OWNED, args![worker.0, signed(limit as u64)], limit).await
 }
 
 fn read_owned(row: &Row) -> Result<Owned, StoreError> {

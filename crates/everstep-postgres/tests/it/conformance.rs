@@ -53,7 +53,11 @@ async fn act(tx: &Tx, mine: &str, deed: &Deed) -> everstep_core::Result<()> {
 }
 
 fn bench() -> Desk {
-    let desk = Desk::new();
+    with_table(Desk::new())
+}
+
+/// With the table that jobs write to.
+pub(crate) fn with_table(desk: Desk) -> Desk {
     desk.run_sql(&format!("CREATE TABLE {} (text bytea NOT NULL)", desk.table("mine")));
     desk
 }

@@ -7,12 +7,16 @@ mod world;
 mod ambiguity;
 mod clocks;
 mod conformance;
+mod dialects;
 mod due;
 mod fences;
 mod guests;
+#[cfg(feature = "testing")]
+mod hostile;
 mod late;
 mod openings;
 mod outages;
+mod pooled;
 mod roles;
 mod stopped;
 mod tls;
