@@ -98,6 +98,8 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
             // Whatever happened before it could be heard.
             notices.ring_foreign(&bell);
             line.run(&bell, &notices).await;
+            // It may have ended with a hint that it had still to give; one too many does no harm.
+            notices.tell();
         }
         // No hints: look.
         let Ok(conn) = Conn::open(&shape).await else {
@@ -111,9 +113,12 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
                 () = notices.wanted.notified() => {
                     pause(TOLD_TOGETHER).await;
                     if has_hints {
-                        let told = tell(&conn, &shape.channel(), DEAF).await;
-                        // There are databases without: whoever told them again would only hear that again.
-                        has_hints = !matches!(told, Err(Fault::Sql(_, error)) if class(&error) == Class::Refused);
+                        match tell(&conn, &shape.channel(), DEAF).await {
+                            Ok(()) => {}
+                            // There are databases without: whoever told them again would only hear that again.
+                            Err(Fault::Sql(_, error)) if class(&error) == Class::Refused => has_hints = false,
+                            Err(_) => notices.tell(),
+                        }
                     }
                     // What follows from what was done here may come soon.
                     quiet = LOOK_SOON;

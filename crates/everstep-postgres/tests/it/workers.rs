@@ -323,6 +323,22 @@ async fn an_end_of_which_the_hint_is_lost_is_seen_by_those_who_wait() {
     proxy.heal().await;
 }
 
+/// The line is cut before the server gets the hint: the next one begins with a hint to itself, and gives the other after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_that_is_cut_is_given_on_the_next_line() {
+    let desk = Desk::new();
+    let proxy = Proxy::start(&Desk::url()).await.expect("starts");
+    let hints = proxy.at(Moment::after("pg_notify").every(), Fault::Delay(Direction::Both, Duration::ZERO));
+    let near = desk.options().open(&proxy.url_of("postgres")).await.expect("opens");
+    // To itself.
+    soon(hints.reaches(1)).await;
+    let cut = proxy.at(Moment::before("pg_notify"), Fault::Cut);
+    let client = Client::new(near.clone());
+    client.start(WAITS, "r", 1).await.expect("starts");
+    soon(cut.happened()).await;
+    soon(hints.reaches(3)).await;
+}
+
 /// A run ends in an engine on `store` while somebody waits for it in another opening. `before` comes between.
 async fn ends_elsewhere(desk: &Desk, store: Postgres, before: impl AsyncFnOnce()) {
     let waits = async |ctx: Ctx, _: u64| {
