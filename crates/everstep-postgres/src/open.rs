@@ -241,92 +241,110 @@ fn live(shape: Arc<Shape>, options: Options, opened: oneshot::Sender<Result<Inne
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = opened
-                .send(Err(StoreError::Unusable(format!("a runtime cannot be started: {error}").into())));
-            return;
+            let why = format!("a runtime cannot be started: {error}");
+            return drop(opened.send(Err(StoreError::Unusable(why.into()))));
         }
     };
     runtime.block_on(async {
-        let link = match prepare(&shape, &options).await {
-            Ok(link) => link,
-            Err(error) => return drop(opened.send(Err(error))),
-        };
-        let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::default()));
+        match prepare(&shape, &options).await {
+            Ok(link) => serve(&shape, &options, link, opened).await,
+            Err(error) => drop(opened.send(Err(error))),
+        }
+    });
+    // A name of a host that is still looked up is waited for by nobody.
+    runtime.shutdown_background();
+}
+
+/// Until the opening is closed.
+async fn serve(
+    shape: &Arc<Shape>,
+    options: &Options,
+    link: Link,
+    opened: oneshot::Sender<Result<Inner, StoreError>>,
+) {
+    let inner = Inner::of(shape, options);
+    let users = for_users(shape, options);
+    let writer = writer(&inner, link, users.clone(), options);
+    let pools = [inner.readers.clone(), inner.beats.clone(), users];
+    let queue = inner.queue.clone();
+    let _end = EndQueue(queue.clone());
+    let listener = tokio::spawn(listen::run(shape.clone(), inner.bell.clone(), inner.notices.clone()));
+    pass(Failpoint::StoreOpened);
+    if opened.send(Ok(inner)).is_err() {
+        return;
+    }
+    let overdue = async {
+        queue.stopped().await;
+        pause(CLOSE_WAIT_MAX.min(shape.limit)).await;
+    };
+    let write = async {
+        tokio::select! {
+            () = writer.run() => {}
+            () = overdue => tracing::warn!("the store is closed while its database does not answer"),
+        }
+    };
+    tokio::task::LocalSet::new().run_until(write).await;
+    listener.abort();
+    pools.iter().for_each(|pool| pool.close());
+    pass(Failpoint::StoreClosed);
+}
+
+impl Inner {
+    /// With nothing under way yet.
+    fn of(shape: &Arc<Shape>, options: &Options) -> Inner {
         let bounds = Arc::new(if options.comparable { Bounds::none() } else { Bounds::default() });
-        let (notices, texts) = (Arc::new(Notices::of(bounds.clone())), Arc::new(Texts::default()));
-        let closed = Arc::new(OnceLock::new());
-        let patient = Shape { limit: shape.limit * 2, ..Shape::clone(&shape) };
-        let readers = Pool::new(Arc::new(patient), 0..READERS);
-        let beats = Pool::new(shape.clone(), 0..1);
-        // The writer has fence row 0.
-        let for_users = Shape {
-            limit: shape.limit.max(options.transaction_limit),
-            // The user's code may take its time; it locks nothing of a takeover's.
-            idle: options.transaction_limit + shape.idle,
-            ..Shape::clone(&shape)
-        };
-        let jobs = Pool::for_users(Arc::new(for_users), 1..SLOTS);
-        let listener = tokio::spawn(listen::run(shape.clone(), bell.clone(), notices.clone()));
-        let _end = EndQueue(queue.clone());
-        let inner = Inner {
-            queue: queue.clone(),
-            bell: bell.clone(),
-            notices: notices.clone(),
-            readers: readers.clone(),
-            beats: beats.clone(),
+        let patient = Shape { limit: shape.limit * 2, ..Shape::clone(shape) };
+        Inner {
+            queue: Arc::default(),
+            bell: Arc::default(),
+            notices: Arc::new(Notices::of(bounds)),
+            readers: Pool::new(Arc::new(patient), 0..READERS),
+            beats: Pool::new(shape.clone(), 0..1),
             counts: Arc::default(),
-            texts: texts.clone(),
+            texts: Arc::default(),
             shape: shape.clone(),
             accept_moved: options.accept_moved,
             outside: Arc::default(),
-            closed: closed.clone(),
+            closed: Arc::default(),
             runtime: Handle::current(),
             turn: AtomicUsize::new(0),
             comparable: options.comparable,
             thread: None,
-        };
-        pass(Failpoint::StoreOpened);
-        if opened.send(Ok(inner)).is_err() {
-            return;
         }
-        let jobs_of_users = Jobs::new(jobs.clone(), bell.clone(), bounds.clone(), options.transaction_limit);
-        let writer = Writer {
-            link,
-            queue: queue.clone(),
-            bell,
-            notices,
-            texts,
-            jobs: jobs_of_users,
-            closed,
-            memory: Memory {
-                ids: if options.comparable { Ids::comparable() } else { Ids::default() },
-                accept_moved: options.accept_moved,
-                bounds,
-                ..Memory::default()
-            },
-            company: 0,
-            takes: Duration::ZERO,
-        };
-        let ends = queue.clone();
-        let overdue = async {
-            ends.stopped().await;
-            pause(CLOSE_WAIT_MAX.min(shape.limit)).await;
-        };
-        let write = async {
-            tokio::select! {
-                () = writer.run() => {}
-                () = overdue => tracing::warn!("the store is closed while its database does not answer"),
-            }
-        };
-        tokio::task::LocalSet::new().run_until(write).await;
-        listener.abort();
-        readers.close();
-        beats.close();
-        jobs.close();
-        pass(Failpoint::StoreClosed);
-    });
-    // A name of a host that is still looked up is waited for by nobody.
-    runtime.shutdown_background();
+    }
+}
+
+/// Connections for transactional steps. The writer has fence row 0.
+fn for_users(shape: &Shape, options: &Options) -> Arc<Pool> {
+    let shape = Shape {
+        limit: shape.limit.max(options.transaction_limit),
+        // The user's code may take its time; it locks nothing of a takeover's.
+        idle: options.transaction_limit + shape.idle,
+        ..shape.clone()
+    };
+    Pool::for_users(Arc::new(shape), 1..SLOTS)
+}
+
+/// What writes for this opening.
+fn writer(inner: &Inner, link: Link, users: Arc<Pool>, options: &Options) -> Writer {
+    let (bell, bounds) = (inner.bell.clone(), inner.notices.bounds.clone());
+    Writer {
+        link,
+        queue: inner.queue.clone(),
+        jobs: Jobs::new(users, bell.clone(), bounds.clone(), options.transaction_limit),
+        bell,
+        notices: inner.notices.clone(),
+        texts: inner.texts.clone(),
+        closed: inner.closed.clone(),
+        memory: Memory {
+            ids: if options.comparable { Ids::comparable() } else { Ids::default() },
+            accept_moved: options.accept_moved,
+            bounds,
+            ..Memory::default()
+        },
+        company: 0,
+        takes: Duration::ZERO,
+    }
 }
 
 async fn prepare(shape: &Arc<Shape>, options: &Options) -> Result<Link, StoreError> {

@@ -13,7 +13,7 @@ use everstep_core::{
 use tokio::sync::oneshot;
 
 use crate::{
-    back,
+    back::{self, Beats},
     batch::Batch,
     fault::Fault,
     op::{After, Call, Op},
@@ -86,8 +86,10 @@ impl Store for Postgres {
 
     fn beat(&self, fence: Fence) -> Answer<()> {
         if self.inner.comparable {
-            let counts = self.inner.counts.clone();
-            return self.call(async move |batch| worker::beat(batch.conn, &counts, fence).await, |(), _| ());
+            // Nothing is counted within a transaction, which may not happen.
+            let renew =
+                async move |batch: &mut Batch<'_>| worker::beat(batch.conn, &Beats::default(), fence).await;
+            return self.call(renew, |(), _| ());
         }
         // Beside the queue: a renewal must not wait for what the writer waits for.
         let counts = self.inner.counts.clone();

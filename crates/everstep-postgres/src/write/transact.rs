@@ -154,7 +154,7 @@ impl Job {
         Ok(found.map(committed).transpose()?)
     }
 
-    async fn transact(&mut self, mut lent: Lent, limit: Duration, told: &Arc<Told>) -> Tried {
+    async fn transact(&mut self, lent: Lent, limit: Duration, told: &Arc<Told>) -> Tried {
         // Whoever stands still in it longer than that would have been rolled back by himself.
         let begin = format!(
             "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}; SAVEPOINT everstep_step",
@@ -164,8 +164,7 @@ impl Job {
             return again(fault);
         }
         pass(Failpoint::JobBegins);
-        let ran = self.call(&lent, limit, told).await;
-        let body = match ran {
+        let body = match self.call(&lent, limit, told).await {
             Ran::Done(body) if !lent.is_shared() => body,
             Ran::Done(_) => {
                 let why = "the transaction's body has kept its `Tx`: nothing was committed. Let it go before the body returns";
@@ -173,64 +172,40 @@ impl Job {
             }
             Ran::CutOff(error) => return cut(&lent, error).await,
             Ran::Failed(error) if lent.is_shared() => return cut(&lent, error).await,
-            Ran::Failed(error) => {
-                if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
-                    lent.is_clean();
-                }
-                // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
-                return match told.was_disordered() || is_disordered(&error) || lent.is_gone() {
-                    true => Tried::Disordered(error),
-                    false => Tried::Over(Ok(Transacted::RolledBack(error))),
-                };
-            }
+            Ran::Failed(error) => return failed(lent, error, told).await,
         };
         pass(Failpoint::JobDone);
         match self.record(&lent, &body).await {
-            Ok(n) => {
-                pass(Failpoint::JobRecorded);
-                match lent.script("commit a step", "COMMIT").await {
-                    Ok(()) => {
-                        lent.is_clean();
-                        if fails(Failpoint::TransactionCommitted) {
-                            // As if its reply had been lost.
-                            self.unsure = true;
-                            return Tried::Unknown;
-                        }
-                        Tried::Over(Ok(Transacted::Committed { n, body }))
-                    }
-                    Err(Fault::Sql(name, error)) if class(&error) == Class::Refused => {
-                        // A constraint that is looked at at the end.
-                        lent.is_clean();
-                        let why = format!(
-                            "the database refused the transaction at its commit: {}",
-                            said(name, &error)
-                        );
-                        Tried::Over(Ok(Transacted::RolledBack(Error::from(why))))
-                    }
-                    // Perhaps it is committed: its record tells.
-                    Err(fault) => {
-                        self.unsure = true;
-                        again(fault)
-                    }
-                }
+            Ok(n) => self.commit(lent, n, body).await,
+            Err(fault) => not_recorded(lent, fault).await,
+        }
+    }
+
+    /// Its record has the number `n`.
+    async fn commit(&mut self, mut lent: Lent, n: u64, body: Payload) -> Tried {
+        pass(Failpoint::JobRecorded);
+        match lent.script("commit a step", "COMMIT").await {
+            // As if its reply had been lost.
+            Ok(()) if fails(Failpoint::TransactionCommitted) => {
+                lent.is_clean();
+                self.unsure = true;
+                Tried::Unknown
             }
+            Ok(()) => {
+                lent.is_clean();
+                Tried::Over(Ok(Transacted::Committed { n, body }))
+            }
+            // A constraint that is looked at at the end.
+            Err(Fault::Sql(name, error)) if class(&error) == Class::Refused => {
+                lent.is_clean();
+                let why =
+                    format!("the database refused the transaction at its commit: {}", said(name, &error));
+                Tried::Over(Ok(Transacted::RolledBack(Error::from(why))))
+            }
+            // Perhaps it is committed: its record tells.
             Err(fault) => {
-                if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
-                    lent.is_clean();
-                }
-                match fault {
-                    Fault::Refuse(StoreError::Failed(why)) => {
-                        Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why.to_string()))))
-                    }
-                    Fault::Refuse(StoreError::Full(_)) => Tried::Unknown,
-                    Fault::Refuse(error) => Tried::Over(Err(error)),
-                    // Another transaction of this step was faster.
-                    Fault::Sql(_, error) if is_duplicate(&error) => again(Fault::Sql("record a step", error)),
-                    Fault::Sql(name, error) if class(&error) == Class::Refused => {
-                        Tried::Over(Ok(Transacted::RolledBack(Error::from(said(name, &error)))))
-                    }
-                    fault => again(fault),
-                }
+                self.unsure = true;
+                again(fault)
             }
         }
     }
@@ -312,6 +287,40 @@ impl Job {
         if sent.is_err() {
             tracing::error!(step = %key, "something that a transaction held panicked when it was dropped");
         }
+    }
+}
+
+async fn roll_back(lent: &mut Lent) {
+    if lent.script("roll a step back", "ROLLBACK").await.is_ok() {
+        lent.is_clean();
+    }
+}
+
+/// The user's code failed.
+async fn failed(mut lent: Lent, error: Error, told: &Told) -> Tried {
+    roll_back(&mut lent).await;
+    // Nothing is committed on a connection that ended under the body: that is no failure of the step's.
+    match told.was_disordered() || is_disordered(&error) || lent.is_gone() {
+        true => Tried::Disordered(error),
+        false => Tried::Over(Ok(Transacted::RolledBack(error))),
+    }
+}
+
+/// The user's code is done, and cannot be committed.
+async fn not_recorded(mut lent: Lent, fault: Fault) -> Tried {
+    roll_back(&mut lent).await;
+    match fault {
+        Fault::Refuse(StoreError::Failed(why)) => {
+            Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why.to_string()))))
+        }
+        Fault::Refuse(StoreError::Full(_)) => Tried::Unknown,
+        Fault::Refuse(error) => Tried::Over(Err(error)),
+        // Another transaction of this step was faster.
+        Fault::Sql(_, error) if is_duplicate(&error) => again(Fault::Sql("record a step", error)),
+        Fault::Sql(name, error) if class(&error) == Class::Refused => {
+            Tried::Over(Ok(Transacted::RolledBack(Error::from(said(name, &error)))))
+        }
+        fault => again(fault),
     }
 }
 

@@ -42,7 +42,7 @@ const FORBIDDEN: &[(&str, &str, &[&str])] = &[
 #[test]
 fn no_statement_has_a_word_that_one_of_the_databases_does_not_accept() {
     let statements = statements();
-    for file in ["fold.rs", "transact.rs", "0001_first.sql"] {
+    for file in ["statement.rs", "transact.rs", "0001_first.sql"] {
         assert!(
             statements.iter().any(|(of, text)| of == file && text.contains("@journal")),
             "{file} is read"
