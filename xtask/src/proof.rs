@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -13,60 +13,36 @@ use crate::{cargo, timed};
 /// One program of the proof.
 struct Part {
     what: &'static str,
-    package: &'static str,
     bin: &'static str,
     args: &'static [&'static str],
 }
 
-const CRASHES: Part = Part { what: "crashes", package: "everstep-crash", bin: "crash", args: &[] };
-const SERVER_CRASHES: Part = Part {
-    what: "crashes on PostgreSQL",
-    package: "everstep-crash",
-    bin: "crash",
-    args: &["--store", "postgres"],
-};
-const STALE: Part = Part { what: "stale workers", package: "everstep-processes", bin: "stale", args: &[] };
-const SIGNALS: Part = Part { what: "signals", package: "everstep-processes", bin: "signals", args: &[] };
-const MOVES: Part = Part { what: "moves", package: "everstep-processes", bin: "moves", args: &[] };
-const MOVES_UP: Part = Part {
-    what: "moves to PostgreSQL",
-    package: "everstep-processes",
-    bin: "moves",
-    args: &["--to", "postgres"],
-};
-const MOVES_BACK: Part = Part {
-    what: "moves from PostgreSQL",
-    package: "everstep-processes",
-    bin: "moves",
-    args: &["--from", "postgres"],
-};
-const POWER: Part = Part { what: "power loss", package: "everstep-disk", bin: "disk", args: &["power"] };
-const FAULTS: Part = Part { what: "I/O errors", package: "everstep-disk", bin: "disk", args: &["faults"] };
-const SIMULATION: Part = Part { what: "simulation", package: "everstep-sim", bin: "sim", args: &[] };
-const MODEL: Part = Part { what: "model", package: "everstep-model", bin: "model", args: &["check"] };
-const WALKS: Part =
-    Part { what: "model and stores", package: "everstep-model", bin: "model", args: &["walk"] };
-const STORES: Part =
-    Part { what: "store and store", package: "everstep-model", bin: "model", args: &["differential"] };
-const SERVER: Part = Part {
-    what: "store and PostgreSQL",
-    package: "everstep-model",
-    bin: "model",
-    args: &["differential", "--store", "postgres"],
-};
+const CRASHES: Part = Part { what: "crashes", bin: "crash", args: &[] };
+const SERVER_CRASHES: Part =
+    Part { what: "crashes on PostgreSQL", bin: "crash", args: &["--store", "postgres"] };
+const STALE: Part = Part { what: "stale workers", bin: "stale", args: &[] };
+const SIGNALS: Part = Part { what: "signals", bin: "signals", args: &[] };
+const MOVES: Part = Part { what: "moves", bin: "moves", args: &[] };
+const MOVES_UP: Part = Part { what: "moves to PostgreSQL", bin: "moves", args: &["--to", "postgres"] };
+const MOVES_BACK: Part = Part { what: "moves from PostgreSQL", bin: "moves", args: &["--from", "postgres"] };
+const POWER: Part = Part { what: "power loss", bin: "disk", args: &["power"] };
+const FAULTS: Part = Part { what: "I/O errors", bin: "disk", args: &["faults"] };
+const SIMULATION: Part = Part { what: "simulation", bin: "sim", args: &[] };
+const MODEL: Part = Part { what: "model", bin: "model", args: &["check"] };
+const WALKS: Part = Part { what: "model and stores", bin: "model", args: &["walk"] };
+const STORES: Part = Part { what: "store and store", bin: "model", args: &["differential"] };
+const SERVER: Part =
+    Part { what: "store and PostgreSQL", bin: "model", args: &["differential", "--store", "postgres"] };
 
-const WEAVES: Part =
-    Part { what: "interleavings", package: "everstep-weave", bin: "everstep-weave", args: &[] };
+const WEAVES: Part = Part { what: "interleavings", bin: "everstep-weave", args: &[] };
 
-const CHAOS: Part = Part { what: "chaos", package: "everstep-chaos", bin: "chaos", args: &[] };
+const CHAOS: Part = Part { what: "chaos", bin: "chaos", args: &[] };
 
 /// The same on a database that is as unkind as any that accepts our SQL.
-const HOSTILE: Part =
-    Part { what: "hostile chaos", package: "everstep-chaos", bin: "chaos", args: &["--hostile"] };
+const HOSTILE: Part = Part { what: "hostile chaos", bin: "chaos", args: &["--hostile"] };
 
 /// Half of its short form: the whole of `cargo xtask test` stays under thirty minutes.
-const LOAD: Part =
-    Part { what: "old snapshot", package: "everstep-processes", bin: "load", args: &["--seconds", "90"] };
+const LOAD: Part = Part { what: "old snapshot", bin: "load", args: &["--seconds", "90"] };
 
 const PARTS: [Part; 18] = [
     CRASHES,
@@ -194,14 +170,14 @@ fn broken(guard: &str, part: &Part) -> Result<(), String> {
     }
 }
 
+/// All programs of the proof, optimised, with every assertion of the code on. What comes from other crates is optimised in
+/// tests too: it is compiled once for both, as long as both want the same features of it. A test is named so that those of
+/// tests count.
 fn build() -> Result<(), String> {
-    let mut packages: Vec<&str> = PARTS.iter().flat_map(|part| ["--package", part.package]).collect();
-    packages.dedup();
-    // The command that `moves` kills.
-    packages.extend(["--package", "everstep-cli"]);
-    let features = "everstep-processes/failpoints,everstep-chaos/failpoints";
-    let with = ["build", "--profile", "proof", "--locked", "--bins", "--features", features];
-    cargo(&[&with[..], &packages[..]].concat())
+    let optimised = ["--config", "profile.dev.opt-level=2", "--config", "profile.dev.debug=false"];
+    let what = ["--workspace", "--all-features", "--bins", "--test", "types"];
+    let not_these = ["--exclude", "everstep-bench", "--exclude", "xtask"];
+    cargo(&[&["build", "--locked"], &optimised[..], &what[..], &not_these[..]].concat())
 }
 
 impl Part {
@@ -236,12 +212,10 @@ fn run(part: &Part, more: &[&str], broken: Option<&str>) -> Result<Ran, String> 
     Ok(Ran { code: status.code(), last })
 }
 
-/// The path of a program that [`build`] has made, beside this one. Not `cargo run`: alone, each would be built anew with
-/// features of its own.
+/// The path of a program that [`build`] has made, beside this one. Not `cargo run`: that would compile it anew for tests.
 fn built(bin: &str) -> Result<PathBuf, String> {
     let me = std::env::current_exe().map_err(|e| e.to_string())?;
-    let target = me.parent().and_then(Path::parent).ok_or("this program is in no folder of cargo's")?;
-    Ok(target.join("proof").join(bin))
+    Ok(me.with_file_name(bin))
 }
 
 /// Puts the figures of a part where they belong, in the order of the parts; those of the others stay.

@@ -151,13 +151,13 @@ fn tell_failures(tally: &Tally) {
         violations.iter().take(5).for_each(|violation| println!("  VIOLATION: {violation}"));
         if plan.faults.is_empty() {
             println!(
-                "  replay: cargo run --profile proof -p everstep-sim -- --store {} --seeds 1 --from {}",
+                "  replay: cargo run -p everstep-sim -- --store {} --seeds 1 --from {}",
                 plan.store.name(),
                 plan.seed
             );
         } else {
             println!(
-                "  replay: cargo run --profile proof -p everstep-sim -- --store {} --seed {}",
+                "  replay: cargo run -p everstep-sim -- --store {} --seed {}",
                 plan.store.name(),
                 plan.seed
             );
