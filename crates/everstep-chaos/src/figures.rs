@@ -1,6 +1,7 @@
 //! What a play comes to, as one line.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
+use thousands::Separable as _;
 
 use crate::{check::Verdict, fault::Sort, time::ms, worker::LEASE_MS};
 
@@ -55,7 +56,7 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} runs", grouped(self.runs))?;
+        write!(f, "{} runs", self.runs.separate_with_commas())?;
         for sort in Sort::ALL {
             write!(f, ", {} {}", self.faults.get(&sort).unwrap_or(&0), sort.name())?;
         }
@@ -64,23 +65,16 @@ impl fmt::Display for Figures {
             f,
             "; {} of {} operations acknowledged, {} bodies ({} repeated), takeover p50 {} p99 {}, longest stall {}, {} \
              violations",
-            grouped(self.acknowledged),
-            grouped(self.asked),
-            grouped(self.verdict.bodies),
-            grouped(self.verdict.repeated),
+            self.acknowledged.separate_with_commas(),
+            self.asked.separate_with_commas(),
+            self.verdict.bodies.separate_with_commas(),
+            self.verdict.repeated.separate_with_commas(),
             seconds(self.takeover(50)),
             seconds(self.takeover(99)),
             seconds(self.stall),
             self.verdict.violations.len()
         )
     }
-}
-
-/// `12,345`.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]

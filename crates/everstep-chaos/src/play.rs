@@ -17,7 +17,7 @@ use everstep_cluster::{
 use everstep_processes::chance::Chance;
 use tokio::{
     sync::{oneshot, watch},
-    task::JoinSet,
+    task::{JoinError, JoinHandle, JoinSet},
 };
 
 use crate::{
@@ -86,78 +86,38 @@ pub(crate) async fn play((folder, hostile): (PathBuf, bool), size: Size, seed: u
         seats.push((orders, name));
         everybody.spawn(seat.keeps());
     }
-    let play = Arc::new(Play {
-        stage: stage.clone(),
-        eye: eye.clone(),
-        seats,
-        faults: Mutex::default(),
-        is_over: AtomicBool::new(false),
-    });
+    let (faults, is_over) = (Mutex::default(), AtomicBool::new(false));
+    let play = Arc::new(Play { stage: stage.clone(), eye: eye.clone(), seats, faults, is_over });
     let told = Arc::new(Told::default());
-    let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length, seed));
-    let watching = tokio::spawn(watch_ledger(stage.clone()));
-    let mut judging = tokio::spawn(judge_so_far(stage.clone(), eye.clone()));
-    let mut violations = Vec::new();
-    let failed =
-        |failed: Result<AnyResult<()>, tokio::task::JoinError>| failed.map_err(Into::into).and_then(|it| it);
-    let began = now();
-    let mut lanes: JoinSet<AnyResult<()>> = JoinSet::new();
+    let (began, mut lanes) = (now(), JoinSet::new());
     for lane in schedule.lanes {
         lanes.spawn(play.clone().breaks(began, lane));
     }
-    let (mut outside, mut is_outside_done) = (tokio::spawn(outside), false);
-    let (mut deadline, mut broken_off) = (began + size.length + ENDS_WITHIN, false);
-    while !(is_outside_done && lanes.is_empty()) {
-        tokio::select! {
-            acted = &mut outside, if !is_outside_done => {
-                is_outside_done = true;
-                stage.pulse.is_over();
-                violations.extend(failed(acted).err().map(|error| format!("outside: {error}")));
-            }
-            Some(broke) = lanes.join_next() => {
-                violations.extend(failed(broke).err().map(|error| format!("a fault: {error}")));
-                // The last one may have begun late.
-                deadline = deadline.max(now() + ENDS_WITHIN);
-            }
-            Some(kept) = everybody.join_next() => {
-                violations.extend(failed(kept).err().map(|error| error.to_string()));
-            }
-            judged = &mut judging => {
-                broken_off = true;
-                violations.extend(failed(judged).err().map(|error| error.to_string()));
-            }
-            () = until(deadline) => {
-                violations.push(format!("not every run has ended {ENDS_WITHIN:?} after everything was healed"));
-            }
-        }
-        if !violations.is_empty() {
-            play.is_over.store(true, Ordering::Relaxed);
-            std::fs::write(stage.log_path("activity"), eye.activity().await?)?;
-            break;
-        }
+    let outside = outside::act(stage.clone(), told.clone(), (size.runs, size.length, seed));
+    let mut acts = Acts {
+        outside: tokio::spawn(outside),
+        lanes,
+        everybody,
+        judging: tokio::spawn(judge_so_far(stage.clone(), eye.clone())),
+        violations: Vec::new(),
+        broken_off: false,
+    };
+    let watching = tokio::spawn(watch_ledger(stage.clone()));
+    acts.go_on(&stage, began + size.length + ENDS_WITHIN).await;
+    if !acts.violations.is_empty() {
+        play.is_over.store(true, Ordering::Relaxed);
+        std::fs::write(stage.log_path("activity"), eye.activity().await?)?;
     }
-    outside.abort();
     watching.abort();
-    judging.abort();
     let stall = stage.pulse.longest();
-    // A fault that is under way has its end.
-    while let Some(broke) = lanes.join_next().await {
-        violations.extend(failed(broke).err().map(|error| format!("a fault: {error}")));
-    }
-    for proxy in &stage.proxies {
-        proxy.heal().await;
-    }
-    leave.send_replace(true);
-    while let Some(kept) = everybody.join_next().await {
-        violations.extend(failed(kept).err().map(|error| error.to_string()));
-    }
+    acts.end(&stage, &leave).await;
     let account = Account {
         runs: size.runs,
         lines: Reader::new(&stage.ledger_path()).more()?,
         started: told.started(),
         signalled: told.signalled(),
         ends: told.ends(),
-        snapshot: if broken_off { Snapshot::glance(&eye).await? } else { Snapshot::take(&eye).await? },
+        snapshot: if acts.broken_off { Snapshot::glance(&eye).await? } else { Snapshot::take(&eye).await? },
     };
     stage.keep_log()?;
     let mut takeovers = eye.takeovers();
@@ -170,14 +130,77 @@ pub(crate) async fn play((folder, hostile): (PathBuf, bool), size: Size, seed: u
         takeovers,
         stall,
         slowest: told.slowest(),
-        verdict: if broken_off { account.judge_so_far() } else { account.judge() },
+        verdict: if acts.broken_off { account.judge_so_far() } else { account.judge() },
     };
-    let is_whole = violations.is_empty();
-    figures.verdict.violations.splice(0..0, violations);
+    let is_whole = acts.violations.is_empty();
+    figures.verdict.violations.splice(0..0, acts.violations);
     if is_whole {
         figures.verdict.violations.extend(figures.too_tame_or_slow(size.each));
     }
     Ok(figures)
+}
+
+/// What goes on at the same time, and what of it went wrong.
+struct Acts {
+    outside: JoinHandle<AnyResult<()>>,
+    lanes: JoinSet<AnyResult<()>>,
+    everybody: JoinSet<AnyResult<()>>,
+    judging: JoinHandle<AnyResult<()>>,
+    violations: Vec<String>,
+    /// What can be judged before the end did not hold.
+    broken_off: bool,
+}
+
+impl Acts {
+    /// Until everything was asked for and every fault is over, or something went wrong.
+    async fn go_on(&mut self, stage: &Stage, mut deadline: Instant) {
+        let mut is_outside_done = false;
+        while self.violations.is_empty() && !(is_outside_done && self.lanes.is_empty()) {
+            let wrong = tokio::select! {
+                acted = &mut self.outside, if !is_outside_done => {
+                    is_outside_done = true;
+                    stage.pulse.is_over();
+                    went_wrong("outside: ", acted)
+                }
+                Some(broke) = self.lanes.join_next() => {
+                    // The last one may have begun late.
+                    deadline = deadline.max(now() + ENDS_WITHIN);
+                    went_wrong("a fault: ", broke)
+                }
+                Some(kept) = self.everybody.join_next() => went_wrong("", kept),
+                judged = &mut self.judging => {
+                    self.broken_off = true;
+                    went_wrong("", judged)
+                }
+                () = until(deadline) => {
+                    Some(format!("not every run has ended {ENDS_WITHIN:?} after everything was healed"))
+                }
+            };
+            self.violations.extend(wrong);
+        }
+    }
+
+    /// A fault that is under way has its end; then the network is healed, and the workers leave.
+    async fn end(&mut self, stage: &Stage, leave: &watch::Sender<bool>) {
+        self.outside.abort();
+        self.judging.abort();
+        while let Some(broke) = self.lanes.join_next().await {
+            self.violations.extend(went_wrong("a fault: ", broke));
+        }
+        for proxy in &stage.proxies {
+            proxy.heal().await;
+        }
+        leave.send_replace(true);
+        while let Some(kept) = self.everybody.join_next().await {
+            self.violations.extend(went_wrong("", kept));
+        }
+    }
+}
+
+/// The error with which a task has ended, in words.
+fn went_wrong(what: &str, ended: Result<AnyResult<()>, JoinError>) -> Option<String> {
+    let error = ended.map_err(Into::into).and_then(|ended| ended).err()?;
+    Some(format!("{what}{error}"))
 }
 
 /// Feels the pulse.

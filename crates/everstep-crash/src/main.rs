@@ -23,10 +23,11 @@ use std::{
     process::ExitCode,
     sync::{Arc, Mutex},
 };
+use thousands::Separable as _;
 
 use clap::Parser;
 use history::Plan;
-use report::{Figures, grouped};
+use report::Figures;
 use store::{Kind, Store};
 use workload::Workload;
 
@@ -97,8 +98,8 @@ fn all(args: &Args, store: &Store, workloads: &[Workload]) -> ExitCode {
     let holds = figures.violations.is_empty() && missed.is_empty() && figures.repeated > 0;
     println!(
         "{} points, {} facts, {} violations",
-        grouped(figures.points),
-        grouped(figures.facts),
+        figures.points.separate_with_commas(),
+        figures.facts.separate_with_commas(),
         figures.violations.len()
     );
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }

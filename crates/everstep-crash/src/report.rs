@@ -80,21 +80,3 @@ impl Figures {
         std::fs::write(file, format!("{figures:#}\n"))
     }
 }
-
-/// `12,345`.
-pub(crate) fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let from_end = digits.chars().rev().collect::<Vec<_>>();
-    let groups: Vec<String> = from_end.chunks(3).map(|group| group.iter().collect()).collect();
-    groups.join(",").chars().rev().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
-}

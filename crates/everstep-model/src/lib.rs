@@ -11,7 +11,7 @@ pub mod differential;
 pub mod protocol;
 pub mod walk;
 
-pub use report::{Report, grouped};
+pub use report::Report;
 pub use stores::Compared;
 
 /// Keeps the panics that jobs are told to make from being printed: they are part of the test.

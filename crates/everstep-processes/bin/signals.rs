@@ -1,6 +1,7 @@
 //! Sends signals to runs that wait, and kills their worker again and again; see `everstep_processes::signals`.
 
 use std::{env, process::ExitCode};
+use thousands::Separable as _;
 
 use everstep_processes::{
     actor::AnyResult,
@@ -50,25 +51,18 @@ fn main() -> AnyResult<ExitCode> {
 fn tell(figures: &Figures) {
     println!(
         "{} waits, {} with a signal; {} undelivered, {} refused; {} kills of senders",
-        grouped(figures.waits),
-        grouped(figures.taken),
-        grouped(figures.undelivered),
-        grouped(figures.refused),
-        grouped(figures.senders_killed)
+        figures.waits.separate_with_commas(),
+        figures.taken.separate_with_commas(),
+        figures.undelivered.separate_with_commas(),
+        figures.refused.separate_with_commas(),
+        figures.senders_killed.separate_with_commas()
     );
     println!(
         "{} operations, {} sent, {} acknowledged, {} kills, {} violations",
-        grouped(figures.operations),
-        grouped(figures.sent),
-        grouped(figures.acknowledged),
-        grouped(figures.kills),
+        figures.operations.separate_with_commas(),
+        figures.sent.separate_with_commas(),
+        figures.acknowledged.separate_with_commas(),
+        figures.kills.separate_with_commas(),
         figures.violations.len()
     );
-}
-
-/// `12,345`.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }

@@ -1,6 +1,7 @@
 //! Stops workers past their lease at every point of a run and lets them go on; see `everstep_processes::stale`.
 
 use std::{env, fs, process::ExitCode};
+use thousands::Separable as _;
 
 use everstep_processes::{
     actor::{self, AnyResult},
@@ -47,20 +48,13 @@ fn main() -> AnyResult<ExitCode> {
     }
     println!(
         "{} stops ({} amid the run), {} recorded outcomes, {} bodies repeated, {} violations",
-        grouped(figures.stops),
-        grouped(figures.amid_the_run),
-        grouped(figures.recorded),
-        grouped(figures.repeated),
+        figures.stops.separate_with_commas(),
+        figures.amid_the_run.separate_with_commas(),
+        figures.recorded.separate_with_commas(),
+        figures.repeated.separate_with_commas(),
         figures.violations.len()
     );
     Ok(if figures.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// `12,345`.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 fn json_of(figures: &Figures) -> String {

@@ -1,6 +1,7 @@
 //! Plays all of them; see the library.
 
 use std::{env, error::Error, fs, process::ExitCode, time::Instant};
+use thousands::Separable as _;
 
 use everstep_weave::{
     explore::{self, Failure},
@@ -87,7 +88,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     println!(
         "{} schedules of {} situations, {} failing; {} of {} weakened variants found",
-        grouped(figures.orders),
+        figures.orders.separate_with_commas(),
         figures.plays,
         figures.failing,
         figures.found,
@@ -106,13 +107,6 @@ fn find_the_weakened(figures: &mut Figures) {
             Ok(orders) => println!("{}: not found by `{}` in {orders} orders", weak.name, weak.found_by),
         }
     }
-}
-
-/// `12,345`.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 impl Figures {

@@ -1,6 +1,7 @@
 //! The tables of `docs/` are those of the code.
 
 use std::{fmt::Write as _, path::Path};
+use thousands::Separable as _;
 
 use everstep::{Allowed, Code, Retry, Settings, Status, StuckReason, Touches, Verb};
 
@@ -100,7 +101,7 @@ fn the_page_of_settings_shows_the_defaults() {
         ),
         (
             "resident_runs_max",
-            grouped(resident_runs_max as u64),
+            (resident_runs_max as u64).separate_with_commas(),
             "runs in memory at once; others wait in the store",
         ),
         (
@@ -110,12 +111,12 @@ fn the_page_of_settings_shows_the_defaults() {
         ),
         (
             "running_steps_max",
-            grouped(running_steps_max as u64),
+            (running_steps_max as u64).separate_with_commas(),
             "step bodies that run at once; others begin when one has ended",
         ),
         (
             "entries_max",
-            grouped(entries_max),
+            entries_max.separate_with_commas(),
             "entries of one generation of a run; from 100,000 on there is a warning",
         ),
         (
@@ -179,10 +180,4 @@ fn the_page_of_settings_shows_the_fixed_limits() {
         writeln!(table, "| {name} | {value} | {meaning} |").expect("a string takes everything");
     }
     check("settings.md", "limits", &table);
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }

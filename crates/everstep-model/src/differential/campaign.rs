@@ -1,6 +1,7 @@
 //! Streams in batches, until nothing new is seen.
 
 use std::{collections::BTreeMap, fmt};
+use thousands::Separable as _;
 
 use super::{
     draw,
@@ -9,11 +10,7 @@ use super::{
     play::{self, Difference, Played},
     shrink::shrink,
 };
-use crate::{
-    report::{Report, grouped},
-    spread::spread,
-    stores::Compared,
-};
+use crate::{report::Report, spread::spread, stores::Compared};
 
 /// Batches without a new kind of reply after which enough is seen.
 const QUIET_BATCHES: u64 = 20;
@@ -87,7 +84,11 @@ pub fn run(store: Compared, full: bool, seed: Option<u64>) -> Result<Report, Str
         return Ok(Report::new(format!("seed {seed}: {} operations, 0 differences", played.calls), []));
     }
     let figures = campaign(store, full, |so_far| {
-        println!("{} operations, {} kinds of reply", grouped(so_far.operations), so_far.kinds.len());
+        println!(
+            "{} operations, {} kinds of reply",
+            so_far.operations.separate_with_commas(),
+            so_far.kinds.len()
+        );
     })
     .map_err(|failure| failure.to_string())?;
     if !figures.is_enough() && store == Compared::Sqlite {
@@ -95,11 +96,13 @@ pub fn run(store: Compared, full: bool, seed: Option<u64>) -> Result<Report, Str
     }
     let seen = match store {
         Compared::Sqlite => format!("{QUIET_BATCHES} batches without a new one, "),
-        Compared::Postgres | Compared::Hostile => format!("{} streams, ", grouped(figures.streams)),
+        Compared::Postgres | Compared::Hostile => {
+            format!("{} streams, ", figures.streams.separate_with_commas())
+        }
     };
     let line = format!(
         "{} operations, {} kinds of reply, {seen}0 differences",
-        grouped(figures.operations),
+        figures.operations.separate_with_commas(),
         figures.kinds.len()
     );
     let named = [

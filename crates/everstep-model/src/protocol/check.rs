@@ -1,6 +1,7 @@
 //! Explores the model under all rules, and then without each of them.
 
 use std::collections::BTreeSet;
+use thousands::Separable as _;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -9,7 +10,7 @@ use super::{
     property::{ALWAYS, SOMETIMES},
     rules::Rules,
 };
-use crate::report::{Report, grouped};
+use crate::report::Report;
 
 const NOTHING: Bounds =
     Bounds { members: 2, crashes: 0, beats: 0, letters: 0, blunders: 0, stucks: 0, leaves: 0, pipe: 1 };
@@ -145,7 +146,7 @@ pub fn run(full: bool) -> Result<Report, String> {
     }
     let line = format!(
         "{} states, {} properties hold, {} of {} weakened variants have a counterexample",
-        grouped(states),
+        states.separate_with_commas(),
         ALWAYS.len(),
         WEAKENED.len(),
         WEAKENED.len()
@@ -165,7 +166,7 @@ fn explore_corners(full: bool) -> Result<u64, String> {
     let deeper = DEEPER.iter().filter(|_| full);
     for (corner, bounds) in CORNERS.iter().chain(deeper) {
         let found = explore(*bounds, Rules::ALL);
-        println!("{corner}: {} states", grouped(found.states));
+        println!("{corner}: {} states", found.states.separate_with_commas());
         if let Some((name, path)) = found.broken.first() {
             return Err(format!("it does not hold that {name}:\n    {}", told(path)));
         }

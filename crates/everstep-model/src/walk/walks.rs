@@ -1,6 +1,7 @@
 //! Walks through the model, and what both stores make of them.
 
 use std::{fmt::Write as _, sync::Arc};
+use thousands::Separable as _;
 
 use everstep_conformance::Bench;
 use everstep_core::store::StoreError;
@@ -9,7 +10,7 @@ use super::actual::Actual;
 use crate::{
     chance::Chance,
     protocol::{Action, Bounds, Heard, Protocol, Rules, State},
-    report::{Report, grouped},
+    report::Report,
     spread::spread,
     stores::{MemoryBench, SqliteBench},
 };
@@ -58,9 +59,13 @@ pub fn run(full: bool, seed: Option<u64>) -> Result<Report, String> {
             walked.calls += one.calls;
             walked.completed += one.completed;
         }
-        println!("{} walks, {} calls", grouped(walked.walks), grouped(walked.calls));
+        println!(
+            "{} walks, {} calls",
+            walked.walks.separate_with_commas(),
+            walked.calls.separate_with_commas()
+        );
     }
-    let (walks, calls) = (grouped(walked.walks), grouped(walked.calls));
+    let (walks, calls) = (walked.walks.separate_with_commas(), walked.calls.separate_with_commas());
     let line = format!("{walks} walks, {calls} calls, {} runs completed, 0 differences", walked.completed);
     let named = [
         ("walks", walked.walks.into()),

@@ -1,6 +1,7 @@
 //! `disk faults`: every loop to its end, or one fault alone.
 
 use std::path::PathBuf;
+use thousands::Separable as _;
 
 use everstep::store::Durability;
 use everstep_disk::{
@@ -10,10 +11,7 @@ use everstep_disk::{
     vfs::Call,
 };
 
-use crate::{
-    CARGO,
-    figures::{Figures, grouped},
-};
+use crate::{CARGO, figures::Figures};
 
 /// Lives side by side: they wait more than they work.
 const AT_ONCE: usize = 16;
@@ -78,9 +76,9 @@ impl Faults {
         figures.write(self.json.as_deref())?;
         let last = format!(
             "{} faults in {} loops to their ends, {} facts, {} violations",
-            grouped(tally.faults),
+            tally.faults.separate_with_commas(),
             tally.loops,
-            grouped(tally.promises),
+            tally.promises.separate_with_commas(),
             tally.failed.len()
         );
         if tally.failed.is_empty() { Ok(last) } else { Err(last) }

@@ -1,6 +1,7 @@
 //! `disk power`: which lives are recorded, how often they are crashed, and what is told of it.
 
 use std::path::{Path, PathBuf};
+use thousands::Separable as _;
 
 use everstep::store::Durability;
 use everstep_disk::{
@@ -12,10 +13,7 @@ use everstep_disk::{
     story::{self, Part},
 };
 
-use crate::{
-    CARGO,
-    figures::{Figures, grouped},
-};
+use crate::{CARGO, figures::Figures};
 
 /// Pages between two checkpoints, so that a short life has many of them.
 const WAL_PAGES: u64 = 24;
@@ -229,12 +227,16 @@ fn save(recording: &Recording, path: &Path) -> Result<(), String> {
 
 fn line(name: &str, tally: &Tally) -> String {
     let lost = match name {
-        "power" => format!("{} facts lost", grouped(tally.lost)),
-        _ => format!("{} with lost facts (only the newest)", grouped(tally.images_with_loss)),
+        "power" => format!("{} facts lost", tally.lost.separate_with_commas()),
+        _ => format!("{} with lost facts (only the newest)", tally.images_with_loss.separate_with_commas()),
     };
     let ends =
         if tally.wrong_ends > 0 { format!(", {} wrong ends", tally.wrong_ends) } else { String::new() };
-    format!("{} images at {name}, {lost}, {} corrupt{ends}", grouped(tally.images), grouped(tally.corrupt))
+    format!(
+        "{} images at {name}, {lost}, {} corrupt{ends}",
+        tally.images.separate_with_commas(),
+        tally.corrupt.separate_with_commas()
+    )
 }
 
 fn tell(figures: &mut Figures, of: &str, tally: &Tally) {
