@@ -19,34 +19,47 @@ pub(crate) fn lints() -> Result<(), String> {
 
 /// Compiles all tests, and the programs that they start.
 pub(crate) fn build() -> Result<(), String> {
-    test(&["--no-run"], &[], &[])
+    test(&["--no-run"], None, &[])
 }
 
 pub(crate) fn tests() -> Result<(), String> {
-    test(&[], &[], &[])
+    test(&[], None, &[])
 }
 
-/// The store on a PostgreSQL server of another version than [`tests`] has.
+/// The store on a PostgreSQL server of another version than [`tests`] has. What poolers and other databases do instead of
+/// that server is the same for both.
 pub(crate) fn another_server() -> Result<(), String> {
-    test(&[], &["everstep-postgres"], &[("EVERSTEP_POSTGRES_VERSION", ANOTHER_POSTGRES)])
+    let store = Some(Only { package: "everstep-postgres", not: ["hostile::", "pooled::"] });
+    test(&[], store, &[("EVERSTEP_POSTGRES_VERSION", ANOTHER_POSTGRES)])
 }
 
-/// Tests of all packages, or of these: what is compiled is the same, because features are those of all.
-fn test(more: &[&str], packages: &[&str], with: &[(&str, &str)]) -> Result<(), String> {
+/// The tests of a package, without those whose names have one of these in them.
+struct Only {
+    package: &'static str,
+    not: [&'static str; 2],
+}
+
+/// All tests, or some: what is compiled is the same, because features are those of all.
+fn test(more: &[&str], only: Option<Only>, with: &[(&str, &str)]) -> Result<(), String> {
     const ALL: [&str; 3] = ["--workspace", "--all-features", "--locked"];
     let is_there =
         Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     if !is_there {
-        let of: Vec<&str> = match packages {
-            [] => vec!["--workspace"],
-            some => some.iter().flat_map(|package| ["--package", package]).collect(),
+        let of = ["test", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"];
+        let (package, not) = match only {
+            None => (vec!["--workspace"], Vec::new()),
+            Some(Only { package, not: [one, other] }) => {
+                (vec!["--package", package], vec!["--", "--skip", one, "--skip", other])
+            }
         };
-        let args = ["test", "--all-features", "--locked", "--lib", "--bins", "--tests", "--examples"];
-        return cargo_with(&[&args, &of[..], more].concat(), with);
+        return cargo_with(&[&of[..], &package, more, &not].concat(), with);
     }
-    let (together, of) = (tests_together(), format!("package({})", packages.join(") or package(")));
-    let only: &[&str] = if packages.is_empty() { &[] } else { &["-E", &of] };
-    cargo_with(&[&["nextest", "run", "--test-threads", &together], &ALL[..], only, more].concat(), with)
+    let together = tests_together();
+    let some = only.map(|Only { package, not: [one, other] }| {
+        format!("package({package}) - test({one}) - test({other})")
+    });
+    let some = some.as_ref().map_or(Vec::new(), |some| vec!["-E", some.as_str()]);
+    cargo_with(&[&["nextest", "run", "--test-threads", &together], &ALL[..], &some, more].concat(), with)
 }
 
 /// Most tests wait for a disk, a server or a process most of the time: two for each processor keep it busy.
