@@ -28,13 +28,13 @@ const USAGE: &str = "\
 chaos [--hostile] [--full | --seconds N] [--seed N] [--keep FOLDER]
 
   --hostile      the database of all workers is as unkind as any that accepts their SQL: see `Options::hostile`
-  --full         ten minutes, two if it is hostile; one and a half without, forty seconds if it is hostile
+  --full         ten minutes, two if it is hostile; one without, twenty seconds if it is hostile
   --seconds N    so long; runs and faults in proportion
   --seed N       other faults; the same seed has the same schedule
   --keep FOLDER  the ledger and the logs stay there";
 
 /// The short form, in seconds, and where the database is hostile.
-const SHORT: [u64; 2] = [90, 40];
+const SHORT: [u64; 2] = [60, 20];
 const FULL: [u64; 2] = [600, 120];
 /// How it ends when nothing could be judged.
 const UNPLAYED: u8 = 2;
