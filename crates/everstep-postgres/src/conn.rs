@@ -156,6 +156,8 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = w
     SET standard_conforming_strings = on";
 /// For how long the database may leave an attempt to connect without an answer.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// A row that is free is stepped over so often in a row by no database that we know.
+const LOOKS_MAX: u32 = 12;
 /// For how long a server is asked to leave off.
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
@@ -304,8 +306,9 @@ impl Conn {
         Ok(rows)
     }
 
-    /// The rows of a statement that steps over what others have locked: `enough` of them, or all. Where it steps over free
-    /// ones too, those who have the others locked are waited for in place of missing any.
+    /// The rows of a statement that steps over what others have locked: `enough` of them, or all. Their first column is their
+    /// number. Where it steps over free ones too, it is asked again a few times for those that it has left out. Nobody is
+    /// waited for: a transaction of somebody who is gone may keep a row for long.
     pub(crate) async fn free_rows(
         &self,
         sql: &Sql,
@@ -313,10 +316,24 @@ impl Conn {
         enough: usize,
     ) -> Result<Vec<Row>, Fault> {
         let rows = self.rows(sql, args).await?;
-        if self.dialect.skips_exactly() || rows.len() >= enough {
+        let (look, locks) = sql.1.rsplit_once(" FOR UPDATE").unwrap_or((&*sql.1, ""));
+        if self.dialect.skips_exactly() || rows.len() >= enough || locks.is_empty() {
             return Ok(rows);
         }
-        self.rows(&Sql(sql.0, sql.1.replace(" SKIP LOCKED", "").into()), args).await
+        let mut order = HashMap::default();
+        for row in self.rows(&Sql(sql.0, look.to_owned().into()), args).await? {
+            let place = order.len();
+            order.insert(get::<i64>(&row, 0)?, place);
+        }
+        let (mut found, mut looks) = (numbered(rows)?, 1);
+        while found.len() < order.len() && looks < LOOKS_MAX {
+            found.extend(numbered(self.rows(sql, args).await?)?);
+            looks += 1;
+        }
+        let mut found: Vec<_> = found.into_iter().collect();
+        found.sort_by_key(|(number, _)| order.get(number).copied().unwrap_or(usize::MAX));
+        found.truncate(enough);
+        Ok(found.into_iter().map(|(_, row)| row).collect())
     }
 
     /// The first row of a statement, if there is one.
@@ -362,6 +379,11 @@ impl Conn {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Cow<'static, str>, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// By the number in their first column.
+fn numbered(rows: Vec<Row>) -> Result<HashMap<i64, Row>, Fault> {
+    rows.into_iter().map(|row| Ok((get(&row, 0)?, row))).collect()
 }
 
 fn not_connected(error: tokio_postgres::Error) -> Fault {

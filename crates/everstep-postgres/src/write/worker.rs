@@ -70,7 +70,7 @@ pub(crate) async fn fence(
     /// Two that fence each other would wait for each other.
     const REST: Sql = sql(
         "look whether a worker rests",
-        "SELECT 1 FROM @slot WHERE worker = $1 AND NOT fenced FOR UPDATE SKIP LOCKED",
+        "SELECT slot::int8 FROM @slot WHERE worker = $1 AND NOT fenced FOR UPDATE SKIP LOCKED",
     );
     const ALL: Sql =
         sql("count the fence of a worker", "SELECT count(*) FROM @slot WHERE worker = $1 AND NOT fenced");

@@ -13,7 +13,7 @@ const FORBIDDEN: &[(&str, &str, &[&str])] = &[
     ("LISTEN", "CockroachDB has none; a hint only, and tested before it is trusted", &["listen.rs"]),
     ("NOTIFY", "as LISTEN", &[]),
     ("pg_notify", "as LISTEN", &["listen.rs"]),
-    ("SKIP LOCKED", "only by `Conn::free_rows`", &["conn.rs", "claim.rs", "worker.rs"]),
+    ("SKIP LOCKED", "only by `Conn::free_rows`", &["claim.rs", "worker.rs"]),
     ("SEQUENCE", "hot in distributed databases, and not in all of them", &[]),
     ("nextval", "as SEQUENCE", &[]),
     ("SERIAL", "as SEQUENCE", &[]),

@@ -11,6 +11,7 @@ use crate::{
     conformance::with_table,
     fixture::Desk,
     hand::{Hand, new_run},
+    world::another_client,
 };
 
 fn bench() -> Desk {
@@ -70,6 +71,25 @@ async fn a_claim_takes_also_what_skip_locked_steps_over() {
     assert_eq!(other.takes_over(&hand).await, 90, "and so does whoever frees them");
     let freed: BTreeSet<_> = other.claims().await.into_iter().map(|(id, _)| id).collect();
     assert_eq!(freed.len(), 90);
+}
+
+/// Claims waited for whoever had a due run locked, and with them everything behind them in the queue: for as long as the
+/// transaction of a client that was gone stood.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_somebody_keeps_locked_holds_back_no_other() {
+    let desk = Desk::hostile();
+    let store = desk.open().await;
+    let hand = Hand::of(&store).await;
+    let runs = ["a", "b"].map(|id| NewRun { claim: false, ..new_run(id) }).into();
+    store.start(runs, None).await.expect("starts");
+    let somebody = another_client().await;
+    let locks = format!("BEGIN; SELECT 1 FROM {} WHERE text_id = 'a' FOR UPDATE", desk.table("everstep_run"));
+    somebody.batch_execute(&locks).await.expect("locks it");
+    let claims =
+        tokio::time::timeout(Duration::from_secs(10), hand.claims()).await.expect("waits for nobody");
+    assert_eq!(claims.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["b"]);
+    somebody.batch_execute("COMMIT").await.expect("lets it go");
+    assert_eq!(hand.claims().await.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["a"]);
 }
 
 /// After each hint that a database without hints refused, the connection was made anew.
