@@ -36,6 +36,13 @@ pub(crate) struct Doubt {
     pub(crate) ends: bool,
 }
 
+/// The row of a run, which others lock too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Locked<'a> {
+    Run(RunId),
+    Id(&'a str),
+}
+
 /// What is written by statements of its own.
 pub(crate) trait Apply: Send {
     /// The payloads that it carries.
@@ -46,6 +53,11 @@ pub(crate) trait Apply: Send {
     /// Whether it waits while nothing can be written; else it is refused at once.
     fn is_patient(&self) -> bool {
         false
+    }
+
+    /// The id of the run whose row it locks.
+    fn locks(&self) -> Option<&str> {
+        None
     }
 
     /// Writes it into the open transaction. Called again, unchanged, when that is rolled back.
@@ -81,6 +93,15 @@ impl Op {
             Op::Turn(_) | Op::Job(_) | Op::JobDone(..) => true,
             Op::Start(_) => false,
             Op::Call(call) => call.is_patient(),
+        }
+    }
+
+    /// Which row it locks until the commit.
+    pub(crate) fn locks(&self) -> Option<Locked<'_>> {
+        match self {
+            Op::Turn(turn) => turn.turn.end.is_some().then_some(Locked::Run(turn.turn.run)),
+            Op::Call(call) => call.locks().map(Locked::Id),
+            Op::Start(_) | Op::Job(_) | Op::JobDone(..) => None,
         }
     }
 
@@ -145,6 +166,7 @@ impl Op {
 
 /// A client's call, as closures: `work` is applied, `then` follows the commit and precedes the answer.
 pub(crate) struct Call<T, W, N> {
+    of: Option<Arc<str>>,
     bytes: usize,
     work: W,
     then: N,
@@ -159,12 +181,12 @@ where
     N: FnOnce(&mut T, &mut After<'_>) + Send + 'static,
 {
     pub(crate) fn boxed(
-        bytes: usize,
+        (of, bytes): (Option<Arc<str>>, usize),
         work: W,
         then: N,
         answer: oneshot::Sender<Result<T, StoreError>>,
     ) -> Op {
-        Op::Call(Box::new(Call { bytes, work, then, value: None, answer }))
+        Op::Call(Box::new(Call { of, bytes, work, then, value: None, answer }))
     }
 }
 
@@ -176,6 +198,10 @@ where
 {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn locks(&self) -> Option<&str> {
+        self.of.as_deref()
     }
 
     fn apply<'b>(&'b mut self, batch: &'b mut Batch<'_>) -> LocalBoxFuture<'b, Result<(), Fault>> {

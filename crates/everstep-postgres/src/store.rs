@@ -39,7 +39,7 @@ impl Postgres {
         work: impl AsyncFnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
     ) -> Answer<T> {
-        self.call_with(0, work, then)
+        self.call_with((None, 0), work, then)
     }
 
     /// The database is not the one that it was: nothing goes on in this opening.
@@ -52,14 +52,14 @@ impl Postgres {
         Err(lost.await?)
     }
 
-    /// With payloads of so many bytes.
+    /// With the id of the run whose row it locks, and payloads of so many bytes.
     pub(crate) fn call_with<T: Send + 'static>(
         &self,
-        bytes: usize,
+        of: (Option<Arc<str>>, usize),
         work: impl AsyncFnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
     ) -> Answer<T> {
-        self.push(|answer| Call::boxed(bytes, work, then, answer))
+        self.push(|answer| Call::boxed(of, work, then, answer))
     }
 }
 
@@ -160,8 +160,8 @@ impl Store for Postgres {
     }
 
     fn post(&self, post: Post) -> Answer<Posted> {
-        let bytes = post.letter.body.bytes.len();
-        self.call_with(bytes, async move |batch| post::post(batch, &post).await, |_, _| ())
+        let of = (post::addressed(&post), post.letter.body.bytes.len());
+        self.call_with(of, async move |batch| post::post(batch, &post).await, |_, _| ())
     }
 
     fn cut(&self, cut: Cut) -> Answer<bool> {
@@ -169,7 +169,11 @@ impl Store for Postgres {
     }
 
     fn act(&self, does: Does, act: Act) -> Answer<Acted> {
-        self.call_with(act::bytes(&does), async move |batch| act::act(batch, &does, &act).await, |_, _| ())
+        self.call_with(
+            (act::addressed(&does), act::bytes(&does)),
+            async move |batch| act::act(batch, &does, &act).await,
+            |_, _| (),
+        )
     }
 
     fn delete(&self, runs: Vec<Doomed>) -> Answer<Vec<bool>> {

@@ -42,6 +42,10 @@ impl Transfer for Postgres {
 
     fn place(&self, copy: CopyId, numbers: Numbers, runs: Vec<Whole>) -> Answer<usize> {
         let bytes = runs.iter().map(Whole::bytes).sum();
-        self.call_with(bytes, async move |batch| place::place(batch, copy, numbers, &runs).await, |_, _| ())
+        self.call_with(
+            (None, bytes),
+            async move |batch| place::place(batch, copy, numbers, &runs).await,
+            |_, _| (),
+        )
     }
 }

@@ -20,11 +20,12 @@ use crate::{
     link::{Link, unreachable},
     listen::Notices,
     names::Texts,
-    op::{After, Op},
+    op::{After, Locked, Op},
     queue::{Linger, Queue, Taken},
     recall::recall,
     segment::{self, Segment},
     stopwatch::Stopwatch,
+    write::post,
 };
 
 /// Company that has not come by then costs more than it saves: a commit takes about as long (performance.md A3).
@@ -383,6 +384,8 @@ async fn apply(
     ops: &mut [Op],
     segments: Vec<Segment>,
 ) -> Result<Vec<(usize, StoreError)>, (Range<usize>, Fault)> {
+    let all = 0..ops.len();
+    lock_in_order(batch, ops).await.map_err(|fault| (all, fault))?;
     let mut refused = Vec::new();
     for segment in segments {
         match segment {
@@ -402,6 +405,22 @@ async fn apply(
         }
     }
     Ok(refused)
+}
+
+/// Locks what several operations lock, where one that is not a turn of a worker's own run is among them.
+async fn lock_in_order(batch: &Batch<'_>, ops: &[Op]) -> Result<(), Fault> {
+    let (mut runs, mut ids) = (Vec::new(), Vec::new());
+    for locked in ops.iter().filter_map(Op::locks) {
+        match locked {
+            Locked::Run(run) => runs.push(run.0),
+            Locked::Id(id) => ids.push(id),
+        }
+    }
+    match ids.len() {
+        0 => Ok(()),
+        1 if runs.is_empty() => Ok(()),
+        _ => post::lock_in_order(batch.conn, &runs, &ids).await,
+    }
 }
 
 /// Whether no reply came.

@@ -1,5 +1,7 @@
 //! Acts: a change that a person makes, and its record.
 
+use std::sync::Arc;
+
 use everstep_core::{
     Change, Timestamp,
     store::{Act, Acted, Does, Edit, Post, Posted, RunId, StoreError},
@@ -20,6 +22,14 @@ pub(crate) fn bytes(does: &Does) -> usize {
         Does::Post(post) | Does::Pause(post) => post.letter.body.bytes.len(),
         Does::Cut(cut) => cut.letters.iter().map(|letter| letter.body.bytes.len()).sum(),
         Does::Edit(edit) => entry::bytes(&edit.entry),
+    }
+}
+
+/// The id of the run that it is for, if it is for a run by its id.
+pub(crate) fn addressed(does: &Does) -> Option<Arc<str>> {
+    match does {
+        Does::Post(post) | Does::Pause(post) => post::addressed(post),
+        Does::Cut(_) | Does::Edit(_) => None,
     }
 }
 

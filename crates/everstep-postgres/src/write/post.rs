@@ -1,5 +1,7 @@
 //! Letters into inboxes.
 
+use std::sync::Arc;
+
 use everstep_core::{
     Change, Status,
     store::{Letter, Post, Posted, RunId, To},
@@ -13,7 +15,7 @@ use super::{
 use crate::{
     batch::Batch,
     bounds::AT_ONCE,
-    conn::{Speaks, Sql, args, get, sql},
+    conn::{Conn, Speaks, Sql, args, get, sql},
     fault::Fault,
     guest::Writes,
     row::{self, codec},
@@ -28,6 +30,26 @@ pub(crate) struct Addressee {
     inbox_n: i64,
     has_begun: bool,
     pub(crate) generation: i64,
+}
+
+/// The id of the run that a letter is for, if it is for a run by its id.
+pub(crate) fn addressed(post: &Post) -> Option<Arc<str>> {
+    match &post.to {
+        To::Run(id) => Some(id.clone()),
+        To::Promise(_) => None,
+    }
+}
+
+/// Locks rows of runs in the order of their numbers. Whoever sends letters to runs of another worker, and ends its own in
+/// the same transaction, waits for that worker, which may do the same the other way round: with one order one of them waits,
+/// and without it the server would end a transaction after a second, and perhaps the next one, and so on.
+pub(crate) async fn lock_in_order(conn: &Conn, runs: &[i64], ids: &[&str]) -> Result<(), Fault> {
+    const LOCK: Sql = sql(
+        "lock runs in order",
+        "SELECT 1 FROM @run WHERE id = ANY($1) OR text_id = ANY($2) ORDER BY id FOR UPDATE",
+    );
+    let ids: Vec<_> = ids.iter().map(|id| kept(id)).collect();
+    conn.rows(&LOCK, args![runs.to_vec(), ids]).await.map(drop)
 }
 
 /// Puts a letter into a run's inbox and wakes the run.

@@ -15,6 +15,7 @@ mod guests;
 mod hostile;
 mod late;
 mod openings;
+mod orders;
 mod outages;
 mod pooled;
 mod roles;
