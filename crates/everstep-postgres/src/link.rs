@@ -48,7 +48,8 @@ impl Link {
              RETURNING value, :now",
         );
         let (main, side) = (Conn::open(shape).await?, Conn::open(shape).await?);
-        let row = main.one(&OPEN, &[]).await?.ok_or_else(|| damaged("an opening has no number"))?;
+        let numbered = in_order(async || main.one(&OPEN, &[]).await).await?;
+        let row = numbered.ok_or_else(|| damaged("an opening has no number"))?;
         let (opening, since) = (get(&row, 0)?, get(&row, 1)?);
         let (main, side) = (Arc::new(main), Arc::new(side));
         let (shape, last, begun) = (shape.clone(), Vec::new(), Vec::new());

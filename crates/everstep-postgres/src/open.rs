@@ -351,13 +351,10 @@ async fn prepare(shape: &Arc<Shape>, options: &Options) -> Result<Link, StoreErr
     let conn = Conn::open(shape).await.map_err(told)?;
     check_durability(&conn).await?;
     migrate::migrate(&conn).await?;
-    let open = async || {
-        check_mark(&conn, options).await?;
-        let link = Link::open(shape).await?;
-        link.sweep().await?;
-        Ok::<_, Fault>(link)
-    };
-    in_order(open).await.map_err(told)
+    in_order(async || check_mark(&conn, options).await).await.map_err(told)?;
+    let link = Link::open(shape).await.map_err(told)?;
+    in_order(async || link.sweep().await).await.map_err(told)?;
+    Ok(link)
 }
 
 /// Whether a copy lets this opening in.

@@ -67,7 +67,8 @@ pub(crate) async fn a_child_is_pending_with_its_first_entry(desk: Desk) {
     assert_eq!(load.commit(turn).await, Heard::Next(2));
     let row = desk.row("c").await;
     assert_eq!((row.status, row.owner, row.wake_at), (Status::Pending, None, Some(at(50))));
-    assert_eq!((row.run, &*row.workflow, row.created_at), (RunId(load.run.0 + 1), "flow", run.first.at));
+    assert_eq!((&*row.workflow, row.created_at), ("flow", run.first.at));
+    assert!(row.run > load.run, "numbers grow");
     assert_eq!(desk.loaded(row.run).await.entries, [run.first]);
     let other = desk.another().await.worker().await;
     let (claimed, _) = other.claims_one().await;
