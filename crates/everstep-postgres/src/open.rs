@@ -352,6 +352,7 @@ async fn prepare(shape: &Arc<Shape>, options: &Options) -> Result<Link, StoreErr
     check_durability(&conn).await?;
     migrate::migrate(&conn).await?;
     in_order(async || check_mark(&conn, options).await).await.map_err(told)?;
+    drop(conn);
     let link = Link::open(shape).await.map_err(told)?;
     in_order(async || link.sweep().await).await.map_err(told)?;
     Ok(link)

@@ -160,7 +160,7 @@ impl Store for Postgres {
     }
 
     fn post(&self, post: Post) -> Answer<Posted> {
-        let of = (post::addressed(&post), post.letter.body.bytes.len());
+        let of = (post.to.run().cloned(), post.letter.body.bytes.len());
         self.call_with(of, async move |batch| post::post(batch, &post).await, |_, _| ())
     }
 

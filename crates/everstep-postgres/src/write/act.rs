@@ -25,10 +25,10 @@ pub(crate) fn bytes(does: &Does) -> usize {
     }
 }
 
-/// The id of the run that it is for, if it is for a run by its id.
+/// The id of the run that its letter is for, if it is one.
 pub(crate) fn addressed(does: &Does) -> Option<Arc<str>> {
     match does {
-        Does::Post(post) | Does::Pause(post) => post::addressed(post),
+        Does::Post(post) | Does::Pause(post) => post.to.run().cloned(),
         Does::Cut(_) | Does::Edit(_) => None,
     }
 }

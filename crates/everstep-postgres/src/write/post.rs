@@ -1,7 +1,5 @@
 //! Letters into inboxes.
 
-use std::sync::Arc;
-
 use everstep_core::{
     Change, Status,
     store::{Letter, Post, Posted, RunId, To},
@@ -30,14 +28,6 @@ pub(crate) struct Addressee {
     inbox_n: i64,
     has_begun: bool,
     pub(crate) generation: i64,
-}
-
-/// The id of the run that a letter is for, if it is for a run by its id.
-pub(crate) fn addressed(post: &Post) -> Option<Arc<str>> {
-    match &post.to {
-        To::Run(id) => Some(id.clone()),
-        To::Promise(_) => None,
-    }
 }
 
 /// Locks rows of runs in the order of their numbers. Whoever sends letters to runs of another worker, and ends its own in
