@@ -52,6 +52,7 @@ mod case;
 mod list;
 
 mod desk;
+pub mod filters;
 mod load;
 mod sample;
 mod worker;

@@ -37,7 +37,7 @@ struct Args {
     /// Where the runs are kept
     #[arg(long, value_enum, default_value_t = Kind::Sqlite)]
     store: Kind,
-    /// Every plan, not one in eleven of each kind and workload (on PostgreSQL, one in a hundred of each kind)
+    /// Every plan, not one in eleven of each kind and workload (on PostgreSQL, one in two hundred of each kind)
     #[arg(long)]
     full: bool,
     /// Play this one plan, and tell everything about it

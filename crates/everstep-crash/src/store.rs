@@ -93,7 +93,7 @@ impl Store {
     pub(crate) fn short_stride(&self) -> usize {
         match self {
             Store::Files => 11,
-            Store::Server(_) => 100,
+            Store::Server(_) => 200,
         }
     }
 

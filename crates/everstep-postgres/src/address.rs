@@ -8,7 +8,7 @@ use std::{borrow::Cow, str::FromStr as _, time::Duration};
 use everstep_core::store::StoreError;
 use tokio_postgres::{
     CancelToken, Client, Config, Connection, Socket,
-    config::{Host, SslMode},
+    config::{Host, SslMode, TargetSessionAttrs},
     error::SqlState,
 };
 
@@ -79,8 +79,13 @@ impl Address {
                 config.host(address.to_string());
             }
         }
-        if config.get_hosts().len() > 1 && config.get_connect_timeout().is_none() {
+        // A name may have several addresses, of which one is dead.
+        if config.get_connect_timeout().is_none() {
             config.connect_timeout(HOST_WAIT);
+        }
+        // A standby among them is behind: who reads there what the primary has acknowledged does not find it.
+        if config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         let mut tls = Tls::read(&own).map_err(unusable)?;
         if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {

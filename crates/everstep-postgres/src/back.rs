@@ -8,15 +8,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use everstep_core::{
-    StuckReason,
+    Status, StuckReason,
     store::{RunId, StoreError, WorkerId},
 };
 use foldhash::HashMap;
 
 use crate::{
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::Fault,
     row::signed,
+    sql::{Sql, args, get, sql},
 };
 
 /// What is remembered of a run that is in memory: how its journal goes on.
@@ -30,45 +31,66 @@ pub(crate) struct Lasts {
     pub(crate) ends: bool,
 }
 
-/// Makes the runs stuck whose journals are shorter than they were; how many.
-pub(crate) async fn set_aside(conn: &Conn, runs: &[Lasts]) -> Result<usize, Fault> {
-    /// 3 to 5: over. A run that somebody else has got already is his; what a fenced worker remembers is old, and others may
-    /// have done anything since. That a worker is not there at all is what a database that went back looks like.
+/// What an opening remembers.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    /// The runs in memory.
+    pub(crate) runs: Vec<Lasts>,
+    pub(crate) workers: Vec<WorkerId>,
+}
+
+/// Makes the runs stuck whose journals are shorter than they were. If there are any, or if it `went_back` for all that is known
+/// otherwise, those too that an older state gives to workers that have let go of them since. How many, if it went back.
+pub(crate) async fn set_aside(
+    conn: &Conn,
+    remembered: &Remembered,
+    went_back: bool,
+) -> Result<Option<usize>, Fault> {
+    /// 3 to 5: over. A run is its worker's until that has let go of it: that it is nobody's, or another's, who had it before,
+    /// is what a database that went back looks like, and that a worker is not there at all. What a fenced worker remembers
+    /// is old, and others may have done anything since.
     const LOST: Sql = sql(
         "set runs aside that lost entries",
-        "WITH lost AS (
-           UPDATE @run r SET owner = 0, wake_at = NULL, status = $5
-           FROM unnest($1, $2, $3, $4) AS u(id, worker, next, ends)
-           WHERE r.id = u.id AND (r.owner = u.worker OR (r.owner = 0 AND NOT u.ends)) AND r.status NOT BETWEEN 3 AND 5
+        "WITH shorter AS (
+           SELECT r.id, r.owner FROM unnest($1, $2, $3, $4) AS u(id, worker, next, ends) JOIN @run r ON r.id = u.id
+           WHERE (r.owner = u.worker OR NOT u.ends) AND r.status NOT BETWEEN 3 AND 5
              AND coalesce((SELECT max(seq) + 1 FROM @journal WHERE run = r.id), 0) < u.next
-             AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker AND w.fenced)
-           RETURNING r.id)
+             AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker AND w.fenced)),
+         older AS (
+           SELECT r.id, r.owner FROM @run r
+           WHERE r.owner = ANY($5) AND r.owner <> 0 AND r.wake_at IS NOT NULL AND r.status NOT BETWEEN 3 AND 5
+             AND r.id <> ALL($1) AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = r.owner AND w.fenced)
+             AND ($6 OR EXISTS (SELECT 1 FROM shorter))),
+         lost AS (
+           UPDATE @run r SET owner = 0, wake_at = NULL, status = $7
+           FROM (SELECT id, owner, $9 AS detail FROM shorter UNION ALL SELECT id, owner, $10 FROM older) AS u
+           WHERE r.id = u.id AND r.owner = u.owner
+           RETURNING r.id, u.detail)
          INSERT INTO @stuck (run, at, reason, detail)
-         SELECT id, :now, $6, $7 FROM lost
+         SELECT id, :now, $8, detail FROM lost
          ON CONFLICT (run) DO UPDATE SET at = excluded.at, reason = excluded.reason, key = NULL, detail = excluded.detail
-         RETURNING run",
+         RETURNING run, detail",
     );
-    if runs.is_empty() {
-        return Ok(0);
-    }
+    const SHORTER: &str = "entries of its journal were committed and are not there any more: the database went back in time, \
+                           by a failover or a backup. Their steps have run";
+    const OLDER: &str = "the database went back in time, by a failover or a backup, to when a worker had this run that has let \
+                         go of it since: what it did until then is lost. Steps of it may have run";
     let (mut ids, mut workers, mut nexts, mut ends) = (vec![], vec![], vec![], vec![]);
-    for run in runs {
+    for run in &remembered.runs {
         ids.push(run.run.0);
         workers.push(run.worker.0);
         nexts.push(signed(run.next));
         ends.push(run.ends);
     }
-    let (stuck, reason) = (i16::from(everstep_core::Status::Stuck.code()), i16::from(JOURNAL.code()));
-    let detail = "entries of its journal were committed and are not there any more: the database went back in time, by a \
-                  failover or a backup. Their steps have run";
-    let lost = conn.rows(&LOST, args![ids, workers, nexts, ends, stuck, reason, detail]).await?;
+    let all: Vec<_> = remembered.workers.iter().map(|worker| worker.0).collect();
+    let (stuck, damaged) = (Status::Stuck as i16, StuckReason::JournalDamaged as i16);
+    let args = args![ids, workers, nexts, ends, all, went_back, stuck, damaged, SHORTER, OLDER];
+    let lost = conn.rows(&LOST, args).await?;
     for row in &lost {
-        tracing::error!(run = get::<i64>(row, 0)?, detail, "a run is stuck");
+        tracing::error!(run = get::<i64>(row, 0)?, detail = get::<String>(row, 1)?, "a run is stuck");
     }
-    Ok(lost.len())
+    Ok((went_back || !lost.is_empty()).then_some(lost.len()))
 }
-
-const JOURNAL: StuckReason = StuckReason::JournalDamaged;
 
 /// How often workers were renewed, as far as this opening knows.
 #[derive(Debug, Default)]

@@ -12,13 +12,15 @@ use foldhash::{HashMap, HashMapExt as _, HashSet};
 use crate::{
     back::Lasts,
     bounds::Bounds,
-    conn::{Arg, Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::Fault,
     guest::Writes,
     ids::Ids,
     names::{NameKind, Names, Texts},
     op::{Doubt, Op},
+    rings::Rings,
     slots::Slots,
+    sql::{Arg, Sql, args, get, sql},
     write::mark,
 };
 
@@ -29,18 +31,6 @@ pub(crate) struct Held {
     pub(crate) worker: WorkerId,
     /// The run's status while it is held: running, or stuck.
     pub(crate) status: Status,
-}
-
-/// Whom to ring for after the commit.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rings {
-    /// The first of what became claimable is due then.
-    pub(crate) claimable: Option<i64>,
-    pub(crate) inbox: bool,
-    /// Somebody in another opening may wait for this.
-    pub(crate) others: bool,
-    /// Runs that were set aside; those that ended by a turn are told of by the turn.
-    pub(crate) ended: Vec<(RunId, Status)>,
 }
 
 /// What the writer remembers between transactions, for statements.
@@ -349,13 +339,6 @@ impl<'a> Batch<'a> {
         let rows = self.conn.rows(&OWNERS, args![runs]).await?;
         let owner = |row: &tokio_postgres::Row| Ok((get(row, 0)?, (get(row, 1)?, get(row, 2)?)));
         rows.iter().map(owner).collect::<Result<_, StoreError>>().map_err(Fault::from)
-    }
-}
-
-impl Rings {
-    /// A run became claimable that is due at `at`.
-    pub(crate) fn due(&mut self, at: i64) {
-        self.claimable = Some(self.claimable.map_or(at, |first| first.min(at)));
     }
 }
 

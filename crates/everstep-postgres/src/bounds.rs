@@ -137,10 +137,13 @@ impl Bounds {
         match (before, last) {
             // A clock that was set back is followed then.
             (_, _) if from == i64::MIN => {
+                let last = last.filter(|last| is_dated(*last));
                 let last = last.or(before.map(|of| of.last)).unwrap_or(i64::MIN);
                 letters.insert(worker, Letters { last, looked: Stopwatch::start(), took });
             }
-            (Some(of), Some(last)) => drop(letters.insert(worker, Letters { last: of.last.max(last), ..of })),
+            (Some(of), Some(last)) if is_dated(last) => {
+                letters.insert(worker, Letters { last: of.last.max(last), ..of });
+            }
             _ => {}
         }
     }
@@ -154,7 +157,8 @@ impl Bounds {
     pub(crate) fn took_at_once(&self, workflow: &str, last: Option<i64>, all: bool) {
         self.change(workflow, |bound| {
             bound.at_once &= !all;
-            bound.first = last.map_or(bound.first, |last| bound.first.max(last));
+            let dated = last.filter(|last| is_dated(*last));
+            bound.first = dated.map_or(bound.first, |last| bound.first.max(last));
         });
     }
 
@@ -174,7 +178,8 @@ impl Bounds {
         // Whatever is due is found in the order of times: nothing is left before the last one.
         let Some(from) = last.or(before.map(|bound| bound.from)) else { return };
         // A clock that was set back is followed.
-        let first = last.filter(|last| *last <= 0).or(before.map(|bound| bound.first)).unwrap_or(i64::MIN);
+        let first =
+            last.filter(|last| is_dated(*last)).or(before.map(|bound| bound.first)).unwrap_or(i64::MIN);
         let looked = Some((Stopwatch::start(), took));
         of.insert(workflow.clone(), Bound { from, first, looked, at_once: false });
     }
@@ -275,6 +280,12 @@ fn micros(time: Duration) -> i64 {
 pub(crate) fn due(wake_at: i64) -> Timestamp {
     // When a letter came is nobody's business: it is due at once.
     Timestamp(if (-AT_ONCE..-AT_ONCE / 2).contains(&wake_at) { 0 } else { wake_at })
+}
+
+/// Whether it says when a letter came. What is due at once without that stands behind all that say it, and hides none of
+/// them.
+fn is_dated(at: i64) -> bool {
+    at < 0
 }
 
 /// Those that are due at once have a bound of their own: another one that stood among them would go over what they left.

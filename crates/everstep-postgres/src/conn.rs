@@ -17,143 +17,19 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::AbortHandle,
 };
-use tokio_postgres::{
-    AsyncMessage, Client, Row, Statement,
-    types::{FromSql, ToSql, Type},
-};
+use tokio_postgres::{AsyncMessage, Client, Notification, Row, Statement};
 
 use crate::{
-    address::Address,
     dialect::Dialect,
-    fault::{Class, Fault, class, said},
-    hostile::{Hostile, Whims},
-    row::damaged,
+    fault::{Class, Fault, class},
+    hostile::Whims,
+    shape::Shape,
+    sql::{Arg, Sql, get},
     stopwatch::within,
     tls,
 };
 use everstep_core::store::StoreError;
 
-/// A statement: its name for people, and its text, in which `@` stands for the schema and `everstep_`, and `:now` for the
-/// time of the database's clock, which all machines share. Where that bounds a look in an index it stands in a query of its
-/// own, `(SELECT :now)`: a clock that is read for each row ends no look.
-#[derive(Clone, Debug)]
-pub(crate) struct Sql(pub(crate) &'static str, pub(crate) Cow<'static, str>);
-
-/// A statement that is always the same.
-pub(crate) const fn sql(name: &'static str, text: &'static str) -> Sql {
-    Sql(name, Cow::Borrowed(text))
-}
-
-/// A value of a statement, and its type there.
-pub(crate) struct Arg<'a> {
-    value: Box<dyn ToSql + Sync + Send + 'a>,
-    ty: Type,
-}
-
-impl Arg<'_> {
-    /// For statements that are not prepared.
-    pub(crate) fn typed<'a>(args: &'a [Arg<'_>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-        args.iter().map(|arg| (arg.value(), arg.ty.clone())).collect()
-    }
-
-    fn value(&self) -> &(dyn ToSql + Sync) {
-        &*self.value
-    }
-}
-
-/// A value whose type in the database follows from its own.
-pub(crate) fn arg<'a, T: ToSql + Sync + Send + Typed + 'a>(value: T) -> Arg<'a> {
-    Arg { value: Box::new(value), ty: T::ty() }
-}
-
-/// Values of a statement.
-macro_rules! args {
-    ($($value:expr),* $(,)?) => { &[$($crate::conn::arg($value)),*] };
-}
-pub(crate) use args;
-
-/// What type a value has in the database.
-pub(crate) trait Typed {
-    fn ty() -> Type;
-}
-
-impl<T: Typed + ?Sized> Typed for &T {
-    fn ty() -> Type {
-        T::ty()
-    }
-}
-
-macro_rules! typed {
-    ($($rust:ty => $one:ident $many:ident),* $(,)?) => { $(
-        impl Typed for $rust { fn ty() -> Type { Type::$one } }
-        impl Typed for Option<$rust> { fn ty() -> Type { Type::$one } }
-        impl Typed for Vec<$rust> { fn ty() -> Type { Type::$many } }
-        impl Typed for Vec<Option<$rust>> { fn ty() -> Type { Type::$many } }
-    )* };
-}
-typed! {
-    i64 => INT8 INT8_ARRAY, i32 => INT4 INT4_ARRAY, i16 => INT2 INT2_ARRAY, bool => BOOL BOOL_ARRAY,
-    String => TEXT TEXT_ARRAY, Cow<'_, str> => TEXT TEXT_ARRAY, Vec<u8> => BYTEA BYTEA_ARRAY, &[u8] => BYTEA BYTEA_ARRAY,
-}
-
-impl Typed for str {
-    fn ty() -> Type {
-        Type::TEXT
-    }
-}
-
-/// How connections of one opening are made, and how they speak.
-#[derive(Clone, Debug)]
-pub(crate) struct Shape {
-    pub(crate) address: Address,
-    /// `"schema".everstep_`, for `@`.
-    pub(crate) prefix: String,
-    /// The schema's name.
-    pub(crate) schema: String,
-    /// A pooler stands between, which may give each transaction another connection of the server.
-    pub(crate) pooled: bool,
-    /// For how long a statement may run.
-    pub(crate) limit: Duration,
-    /// For how long a transaction may stand still: its locks are in others' way, a takeover's among them.
-    pub(crate) idle: Duration,
-    /// How unkind the database is, in tests.
-    pub(crate) hostile: Hostile,
-}
-
-impl Shape {
-    /// A statement's text as the database gets it.
-    pub(crate) fn text(&self, text: &str) -> String {
-        text.replace(":now", NOW).replace("@@", &format!("\"{}\"", self.schema)).replace('@', &self.prefix)
-    }
-
-    /// What a session begins with.
-    pub(crate) fn settings(&self, dialect: Dialect) -> String {
-        let (limit, idle) = (self.limit.as_millis(), self.idle.as_millis());
-        let lock = self.limit.min(LOCK_WAIT_MAX).as_millis();
-        format!(
-            "{SETTINGS}; {}; SET statement_timeout = {limit}; SET lock_timeout = {lock};
-             SET idle_in_transaction_session_timeout = {idle}",
-            dialect.session()
-        )
-    }
-
-    /// The server ends a statement after its limit. If that is not heard either, nothing will be.
-    fn patience(&self) -> Duration {
-        self.limit + self.limit / 4
-    }
-
-    /// The channel of hints between the openings of one schema.
-    pub(crate) fn channel(&self) -> String {
-        format!("everstep {}", self.schema)
-    }
-}
-
-/// In microseconds, as all times are.
-const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
-/// The longest time for which a statement of ours waits for a lock: then somebody is in the way who should not be.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
-const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = warning; SET timezone = 'UTC';
-    SET standard_conforming_strings = on";
 /// For how long the database may leave an attempt to connect without an answer.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// A row that is free is stepped over so often in a row by no database that we know.
@@ -189,10 +65,15 @@ impl Conn {
     /// Connects, and hears hints.
     pub(crate) async fn open_listening(
         shape: &Arc<Shape>,
-    ) -> Result<(Conn, UnboundedReceiver<String>), Fault> {
+    ) -> Result<(Conn, UnboundedReceiver<Notification>), Fault> {
         let connected = within(CONNECT_WAIT, shape.address.connect()).await;
         let late = || StoreError::Full(format!("PostgreSQL has not answered for {CONNECT_WAIT:?}").into());
         let (client, mut connection) = connected.ok_or_else(late)?.map_err(not_connected)?;
+        if connection.parameter("in_hot_standby") == Some("on") {
+            let why = "this server is a standby, which takes no writes and may be behind: name the primary, or all servers, of \
+                       which the primary is taken";
+            return Err(StoreError::Full(why.into()).into());
+        }
         let dialect = match shape.hostile.is_on() {
             true => Dialect::Hostile,
             false => Dialect::told_by(|name| connection.parameter(name)),
@@ -201,7 +82,7 @@ impl Conn {
         let going = tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
-                    Ok(AsyncMessage::Notification(hint)) => drop(send.send(hint.payload().to_string())),
+                    Ok(AsyncMessage::Notification(hint)) => drop(send.send(hint)),
                     Ok(_) => {}
                     // Whoever asks it again gets the same error for ever, and at once.
                     Err(error) => return tracing::debug!(%error, "a connection has ended"),
@@ -257,9 +138,9 @@ impl Conn {
         })
     }
 
-    /// The schema's name.
-    pub(crate) fn schema(&self) -> &str {
-        &self.shape.schema
+    /// How it was made.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// Ends it, and what is under way on it: the server is asked to leave off, and rolls back. Whoever still has it gets
@@ -416,11 +297,6 @@ impl std::fmt::Debug for Conn {
     }
 }
 
-/// A column of a row.
-pub(crate) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
-    row.try_get(column).map_err(|error| damaged(&said("read a row", &error)))
-}
-
 #[cfg(test)]
 mod tests {
     use everstep_cluster::{
@@ -429,6 +305,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::{address::Address, hostile::Hostile};
 
     /// Whoever asks an ended connection again gets an answer at once, and so would never rest.
     #[tokio::test]
@@ -439,7 +316,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let (prefix, schema) = (String::new(), String::new());
         let (limit, hostile) = (second * 30, Hostile::default());
-        let shape = Shape { address, prefix, schema, pooled: false, limit, idle: second, hostile };
+        let (lock, idle) = (second, second);
+        let shape = Shape { address, prefix, schema, pooled: false, limit, lock, idle, hostile };
         let conn = Conn::open(&Arc::new(shape)).await.expect("connects");
         proxy.set(Broken::Cut);
         let Err(Fault::Sql(_, error)) = conn.script("look", "SELECT 1").await else {

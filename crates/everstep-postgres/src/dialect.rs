@@ -41,7 +41,7 @@ impl Dialect {
     pub(crate) fn session(self) -> &'static str {
         match self {
             Dialect::Postgres => {
-                "SET jit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
+                "SET default_transaction_isolation = 'read committed'; SET jit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
                  SET enable_hashjoin = off; SET enable_mergejoin = off"
             }
             Dialect::Hostile => "",
@@ -53,7 +53,7 @@ impl Dialect {
     pub(crate) fn end_of_session(self) -> &'static str {
         match self {
             Dialect::Postgres => {
-                "RESET jit; RESET plan_cache_mode; RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin"
+                "RESET default_transaction_isolation; RESET jit; RESET plan_cache_mode; RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin"
             }
             Dialect::Hostile => "",
             Dialect::Cockroach => "RESET enable_multiple_modifications_of_table",

@@ -42,8 +42,11 @@ impl From<StoreError> for Fault {
 /// What the writer has to do about an error of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// The transaction was rolled back and may succeed at once: a deadlock, a serialization failure, a time limit.
+    /// The transaction was rolled back and may succeed at once: a deadlock, a serialization failure.
     Again,
+    /// The transaction was rolled back: somebody's lock, or too much work, was in the way for longer than the limit. Whoever
+    /// waits for it has waited long enough to hear of it.
+    Blocked,
     /// It certainly did not happen and may happen later: no space, no memory, too many connections.
     Later,
     /// The connection is gone: what was under way may have happened.
@@ -59,24 +62,33 @@ pub(crate) fn class(error: &tokio_postgres::Error) -> Class {
         return if is_of_a_value(error) { Class::Refused } else { Class::Gone };
     };
     match *state {
-        S::T_R_SERIALIZATION_FAILURE
-        | S::T_R_DEADLOCK_DETECTED
-        | S::LOCK_NOT_AVAILABLE
-        | S::QUERY_CANCELED => Class::Again,
+        S::T_R_SERIALIZATION_FAILURE | S::T_R_DEADLOCK_DETECTED => Class::Again,
+        S::LOCK_NOT_AVAILABLE | S::QUERY_CANCELED => Class::Blocked,
         S::ADMIN_SHUTDOWN
         | S::CRASH_SHUTDOWN
         | S::CANNOT_CONNECT_NOW
         | S::DATABASE_DROPPED
         | S::IDLE_SESSION_TIMEOUT
         | S::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+        // A pooler that was not told of, or an older one: the connection is another than the one that was prepared on.
+        | S::INVALID_SQL_STATEMENT_NAME
+        | S::DUPLICATE_PSTATEMENT
         // A primary that became a standby: another connection may find the new primary.
         | S::READ_ONLY_SQL_TRANSACTION => Class::Gone,
         _ => match &state.code()[..2] {
             "08" => Class::Gone,
-            "53" => Class::Later,
+            // `transaction_timeout`, since PostgreSQL 17.
+            _ if state.code() == "25P04" => Class::Gone,
+            // The disk, or too many transactions since a vacuum.
+            "53" | "58" => Class::Later,
+            _ if *state == S::PROGRAM_LIMIT_EXCEEDED && says_wraparound(error) => Class::Later,
             _ => Class::Refused,
         },
     }
+}
+
+fn says_wraparound(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| db.message().contains("wraparound"))
 }
 
 fn is_of_a_value(error: &tokio_postgres::Error) -> bool {
@@ -114,7 +126,7 @@ pub(crate) fn said(statement: &str, error: &tokio_postgres::Error) -> String {
 pub(crate) fn store_error(statement: &str, error: &tokio_postgres::Error) -> StoreError {
     let text = said(statement, error).into();
     match class(error) {
-        Class::Again | Class::Later | Class::Gone => StoreError::Full(text),
+        Class::Again | Class::Blocked | Class::Later | Class::Gone => StoreError::Full(text),
         Class::Refused => StoreError::Failed(text),
     }
 }

@@ -1,6 +1,8 @@
 //! Lists: a filter as SQL. PostgreSQL keeps statistics and knows the values, so it chooses the way itself; what it may
 //! look at is bound, never spelt into the statement.
 
+use std::collections::HashMap;
+
 use everstep_core::{
     AttributeValue,
     store::{Condition, Field, Filter, Operator, RunId, RunRow},
@@ -8,10 +10,11 @@ use everstep_core::{
 
 use crate::{
     attribute::{self, NUMBER, TEXT},
-    conn::{Arg, Conn, Sql, arg, get},
+    conn::Conn,
     fault::Fault,
     names::{self, NameKind, Texts},
     row::{self, run_columns, signed, unsigned},
+    sql::{Arg, Sql, arg, get},
     text::kept,
 };
 
@@ -20,7 +23,6 @@ use crate::{
 enum Value {
     Number(i64),
     Digits(String),
-
     Texts(Vec<String>),
 }
 
@@ -29,7 +31,6 @@ impl Value {
         match self {
             Value::Number(n) => arg(*n),
             Value::Digits(digits) => arg(digits),
-
             Value::Texts(texts) => arg(texts),
         }
     }
@@ -43,7 +44,8 @@ pub(crate) async fn runs(
     before: Option<RunId>,
     limit: usize,
 ) -> Result<Vec<RunRow>, Fault> {
-    let Some(mut compiled) = Compiled::of(conn, filter).await? else { return Ok(Vec::new()) };
+    let Some(names) = names_in(conn, filter).await? else { return Ok(Vec::new()) };
+    let Some(mut compiled) = Compiled::of(filter, &names) else { return Ok(Vec::new()) };
     let before = compiled.bind(Value::Number(before.map_or(i64::MAX, |run| run.0)));
     let limit = compiled.bind(Value::Number(signed(limit as u64)));
     let conditions = compiled.conditions();
@@ -57,13 +59,27 @@ pub(crate) async fn runs(
 
 /// How many runs match; no more than `at_most` are counted.
 pub(crate) async fn count(conn: &Conn, filter: &Filter, at_most: u64) -> Result<u64, Fault> {
-    let Some(mut compiled) = Compiled::of(conn, filter).await? else { return Ok(0) };
+    let Some(names) = names_in(conn, filter).await? else { return Ok(0) };
+    let Some(mut compiled) = Compiled::of(filter, &names) else { return Ok(0) };
     let limit = compiled.bind(Value::Number(signed(at_most)));
     let conditions = compiled.conditions();
     let text =
         format!("SELECT count(*) FROM (SELECT 1 FROM @run r WHERE true{conditions} LIMIT {limit}) AS found");
     let rows = conn.once(&Sql("count runs", text.into()), &compiled.args()).await?;
     Ok(rows.first().map(|row| get(row, 0)).transpose()?.map_or(0, unsigned))
+}
+
+/// The numbers of the names of attributes in a filter; `None` if one has none: then nothing matches.
+async fn names_in<'f>(conn: &Conn, filter: &'f Filter) -> Result<Option<HashMap<&'f str, i64>>, Fault> {
+    let mut known = HashMap::new();
+    for condition in &filter.conditions {
+        let (Condition::AttributeIs { name, .. } | Condition::AttributeLies { name, .. }) = condition else {
+            continue;
+        };
+        let Some(number) = names::find(conn, NameKind::Attribute, name).await? else { return Ok(None) };
+        known.insert(&**name, number);
+    }
+    Ok(Some(known))
 }
 
 /// A filter whose names are known.
@@ -75,11 +91,11 @@ struct Compiled {
 
 impl Compiled {
     /// `None` if nothing can match.
-    async fn of(conn: &Conn, filter: &Filter) -> Result<Option<Compiled>, Fault> {
+    fn of(filter: &Filter, names: &HashMap<&str, i64>) -> Option<Compiled> {
         let mut compiled = Compiled::default();
         for condition in &filter.conditions {
             let condition = match condition {
-                Condition::Status(set) if set.iter().next().is_none() => return Ok(None),
+                Condition::Status(set) if set.iter().next().is_none() => return None,
                 Condition::Status(set) => {
                     let codes: Vec<_> = set.iter().map(|status| status.code().to_string()).collect();
                     let condition = format!("r.status IN ({})", codes.join(", "));
@@ -89,32 +105,26 @@ impl Compiled {
                         false => condition,
                     }
                 }
-                Condition::Text { not: false, values, .. } if values.is_empty() => return Ok(None),
+                Condition::Text { not: false, values, .. } if values.is_empty() => return None,
                 Condition::Text { field, not, values } => compiled.text(*field, *not, values),
                 Condition::Time { field, operator, at } => {
                     let at = compiled.bind(Value::Number(at.0));
                     format!("r.{} {} {at}", column(*field), sign(*operator))
                 }
-                Condition::AttributeIs { not: false, values, .. } if values.is_empty() => return Ok(None),
+                Condition::AttributeIs { not: false, values, .. } if values.is_empty() => return None,
                 Condition::AttributeIs { name, not, values } => {
-                    let Some(name) = names::find(conn, NameKind::Attribute, name).await? else {
-                        return Ok(None);
-                    };
                     let is = compiled.members(values);
                     let not = if *not { "NOT " } else { "" };
-                    compiled.has(name, &format!("{not}({is})"))
+                    compiled.has(names[&**name], &format!("{not}({is})"))
                 }
                 Condition::AttributeLies { name, operator, value } => {
-                    let Some(name) = names::find(conn, NameKind::Attribute, name).await? else {
-                        return Ok(None);
-                    };
                     let lies = compiled.lies(*operator, value);
-                    compiled.has(name, &lies)
+                    compiled.has(names[&**name], &lies)
                 }
             };
             compiled.conditions.push(condition);
         }
-        Ok(Some(compiled))
+        Some(compiled)
     }
 
     /// The mark of a value.
@@ -198,5 +208,44 @@ fn sign(operator: Operator) -> &'static str {
         Operator::UpTo => "<=",
         Operator::After => ">",
         Operator::From => ">=",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everstep_conformance::filters::{any_filter, bare, written};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a filter is in SQL, and of what kinds its values are.
+    fn sql_of(filter: &Filter) -> Option<(String, Vec<std::mem::Discriminant<Value>>)> {
+        let names = filter.conditions.iter().filter_map(|condition| match condition {
+            Condition::AttributeIs { name, .. } | Condition::AttributeLies { name, .. } => Some((&**name, 7)),
+            _ => None,
+        });
+        let compiled = Compiled::of(filter, &names.collect())?;
+        Some((compiled.conditions(), compiled.values.iter().map(std::mem::discriminant).collect()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+        /// The SQL follows from the shape of a filter alone: whatever texts, names, numbers and times are in it, it is
+        /// that of the same filter without them.
+        #[test]
+        fn no_string_ever_reaches_sql_unbound(filter in any_filter()) {
+            prop_assert_eq!(sql_of(&filter), sql_of(&bare(&filter)));
+        }
+    }
+
+    /// The same for what is read from text: the filter that a user writes.
+    #[test]
+    fn no_text_of_a_filter_is_sql() {
+        for (text, filter, harmless) in written() {
+            let (sql, values) = sql_of(&filter).expect("something may match");
+            assert_eq!(Some((sql, values.clone())), sql_of(&harmless), "{text}");
+            assert!(!values.is_empty(), "{text}");
+        }
     }
 }

@@ -161,7 +161,7 @@ async fn settle(
                 if let Some(at) = change.as_ref().and_then(|change| change.wake_at) {
                     batch.rings().due(at.0);
                 }
-                batch.rings().others |= turn.turn.end.is_some() || !turn.turn.says.is_empty();
+                batch.rings().said |= turn.is_waited_for();
                 if turn.turn.end.is_some() {
                     batch.close(load);
                 }

@@ -19,16 +19,18 @@ use tokio_postgres::{
 
 use crate::{
     alone::{Alone, alone},
-    batch::Rings,
-    bounds::Bounds,
-    conn::{Arg, Shape, Speaks, Sql, get, sql},
+    conn::Speaks,
     fault::{Class, Fault, class, told},
     ids::Ids,
+    listen::Notices,
     migrate,
     names::{NameKind, Names},
     open::{Inner, Postgres},
     read::Work,
+    rings::Rings,
     row::damaged,
+    shape::Shape,
+    sql::{Arg, Sql, get, sql},
     tx::Tx,
     write::{mark, post, start},
 };
@@ -108,15 +110,12 @@ open_transaction!(Tx, |tx| &**tx, |tx| Some(tx));
 pub(crate) struct Told {
     /// The database could not put what we did in an order with others.
     disordered: AtomicBool,
-    claimable: Mutex<Option<i64>>,
-    inbox: AtomicBool,
+    rings: Mutex<Rings>,
 }
 
 impl Told {
-    fn note(&self, rings: &Rings) {
-        let mut claimable = self.claimable.lock().unwrap_or_else(PoisonError::into_inner);
-        *claimable = claimable.into_iter().chain(rings.claimable).min();
-        self.inbox.fetch_or(rings.inbox, Ordering::AcqRel);
+    fn note(&self, rings: Rings) {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner).add(rings);
     }
 
     /// Whether the database could not put something that was started or sent in it in an order with others; asked for
@@ -126,15 +125,9 @@ impl Told {
     }
 
     /// It is committed.
-    pub(crate) fn ring(&self, bell: &Bell, bounds: &Bounds) {
-        let claimable = *self.claimable.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = claimable {
-            bounds.came(at);
-            bell.ring_claimable();
-        }
-        if self.inbox.load(Ordering::Acquire) {
-            bell.ring_inbox();
-        }
+    pub(crate) fn ring(&self, bell: &Bell, notices: &Notices) {
+        let rings = std::mem::take(&mut *self.rings.lock().unwrap_or_else(PoisonError::into_inner));
+        rings.ring(bell, notices);
     }
 }
 
@@ -155,6 +148,8 @@ pub(crate) struct Guest<'t> {
     tx: &'t dyn OpenTransaction,
     shape: &'t Shape,
     accept_moved: bool,
+    /// What it sees is of one moment, and may be old.
+    sees_one_moment: bool,
     rings: Rings,
     _alone: Alone,
 }
@@ -203,7 +198,8 @@ impl<'t> Guest<'t> {
         identity: i64,
     ) -> Result<Guest<'t>, StoreError> {
         let _alone = alone(tx).await;
-        let guest = Guest { tx, shape, accept_moved: *accept_moved, rings: Rings::default(), _alone };
+        let (accept_moved, rings) = (*accept_moved, Rings::default());
+        let mut guest = Guest { tx, shape, accept_moved, sees_one_moment: false, rings, _alone };
         match guest.script("begin in a user's transaction", "SAVEPOINT everstep_guest").await {
             Ok(()) => {}
             Err(Fault::Sql(_, error)) if error.code() == Some(&S::NO_ACTIVE_SQL_TRANSACTION) => {
@@ -222,15 +218,16 @@ impl<'t> Guest<'t> {
     /// Whom to ring for after the commit, if that is ours.
     fn note(&self) {
         if let Some(step) = self.tx.step() {
-            step.told().note(&self.rings);
+            step.told().note(self.rings.clone());
         }
     }
 
     /// Whether it is a transaction of the store's own database, with a schema that we know.
-    async fn check(&self, identity: i64) -> Result<(), Fault> {
+    async fn check(&mut self, identity: i64) -> Result<(), Fault> {
         const LOOK: Sql = sql(
             "look at a user's database",
-            "SELECT (SELECT value FROM @meta WHERE key = 'schema'), (SELECT value FROM @meta WHERE key = 'identity')",
+            "SELECT (SELECT value FROM @meta WHERE key = 'schema'), (SELECT value FROM @meta WHERE key = 'identity'),
+               current_setting('transaction_isolation') <> 'read committed'",
         );
         let unusable = |why: String| Fault::Refuse(StoreError::Unusable(why.into()));
         let another = || {
@@ -248,6 +245,7 @@ impl<'t> Guest<'t> {
             found => found?.ok_or_else(|| damaged("a statement gave nothing"))?,
         };
         let schema: Option<i64> = get(&found, 0)?;
+        self.sees_one_moment = get(&found, 2)?;
         if get::<Option<i64>>(&found, 1)? != Some(identity) {
             return Err(another());
         }
@@ -312,7 +310,7 @@ impl Postgres {
         let numbers = numbers.ok_or_else(|| damaged("a start has no numbers"))?;
         let mut guest = Guest::enter(tx, &self.inner, identity).await?;
         let started = start::insert(&mut guest, &self.inner.texts, run, numbers).await;
-        let started = guest.leave(started).await?;
+        let started = guest.leave(self.unless_marked(&guest, started).await).await?;
         if let Started::New(_) = started {
             guest.rings.due(run.due.0);
         }
@@ -329,9 +327,21 @@ impl Postgres {
         let (identity, _) = self.outside(None).await?;
         let mut guest = Guest::enter(tx, &self.inner, identity).await?;
         let posted = post::post(&mut guest, letter).await;
-        let posted = guest.leave(posted).await?;
+        let posted = guest.leave(self.unless_marked(&guest, posted).await).await?;
         guest.note();
         Ok(posted)
+    }
+
+    /// What was done in a transaction that sees an old state, unless a copy has begun since that state. A copy that begins
+    /// now waits for the transaction, which has looked for a mark.
+    async fn unless_marked<T>(&self, guest: &Guest<'_>, done: Result<T, Fault>) -> Result<T, Fault> {
+        let done = done?;
+        if guest.sees_one_moment {
+            let read: Work<_> = Box::new(|conn, _| Box::pin(mark::read(conn)));
+            let mark = self.beside(&self.inner.readers, read).await?;
+            mark::allows(mark.as_ref(), guest.accept_moved)?;
+        }
+        Ok(done)
     }
 
     /// Which database the store's is, and the numbers of a new run.

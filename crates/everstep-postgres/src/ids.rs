@@ -7,9 +7,10 @@
 use std::{ops::Range, time::Duration};
 
 use crate::{
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::Fault,
     row::damaged,
+    sql::{Sql, args, get, sql},
     stopwatch::Stopwatch,
 };
 

@@ -7,16 +7,19 @@ use everstep_core::{
 use tokio_postgres::Row;
 
 use crate::{
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::Fault,
     packed,
     row::{self, damaged},
+    sql::{Sql, args, get, sql},
 };
 
 /// All of it. In the transaction of whoever asks.
 pub(crate) async fn of(conn: &Conn, run: RunId) -> Result<Kept, Fault> {
-    const ARCHIVE: Sql =
-        sql("read an archive", "SELECT generation, why, at, body FROM @archive WHERE run = $1 ORDER BY n");
+    const ARCHIVE: Sql = sql(
+        "read an archive",
+        "SELECT generation, why, at, body, from_seq FROM @archive WHERE run = $1 ORDER BY n",
+    );
     const PROMISES: Sql = sql(
         "read promises",
         "SELECT hash, key, generation, expires_at, settled FROM @promise WHERE run = $1 ORDER BY hash",
@@ -32,20 +35,27 @@ pub(crate) async fn of(conn: &Conn, run: RunId) -> Result<Kept, Fault> {
     let (archive, promises, replies, seen) =
         futures_util::join!(all(ARCHIVE), all(PROMISES), all(REPLIES), all(SEEN));
     Ok(Kept {
-        archive: archive?.iter().map(archived).collect::<Result<_, _>>()?,
+        archive: archived(&archive?)?,
         promises: promises?.iter().map(promise).collect::<Result<_, _>>()?,
         replies: replies?.iter().map(reply).collect::<Result<_, StoreError>>()?,
         seen: seen?.iter().map(|row| row::letter_id(row, 0)).collect::<Result<_, _>>()?,
     })
 }
 
-fn archived(row: &Row) -> Result<Archived, StoreError> {
-    Ok(Archived {
-        generation: generation(row, 0)?,
-        why: row::text(row, 1)?,
-        at: Timestamp(get(row, 2)?),
-        entries: packed::unpack(get(row, 3)?)?,
-    })
+fn archived(rows: &[Row]) -> Result<Vec<Archived>, StoreError> {
+    let mut all: Vec<Archived> = Vec::new();
+    for row in rows {
+        let mut entries = packed::unpack(get(row, 3)?)?;
+        if get::<i64>(row, 4)? < 0 {
+            // It goes on with the one before.
+            let before = all.last_mut().ok_or_else(|| damaged("an archive begins in the middle"))?;
+            before.entries.append(&mut entries);
+            continue;
+        }
+        let (why, at) = (row::text(row, 1)?, Timestamp(get(row, 2)?));
+        all.push(Archived { generation: generation(row, 0)?, why, at, entries });
+    }
+    Ok(all)
 }
 
 fn promise(row: &Row) -> Result<PromiseRow, StoreError> {

@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use everstep_core::store::StoreError;
 
 use crate::{
-    back::{self, Lasts},
-    conn::{Conn, Shape, Sql, args, get, sql},
+    back::{self, Remembered},
+    conn::Conn,
     fault::{Fault, in_order},
     row::damaged,
+    shape::Shape,
+    sql::{Sql, args, get, sql},
     stopwatch::Stopwatch,
 };
 
@@ -17,7 +19,9 @@ const SWEPT: Duration = Duration::from_secs(86_400);
 
 /// A transaction holds a row of its worker's fence. If its process stands still, who takes over waits for it, and so only
 /// for a moment longer than for the lease; said in each transaction, because behind a pooler a session has no settings.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+pub(crate) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+/// How long the writer waits for a lock: all of the process waits with it. What does not get it by then is put aside.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Both connections, and how they are made anew.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ impl Link {
              ON CONFLICT (key) DO UPDATE SET value = m.value + 1
              RETURNING value, :now",
         );
+        let shape = &Arc::new(Shape { lock: LOCK_WAIT_MAX, ..Shape::clone(shape) });
         let (main, side) = (Conn::open(shape).await?, Conn::open(shape).await?);
         let numbered = in_order(async || main.one(&OPEN, &[]).await).await?;
         let row = numbered.ok_or_else(|| damaged("an opening has no number"))?;
@@ -62,10 +67,10 @@ impl Link {
 
     /// Makes the connections anew that are gone. If it is the one that writes, what it leads to is to be looked at: it
     /// may be another server.
-    pub(crate) async fn mend(&mut self, loads: Vec<Lasts>) -> Result<(), Fault> {
+    pub(crate) async fn mend(&mut self, remembered: Remembered) -> Result<(), Fault> {
         if self.main.is_gone() {
             let main = Conn::open(&self.shape).await?;
-            in_order(async || self.look_back(&main, &loads).await).await?;
+            in_order(async || self.look_back(&main, &remembered).await).await?;
             self.main = Arc::new(main);
         }
         if self.side.is_gone() {
@@ -84,7 +89,16 @@ impl Link {
         self.named += 1;
         let name = [self.opening, self.since, self.named].map(i64::to_be_bytes).concat();
         self.begun.clone_from(&name);
-        let begun = self.main.script("begin", BEGIN);
+        let begin = match self.shape.pooled {
+            false => BEGIN.to_string(),
+            // What a session has in other cases.
+            true => {
+                let [limit, lock] = [self.shape.limit, self.shape.limit.min(self.shape.lock)];
+                let [limit, lock] = [limit, lock].map(|of| of.as_millis());
+                format!("{BEGIN}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}")
+            }
+        };
+        let begun = self.main.script("begin", &begin);
         let named = async { self.main.execute(&NAME, args![&name, &self.last]).await };
         // Sent one behind the other, without waiting in between.
         let (begun, named) = futures_util::join!(begun, named);
@@ -111,7 +125,7 @@ impl Link {
     }
 
     /// Whether the database knows what it has told us that it knows.
-    async fn look_back(&self, main: &Conn, loads: &[Lasts]) -> Result<(), Fault> {
+    async fn look_back(&self, main: &Conn, remembered: &Remembered) -> Result<(), Fault> {
         const OPENED: Sql =
             sql("look for this opening", "SELECT 1 FROM @meta WHERE key = 'opening' AND value >= $1");
         const THERE: Sql =
@@ -121,19 +135,31 @@ impl Link {
         if !is_back && self.last_at.is_some_and(|at| at.elapsed() < SWEPT / 2) {
             is_back = main.one(&THERE, args![&self.last, &self.begun]).await?.is_none();
         }
-        match back::set_aside(main, loads).await? {
-            0 if !is_back => Ok(()),
-            lost => Err(back::went_back(lost).into()),
+        match back::set_aside(main, remembered, is_back).await? {
+            None => Ok(()),
+            Some(lost) => Err(back::went_back(lost).into()),
         }
     }
 
-    /// Forgets names that no opening asks for any more: their processes died before they could.
+    /// Forgets names that no opening asks for any more, because their processes died before they could; and workers that began
+    /// thirty days ago, are fenced and have no run: every look at workers would pass them.
     pub(crate) async fn sweep(&self) -> Result<(), Fault> {
         const SWEEP: Sql = sql(
             "forget names of transactions",
             "DELETE FROM @commit WHERE abs(at) < (extract(epoch FROM now()) * 1000000)::int8 - 86400000000",
         );
-        self.side.execute(&SWEEP, &[]).await.map(drop)
+        const WORKERS: Sql = sql(
+            "forget workers",
+            "DELETE FROM @worker w WHERE w.fenced AND w.started_at < (extract(epoch FROM now()) * 1000000)::int8 - 2592000000000
+             AND NOT EXISTS (SELECT 1 FROM @run WHERE owner = w.id AND wake_at IS NOT NULL)",
+        );
+        const FENCES: Sql = sql(
+            "forget fences",
+            "DELETE FROM @slot s WHERE NOT EXISTS (SELECT 1 FROM @worker WHERE id = s.worker)",
+        );
+        self.side.execute(&SWEEP, &[]).await?;
+        self.side.execute(&WORKERS, &[]).await?;
+        self.side.execute(&FENCES, &[]).await.map(drop)
     }
 }
 

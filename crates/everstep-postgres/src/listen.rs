@@ -6,17 +6,21 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use everstep_core::store::{Bell, WorkerId};
 use tokio::sync::{Notify, mpsc::UnboundedReceiver};
+use tokio_postgres::Notification;
 
 use crate::{
     bounds::Bounds,
-    conn::{Conn, Shape, Sql, args, get, sql},
+    conn::Conn,
     fault::{Class, Fault, class},
+    hints::{Heard, Hints},
+    shape::Shape,
+    sql::{Sql, args, get, sql},
     stopwatch::{Stopwatch, pause, within},
     text::kept,
 };
@@ -39,37 +43,47 @@ const TEST_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Notices {
     wanted: Notify,
+    untold: Mutex<Hints>,
     /// Where the claims of this opening's workers begin to look, and so do others who ask what is due.
     pub(crate) bounds: Arc<Bounds>,
+    /// Workers have come or left.
+    changed: Notify,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    workers: BTreeSet<i64>,
+    workers: BTreeSet<WorkerId>,
     workflows: BTreeSet<Arc<str>>,
 }
 
 impl Notices {
     pub(crate) fn of(bounds: Arc<Bounds>) -> Notices {
-        Notices { wanted: Notify::default(), bounds, seen: Mutex::default() }
+        let (wanted, changed) = (Notify::default(), Notify::default());
+        Notices { wanted, untold: Mutex::default(), bounds, changed, seen: Mutex::default() }
     }
 
-    /// Others have committed something.
+    /// Others may have committed anything.
     fn ring_foreign(&self, bell: &Bell) {
         self.bounds.heard();
         bell.ring_foreign();
     }
 
     /// There is something for others.
-    pub(crate) fn tell(&self) {
-        self.wanted.notify_one();
+    pub(crate) fn tell(&self, hints: Hints) {
+        if !hints.is_empty() {
+            self.untold.lock().unwrap_or_else(PoisonError::into_inner).add(hints);
+            self.wanted.notify_one();
+        }
     }
 
-    /// A worker of this opening looks for runs of these workflows.
-    pub(crate) fn looks_for(&self, worker: WorkerId, workflows: &[Arc<str>]) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.workers.insert(worker.0);
+    fn untold(&self) -> Hints {
+        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Workers of this opening look for runs of these workflows.
+    pub(crate) fn looks_for(&self, workflows: &[Arc<str>]) {
+        let mut seen = self.seen();
         for workflow in workflows {
             if !seen.workflows.contains(workflow) {
                 seen.workflows.insert(workflow.clone());
@@ -77,14 +91,29 @@ impl Notices {
         }
     }
 
-    /// A worker of this opening has left.
-    pub(crate) fn has_left(&self, worker: WorkerId) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).workers.remove(&worker.0);
+    /// This opening has a new worker.
+    pub(crate) fn has_enrolled(&self, worker: WorkerId) {
+        self.seen().workers.insert(worker);
+        self.changed.notify_one();
     }
 
-    fn seen(&self) -> (Vec<i64>, Vec<Arc<str>>) {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        (seen.workers.iter().copied().collect(), seen.workflows.iter().cloned().collect())
+    /// A worker of this opening has left.
+    pub(crate) fn has_left(&self, worker: WorkerId) {
+        self.seen().workers.remove(&worker);
+        self.changed.notify_one();
+    }
+
+    /// The workers of this opening.
+    pub(crate) fn workers(&self) -> Vec<WorkerId> {
+        self.seen().workers.iter().copied().collect()
+    }
+
+    fn workflows(&self) -> Vec<Arc<str>> {
+        self.seen().workflows.iter().cloned().collect()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,8 +127,8 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
             // Whatever happened before it could be heard.
             notices.ring_foreign(&bell);
             line.run(&bell, &notices).await;
-            // It may have ended with a hint that it had still to give; one too many does no harm.
-            notices.tell();
+            // It may have ended with hints that it had still to give.
+            notices.wanted.notify_one();
         }
         // No hints: look.
         let Ok(conn) = Conn::open(&shape).await else {
@@ -112,12 +141,13 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
                 // Who hears nothing can still be heard.
                 () = notices.wanted.notified() => {
                     pause(TOLD_TOGETHER).await;
+                    let hints = notices.untold();
                     if has_hints {
-                        match tell(&conn, &shape.channel(), DEAF).await {
+                        match hints.send(&conn, DEAF).await {
                             Ok(()) => {}
                             // There are databases without: whoever told them again would only hear that again.
                             Err(Fault::Sql(_, error)) if class(&error) == Class::Refused => has_hints = false,
-                            Err(_) => notices.tell(),
+                            Err(_) => notices.tell(hints),
                         }
                     }
                     // What follows from what was done here may come soon.
@@ -130,7 +160,7 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
                         quiet = LOOK_SOON;
                     } else if is_waited_for(&bell) {
                         // Each of those who wait asks the database now: the longer nothing happens, the more seldom.
-                        bell.ring_foreign();
+                        bell.ring_foreign_said();
                     }
                     looked = Stopwatch::start();
                 }
@@ -142,12 +172,6 @@ pub(crate) async fn run(shape: Arc<Shape>, bell: Arc<Bell>, notices: Arc<Notices
 /// Whether somebody here waits for what others do, besides workers.
 fn is_waited_for(bell: &Bell) -> bool {
     bell.has_hearers() || bell.has_readers()
-}
-
-/// Sends a hint in the name of `from`.
-async fn tell(conn: &Conn, channel: &str, from: &str) -> Result<(), Fault> {
-    const TELL: Sql = sql("tell others", "SELECT pg_notify($1, $2)");
-    conn.rows(&TELL, args![channel, from]).await.map(drop)
 }
 
 /// Whether something is due or has come for a worker of this opening: one query of a few index pages.
@@ -168,10 +192,11 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
            JOIN @run r ON r.workflow = n.id AND r.owner = w.id
            WHERE r.wake_at IS NOT NULL AND r.wake_at >= w.since AND r.wake_at <= 0)",
     );
-    let (workers, workflows) = notices.seen();
+    let (workers, workflows) = (notices.workers(), notices.workflows());
     if workers.is_empty() {
         return false;
     }
+    let workers: Vec<_> = workers.iter().map(|worker| worker.0).collect();
     let (first, since): (Vec<_>, Vec<_>) =
         workflows.iter().map(|name| notices.bounds.read_from(name)).unzip();
     let letters: Vec<_> = workers.iter().map(|worker| notices.bounds.letters_from(*worker)).collect();
@@ -194,10 +219,11 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
 /// A connection that hears hints.
 struct Line {
     conn: Conn,
-    heard: UnboundedReceiver<String>,
-    channel: String,
+    heard: UnboundedReceiver<Notification>,
     /// What tells this opening's own hints from others'.
     own: String,
+    /// The workers of this opening on whose channels it listens.
+    followed: BTreeSet<WorkerId>,
 }
 
 impl Line {
@@ -205,19 +231,21 @@ impl Line {
         const NAME: Sql =
             sql("name a listener", "SELECT pg_backend_pid()::text || ' ' || clock_timestamp()::text");
         let (conn, heard) = Conn::open_listening(shape).await?;
-        let channel = shape.channel();
-        conn.script("listen", &format!("LISTEN \"{channel}\"")).await?;
+        conn.script("listen", &format!("LISTEN \"{}\"", shape.channel())).await?;
         let own = conn.one(&NAME, &[]).await?;
         let own = own.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
-        Ok(Line { conn, heard, channel, own })
+        Ok(Line { conn, heard, own, followed: BTreeSet::new() })
     }
 
     /// Until the connection ends, or if its own first hint does not come: behind some poolers none ever does.
     async fn run(mut self, bell: &Bell, notices: &Notices) {
-        if self.tell().await.is_err() || !self.hears_itself().await {
+        if Hints::test(&self.conn, &self.own).await.is_err() || !self.hears_itself().await {
             tracing::warn!(
                 "no hints of other processes can be heard (a pooler?): there will be looks instead"
             );
+            return;
+        }
+        if self.follow(bell, notices).await.is_err() {
             return;
         }
         let (mut looked, mut looks, mut to_tell) = (Stopwatch::start(), 0u32, None);
@@ -227,30 +255,35 @@ impl Line {
             let until_look = LOOK_EVERY.saturating_sub(looked.elapsed());
             tokio::select! {
                 () = notices.wanted.notified(), if to_tell.is_none() => to_tell = Some(Stopwatch::start()),
+                () = notices.changed.notified() => {
+                    if self.follow(bell, notices).await.is_err() {
+                        return;
+                    }
+                }
                 hint = self.heard.recv() => {
                     let Some(hint) = hint else { return };
-                    let mut others = hint != self.own;
+                    self.ring(&hint, bell, notices);
                     while let Ok(hint) = self.heard.try_recv() {
-                        others |= hint != self.own;
-                    }
-                    if others {
-                        notices.ring_foreign(bell);
+                        self.ring(&hint, bell, notices);
                     }
                 }
                 () = pause(until_told.min(until_look)) => {
                     if to_tell.is_some_and(|since| since.elapsed() >= TOLD_TOGETHER) {
                         to_tell = None;
-                        if self.tell().await.is_err() {
-                            return;
+                        let hints = notices.untold();
+                        if hints.send(&self.conn, &self.own).await.is_err() {
+                            // The next line gives them.
+                            return notices.tell(hints);
                         }
                     }
                     if looked.elapsed() >= LOOK_EVERY {
                         looked = Stopwatch::start();
                         looks += 1;
                         // A hint that was lost, or a time that came, is seen here.
-                        let waits = looks % LOOKS_OF_WAITING == 0 && is_waited_for(bell);
-                        if waits || has_something(&self.conn, notices).await {
+                        if has_something(&self.conn, notices).await {
                             notices.ring_foreign(bell);
+                        } else if looks % LOOKS_OF_WAITING == 0 && is_waited_for(bell) {
+                            bell.ring_foreign_said();
                         }
                     }
                 }
@@ -258,14 +291,34 @@ impl Line {
         }
     }
 
-    async fn tell(&self) -> Result<(), Fault> {
-        tell(&self.conn, &self.channel, &self.own).await
+    /// Listens for letters of the workers that this opening has now.
+    async fn follow(&mut self, bell: &Bell, notices: &Notices) -> Result<(), Fault> {
+        let workers: BTreeSet<_> = notices.workers().into_iter().collect();
+        let shape = self.conn.shape();
+        let listen = |verb: &str, worker: &WorkerId| format!("{verb} \"{}\";", shape.channel_of(*worker));
+        let come = workers.difference(&self.followed).map(|worker| listen("LISTEN", worker));
+        let left = self.followed.difference(&workers).map(|worker| listen("UNLISTEN", worker));
+        let script: String = come.chain(left).collect();
+        if !script.is_empty() {
+            self.conn.script("listen for letters", &script).await?;
+            self.followed = workers;
+            // Whatever came before it could be heard.
+            bell.ring_foreign_letters();
+        }
+        Ok(())
+    }
+
+    fn ring(&self, hint: &Notification, bell: &Bell, notices: &Notices) {
+        let on_all = hint.channel() == self.conn.shape().channel();
+        if let Some(heard) = Heard::read(on_all, hint.payload(), &self.own) {
+            heard.ring(bell, &notices.bounds);
+        }
     }
 
     async fn hears_itself(&mut self) -> bool {
         let own = async {
             while let Some(hint) = self.heard.recv().await {
-                if hint == self.own {
+                if hint.payload().ends_with(&*self.own) {
                     return true;
                 }
             }

@@ -10,8 +10,9 @@ use everstep_core::{
 use tokio_postgres::error::SqlState as S;
 
 use crate::{
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::{Fault, in_order, said, told},
+    sql::{Sql, args, get, sql},
     stopwatch::pause,
 };
 
@@ -97,7 +98,7 @@ fn was_lost(fault: &Fault) -> bool {
 
 async fn has_schema(conn: &Conn) -> Result<bool, Fault> {
     const FIND: Sql = sql("find the schema", "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1");
-    Ok(conn.one(&FIND, args![conn.schema().to_string()]).await?.is_some())
+    Ok(conn.one(&FIND, args![conn.shape().schema.clone()]).await?.is_some())
 }
 
 fn not_migrated(fault: Fault) -> StoreError {

@@ -8,9 +8,10 @@ use everstep_core::{journal::Site, store::StoreError};
 use foldhash::HashMap;
 
 use crate::{
-    conn::{Conn, Speaks, Sql, args, get, sql},
+    conn::{Conn, Speaks},
     fault::Fault,
     row::damaged,
+    sql::{Sql, args, get, sql},
     text::{kept, meant},
 };
 

@@ -17,7 +17,7 @@ use crate::{
     back::Beats,
     batch::Memory,
     bounds::Bounds,
-    conn::{Conn, Shape},
+    conn::Conn,
     fault::{Fault, in_order, told},
     guest::Outside,
     hostile::Hostile,
@@ -29,6 +29,7 @@ use crate::{
     names::Texts,
     pool::Pool,
     queue::Queue,
+    shape::Shape,
     stopwatch::pause,
     write::{mark, worker::SLOTS},
     writer::Writer,
@@ -36,6 +37,13 @@ use crate::{
 
 /// Reads at the same time.
 const READERS: i16 = 4;
+/// And those that workers need to go on.
+const LOOKERS: i16 = 2;
+/// The longest time for which a renewal may be without an answer: with another one on a new connection it is still in time for
+/// the lease that there is by default.
+const BEAT_WAIT_MAX: Duration = Duration::from_secs(3);
+/// For how long a statement may wait for a lock: then somebody is in the way who should not be.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
 /// A transaction of the writer stands still only with its process, or when the way to it is cut: no longer than that is a
 /// takeover kept waiting.
 const IDLE_MAX: Duration = Duration::from_secs(2);
@@ -57,7 +65,10 @@ pub(crate) struct Inner {
     pub(crate) queue: Arc<Queue>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) notices: Arc<Notices>,
+    /// For people.
     pub(crate) readers: Arc<Pool>,
+    /// For workers.
+    pub(crate) looks: Arc<Pool>,
     /// For renewals, which must wait for nobody.
     pub(crate) beats: Arc<Pool>,
     pub(crate) counts: Arc<Beats>,
@@ -204,6 +215,7 @@ impl Options {
             schema: self.schema.clone(),
             pooled: self.pooled,
             limit: self.answer_limit,
+            lock: LOCK_WAIT_MAX,
             idle: IDLE_MAX.min(self.answer_limit),
             hostile: self.hostile.clone(),
         };
@@ -265,7 +277,7 @@ async fn serve(
     let inner = Inner::of(shape, options);
     let users = for_users(shape, options);
     let writer = writer(&inner, link, users.clone(), options);
-    let pools = [inner.readers.clone(), inner.beats.clone(), users];
+    let pools = [inner.readers.clone(), inner.looks.clone(), inner.beats.clone(), users];
     let queue = inner.queue.clone();
     let _end = EndQueue(queue.clone());
     let listener = tokio::spawn(listen::run(shape.clone(), inner.bell.clone(), inner.notices.clone()));
@@ -294,12 +306,14 @@ impl Inner {
     fn of(shape: &Arc<Shape>, options: &Options) -> Inner {
         let bounds = Arc::new(if options.comparable { Bounds::none() } else { Bounds::default() });
         let patient = Shape { limit: shape.limit * 2, ..Shape::clone(shape) };
+        let soon = Shape { limit: shape.limit.min(BEAT_WAIT_MAX), ..Shape::clone(shape) };
         Inner {
             queue: Arc::default(),
             bell: Arc::default(),
             notices: Arc::new(Notices::of(bounds)),
             readers: Pool::new(Arc::new(patient), 0..READERS),
-            beats: Pool::new(shape.clone(), 0..1),
+            looks: Pool::new(shape.clone(), 0..LOOKERS),
+            beats: Pool::new(Arc::new(soon), 0..1),
             counts: Arc::default(),
             texts: Arc::default(),
             shape: shape.clone(),
@@ -327,19 +341,19 @@ fn for_users(shape: &Shape, options: &Options) -> Arc<Pool> {
 
 /// What writes for this opening.
 fn writer(inner: &Inner, link: Link, users: Arc<Pool>, options: &Options) -> Writer {
-    let (bell, bounds) = (inner.bell.clone(), inner.notices.bounds.clone());
+    let (bell, notices) = (inner.bell.clone(), inner.notices.clone());
     Writer {
         link,
         queue: inner.queue.clone(),
-        jobs: Jobs::new(users, bell.clone(), bounds.clone(), options.transaction_limit),
+        jobs: Jobs::new(users, bell.clone(), notices.clone(), options.transaction_limit),
         bell,
-        notices: inner.notices.clone(),
+        notices: notices.clone(),
         texts: inner.texts.clone(),
         closed: inner.closed.clone(),
         memory: Memory {
             ids: if options.comparable { Ids::comparable() } else { Ids::default() },
             accept_moved: options.accept_moved,
-            bounds,
+            bounds: notices.bounds.clone(),
             ..Memory::default()
         },
         company: 0,

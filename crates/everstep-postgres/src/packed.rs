@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::row::damaged;
 
+/// Of one text. The server takes no more than 1 GB, and whoever reads it has it in memory.
+pub(crate) const ENTRIES_MAX: usize = 2048;
+pub(crate) const BYTES_MAX: usize = 2 << 20;
+
 #[derive(Serialize, Deserialize)]
 struct Packed {
     seq: u64,
@@ -72,6 +76,16 @@ pub(crate) fn pack(entries: &[Entry]) -> String {
     };
     let packed: Vec<_> = entries.iter().map(pack).collect();
     serde_json::to_string(&packed).expect("texts and numbers are JSON")
+}
+
+/// How many of them go into one text: one at least.
+pub(crate) fn fitting(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += entry.body.bytes.len() + entry.input.as_ref().map_or(0, |input| input.bytes.len());
+        bytes <= BYTES_MAX
+    };
+    entries.iter().take(ENTRIES_MAX).take_while(fits).count().max(1).min(entries.len())
 }
 
 /// The entries of a text.

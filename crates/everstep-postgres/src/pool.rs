@@ -5,10 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use everstep_core::store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{
-    conn::{Conn, Shape},
-    fault::Fault,
-};
+use crate::{conn::Conn, fault::Fault, shape::Shape};
 
 /// Takes back what our own statements want of times in texts, and what only they want to hear.
 const AS_THE_SERVER: &str = "RESET timezone; RESET client_min_messages";

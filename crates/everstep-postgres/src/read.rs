@@ -16,13 +16,14 @@ use tokio_postgres::Row;
 
 use crate::{
     bounds::due,
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::{Class, Fault, TRIES_MAX, class, told},
     find, kept,
     names::Texts,
     open::Postgres,
     pool::Pool,
     row::{self, entry_columns, signed, unsigned},
+    sql::{Sql, args, get, sql},
     stopwatch::Stopwatch,
     text, whole,
 };
@@ -38,6 +39,11 @@ impl Postgres {
     /// Runs a read on the store's own runtime, to its end whoever waits for it.
     pub(crate) fn read<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
         self.beside(&self.inner.readers, work)
+    }
+
+    /// What a worker must see to go on, whatever people look at meanwhile.
+    fn look<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
+        self.beside(&self.inner.looks, work)
     }
 
     /// Does something beside the writer that may be done twice.
@@ -59,7 +65,10 @@ impl Postgres {
                 };
                 match read.await {
                     Err(fault) if fault.is_again() && tries < TRIES_MAX => {}
-                    Err(Fault::Sql(name, error)) if tries < 3 && class(&error) != Class::Refused => {
+                    // Not what took too long: it would again.
+                    Err(Fault::Sql(name, error))
+                        if tries < 3 && !matches!(class(&error), Class::Refused | Class::Blocked) =>
+                    {
                         tracing::debug!(%error, name, "a read is done again");
                     }
                     read => break read.map_err(told),
@@ -80,7 +89,7 @@ impl Postgres {
              WHERE NOT w.fenced OR EXISTS (
                SELECT 1 FROM @run WHERE owner = w.id AND wake_at IS NOT NULL) ORDER BY w.id",
         );
-        self.read(Box::new(|conn, _| {
+        self.look(Box::new(|conn, _| {
             Box::pin(async {
                 let seen = |row: &Row| {
                     let (worker, beat) = (WorkerId(get(row, 0)?), unsigned(get(row, 1)?));
@@ -110,7 +119,7 @@ impl Postgres {
         let names: Vec<_> = workflows.iter().map(|name| text::kept(name).into_owned()).collect();
         let bounds = self.inner.notices.bounds.clone();
         let (first, since): (Vec<_>, Vec<_>) = workflows.iter().map(|name| bounds.read_from(name)).unzip();
-        self.read(Box::new(move |conn, _| {
+        self.look(Box::new(move |conn, _| {
             let (names, first, since, bounds) = (names.clone(), first.clone(), since.clone(), bounds.clone());
             Box::pin(async move {
                 let (is_whole, watch) = (since.contains(&i64::MIN), Stopwatch::start());
@@ -131,10 +140,12 @@ pub(crate) async fn in_one_look<T>(
 ) -> Result<T, Fault> {
     conn.script("begin a look", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let seen = look().await;
-    let ended = conn.script("end a look", "COMMIT").await;
-    let seen = seen?;
-    ended?;
-    Ok(seen)
+    if let Err(fault) = conn.script("end a look", "COMMIT").await {
+        // What was seen is seen: to make sense of it may have taken longer than the server lets a transaction stand still.
+        tracing::debug!(error = %told(fault), "a look was ended by the server");
+        conn.give_up();
+    }
+    seen
 }
 
 /// Journals, inboxes and started rows of runs.
@@ -225,7 +236,7 @@ impl Inspect for Postgres {
     }
 
     fn load(&self, run: RunId) -> Answer<Loaded> {
-        self.read(Box::new(move |conn, texts| {
+        self.look(Box::new(move |conn, texts| {
             Box::pin(async move {
                 let loaded = in_one_look(conn, async || load(conn, texts, &[run]).await).await?;
                 Ok(loaded.into_iter().next().expect("one for each")?)
@@ -235,7 +246,7 @@ impl Inspect for Postgres {
 
     fn load_some(&self, mut runs: Vec<RunId>) -> Answer<Vec<Result<Loaded, StoreError>>> {
         runs.truncate(TOGETHER);
-        self.read(Box::new(move |conn, texts| {
+        self.look(Box::new(move |conn, texts| {
             let runs = runs.clone();
             Box::pin(async move { in_one_look(conn, async || load(conn, texts, &runs).await).await })
         }))
@@ -251,7 +262,7 @@ impl Inspect for Postgres {
     }
 
     fn last(&self, run: RunId) -> Answer<Option<Entry>> {
-        self.read(Box::new(move |conn, texts| {
+        self.look(Box::new(move |conn, texts| {
             Box::pin(async move { row::last_entry(conn, texts, run).await })
         }))
     }

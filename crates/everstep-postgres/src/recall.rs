@@ -7,9 +7,9 @@ use everstep_core::store::{End, Settled, StoreError};
 
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     row::signed,
+    sql::{Sql, args, get, sql},
     statement::fenced,
     write::{start::Start, turn::Commit},
 };
@@ -74,5 +74,5 @@ fn settle(batch: &mut Batch<'_>, turn: &mut Commit) {
         };
         batch.rings().due(wake_at.map_or(0, |at| at.0));
     }
-    batch.rings().others = true;
+    batch.rings().said = true;
 }

@@ -14,9 +14,10 @@ use tokio_postgres::Row;
 
 use crate::{
     bounds::due,
-    conn::{Conn, Speaks, Sql, args, get, sql},
+    conn::{Conn, Speaks},
     fault::Fault,
     names::Texts,
+    sql::{Sql, args, get, sql},
     text::meant,
 };
 

@@ -8,8 +8,9 @@ use everstep_core::store::WorkerId;
 use foldhash::HashMap;
 
 use crate::{
-    conn::{Conn, Sql, args, sql},
+    conn::Conn,
     fault::{Class, Fault, class},
+    sql::{Sql, args, sql},
     statement::fenced,
     write::worker::SLOTS,
 };

@@ -11,9 +11,9 @@ use foldhash::{HashSet, HashSetExt as _};
 
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     row::{damaged, signed},
+    sql::{Sql, args, get, sql},
     write::{
         entry::Columns,
         start::{Rows, Start},

@@ -10,10 +10,11 @@ use everstep_core::{
         WorkerInfo, WorkerSeen,
     },
 };
+use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use crate::{
-    back::{self, Beats},
+    back::{self, Beats, Remembered},
     batch::Batch,
     fault::Fault,
     op::{After, Call, Op},
@@ -21,6 +22,11 @@ use crate::{
     read::Work,
     write::{act, claim, cut, delete, post, start::Start, transact::Job, turn::Commit, worker},
 };
+
+/// Of a start of many runs, so many are one statement.
+const START_RUNS_MAX: usize = 5_000;
+/// And not more payloads than that, unless one alone is larger.
+const START_BYTES_MAX: usize = 8 << 20;
 
 impl Postgres {
     fn push<T: Send + 'static>(
@@ -44,9 +50,13 @@ impl Postgres {
 
     /// The database is not the one that it was: nothing goes on in this opening.
     async fn went_back(&self) -> Result<(), StoreError> {
-        let closed = self.inner.closed.clone();
+        let (closed, notices) = (self.inner.closed.clone(), self.inner.notices.clone());
         let lost = self.call(
-            async |batch| Ok(back::went_back(back::set_aside(batch.conn, &batch.lasts()).await?)),
+            async move |batch| {
+                let remembered = Remembered { runs: batch.lasts(), workers: notices.workers() };
+                let lost = back::set_aside(batch.conn, &remembered, true).await?;
+                Ok(back::went_back(lost.unwrap_or(0)))
+            },
             move |why, _| drop(closed.set(why.to_string().into())),
         );
         Err(lost.await?)
@@ -60,6 +70,24 @@ impl Postgres {
         then: impl FnOnce(&mut T, &mut After<'_>) + Send + 'static,
     ) -> Answer<T> {
         self.push(|answer| Call::boxed(of, work, then, answer))
+    }
+}
+
+/// Runs that start together, in as many parts as it takes for each to be a statement that does not keep others waiting.
+fn parts(mut runs: Vec<NewRun>) -> Vec<Vec<NewRun>> {
+    let mut parts = Vec::new();
+    loop {
+        let mut bytes = 0;
+        let fits = |run: &&NewRun| {
+            bytes += run.first.body.bytes.len();
+            bytes <= START_BYTES_MAX
+        };
+        let fit = runs.iter().take(START_RUNS_MAX).take_while(fits).count();
+        let rest = runs.split_off(fit.max(1).min(runs.len()));
+        parts.push(std::mem::replace(&mut runs, rest));
+        if runs.is_empty() {
+            return parts;
+        }
     }
 }
 
@@ -81,7 +109,9 @@ impl Store for Postgres {
     }
 
     fn enroll(&self, info: WorkerInfo) -> Answer<Fence> {
-        self.call(async move |batch| worker::enroll(batch, &info).await, |_, _| ())
+        let notices = self.inner.notices.clone();
+        let then = move |fence: &mut Fence, _: &mut After<'_>| notices.has_enrolled(fence.worker);
+        self.call(async move |batch| worker::enroll(batch, &info).await, then)
     }
 
     fn beat(&self, fence: Fence) -> Answer<()> {
@@ -125,16 +155,25 @@ impl Store for Postgres {
 
     fn start(&self, runs: Vec<NewRun>, claim: Option<(Fence, Arc<dyn Adopt>)>) -> Answer<Vec<Started>> {
         let one_by_one = self.inner.comparable;
-        self.push(|answer| {
-            let mut start = Start::new(runs, claim, answer);
-            start.one_by_one = one_by_one;
-            Op::Start(Box::new(start))
-        })
+        let parts = if one_by_one { vec![runs] } else { parts(runs) };
+        // Each takes its place in the queue now.
+        let answers: Vec<_> = parts
+            .into_iter()
+            .map(|runs| {
+                let claim = claim.clone();
+                self.push(|answer| {
+                    let mut start = Start::new(runs, claim, answer);
+                    start.one_by_one = one_by_one;
+                    Op::Start(Box::new(start))
+                })
+            })
+            .collect();
+        Box::pin(async move { Ok(try_join_all(answers).await?.into_iter().flatten().collect()) })
     }
 
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {
         let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
-        self.inner.notices.looks_for(fence.worker, &claim.workflows);
+        self.inner.notices.looks_for(&claim.workflows);
         self.call(async move |batch| claim::claim(batch, fence, &claim, turn).await, |_, _| ())
     }
 

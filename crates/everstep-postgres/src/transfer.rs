@@ -3,9 +3,9 @@
 use everstep_core::store::{Answer, CopyId, CopyMark, Numbers, RunId, Transfer, Whole};
 
 use crate::{
-    conn::{Sql, get, sql},
     open::Postgres,
     read::in_one_look,
+    sql::{Sql, get, sql},
     whole,
     write::{mark, place},
 };

@@ -10,12 +10,13 @@ use tokio_postgres::Row;
 
 use crate::{
     attribute,
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::Fault,
     kept,
     names::Texts,
     read,
     row::{self, damaged, run_columns, signed},
+    sql::{Sql, args, get, sql},
     text,
 };
 

@@ -9,11 +9,12 @@ use std::{
 
 use everstep_core::{
     failpoint::{Failpoint, fails, pass},
-    store::{Bell, Ended, StoreError},
+    store::{Bell, StoreError},
 };
 
 use crate::{
-    batch::{Batch, Effects, Memory, Rings},
+    back::Remembered,
+    batch::{Batch, Effects, Memory},
     fault::{Class, Fault, TRIES_MAX, class, said, told},
     fold,
     jobs::Jobs,
@@ -91,7 +92,7 @@ impl Writer {
                     let gate = self.memory.loads.get(job.step.load, job.step.run).copied();
                     match comparable {
                         true => self.jobs.run(*job, gate).await,
-                        false => self.jobs.begin(*job, gate, &self.notices, &self.queue),
+                        false => self.jobs.begin(*job, gate, &self.queue),
                     }
                 }
                 op => ready.push(op),
@@ -110,6 +111,10 @@ impl Writer {
     async fn write_together(&mut self, mut ops: Vec<Op>) {
         if let Some(cause) = self.closed.get().cloned() {
             return self.fail_all(&mut ops, &StoreError::Closed(cause));
+        }
+        if !self.memory.ids.comparable {
+            // Since they were sorted, a turn of the same run may have been put aside.
+            ops = ops.into_iter().filter_map(|op| self.jobs.behind_aside(op)).collect();
         }
         let (mut wait, mut tries) = (WAIT_MIN, 0);
         while !ops.is_empty() {
@@ -191,6 +196,7 @@ impl Writer {
         match fault {
             Fault::Sql(name, error) => match class(&error) {
                 Class::Gone | Class::Again => Tried::Again(StoreError::Full(said(name, &error).into())),
+                Class::Blocked => self.blocked(ops, StoreError::Full(said(name, &error).into())),
                 Class::Later => Tried::Later(StoreError::Full(said(name, &error).into())),
                 Class::Refused => self.blame(ops, StoreError::Failed(said(name, &error).into())),
             },
@@ -205,6 +211,20 @@ impl Writer {
                 self.fail_all(ops, &error);
                 Tried::WithoutOne
             }
+            _ => Tried::Apart,
+        }
+    }
+
+    /// Somebody has a row locked for long. Whoever else is in the batch does not wait for that, and neither does anybody when
+    /// the turn is found that does.
+    fn blocked(&mut self, ops: &mut Vec<Op>, why: StoreError) -> Tried {
+        match &ops[..] {
+            [Op::Turn(turn)] if !turn.unsure && !self.memory.ids.comparable => {
+                tracing::warn!(run = turn.turn.run.0, %why, "a run is locked by somebody else: its turn waits");
+                self.jobs.put_aside(ops.remove(0), &self.queue);
+                Tried::WithoutOne
+            }
+            [_] => Tried::Later(why),
             _ => Tried::Apart,
         }
     }
@@ -262,7 +282,8 @@ impl Writer {
 
     /// Makes connections anew. If the database turns out to have gone back in time, this opening is over.
     async fn mend(&mut self, ops: &[Op]) -> Result<(), StoreError> {
-        let mended = self.link.mend(self.memory.lasts(ops)).await.map_err(told);
+        let remembered = Remembered { runs: self.memory.lasts(ops), workers: self.notices.workers() };
+        let mended = self.link.mend(remembered).await.map_err(told);
         if let Err(StoreError::Closed(cause)) = &mended {
             tracing::error!(%cause, "the store is closed");
             let _ = self.closed.set(cause.clone());
@@ -295,6 +316,9 @@ impl Writer {
 
     fn give_up(&mut self, ops: &mut Vec<Op>, among: &Range<usize>, fault: Fault) -> Tried {
         match fault {
+            Fault::Sql(name, error) if class(&error) == Class::Blocked => {
+                self.blocked(ops, StoreError::Full(said(name, &error).into()))
+            }
             Fault::Sql(name, error) if class(&error) != Class::Refused => later(Fault::Sql(name, error)),
             Fault::Refuse(error @ StoreError::Full(_)) => Tried::Later(error),
             _ if among.len() > 1 => Tried::Apart,
@@ -307,21 +331,8 @@ impl Writer {
     }
 
     fn settle(&mut self, ops: &mut Vec<Op>, refused: Vec<(usize, StoreError)>, effects: Effects) {
-        let Rings { claimable, inbox, others, ended } = effects.keep(&mut self.memory);
-        if let Some(at) = claimable {
-            self.memory.bounds.came(at);
-            self.bell.ring_claimable();
-        }
-        if inbox {
-            self.bell.ring_inbox();
-        }
-        for (run, status) in ended {
-            self.bell.ring_ended(run, || Ended { status, outcome: None });
-        }
+        effects.keep(&mut self.memory).ring(&self.bell, &self.notices);
         self.answer(std::mem::take(ops), refused);
-        if others {
-            self.notices.tell();
-        }
         pass(Failpoint::TransactionAnswered);
     }
 
@@ -435,7 +446,7 @@ fn later(fault: Fault) -> Tried {
             let why = StoreError::Full(said(name, &error).into());
             match class(&error) {
                 Class::Again | Class::Gone => Tried::Again(why),
-                Class::Later | Class::Refused => Tried::Later(why),
+                Class::Blocked | Class::Later | Class::Refused => Tried::Later(why),
             }
         }
         Fault::Refuse(error) => Tried::Later(error),

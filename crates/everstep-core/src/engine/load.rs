@@ -177,7 +177,7 @@ impl Worker {
     pub(super) fn take_again(self: &Arc<Self>, claimed: &Claimed, error: StoreError) {
         match error {
             StoreError::Fenced(_) => return self.lost(),
-            StoreError::Closed(_) => return self.stop_all(true),
+            StoreError::Closed(_) => return self.end(error),
             _ => {}
         }
         let run = claimed.row.run;

@@ -17,11 +17,16 @@ const LOOK_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Without any wake-up a worker looks for due runs this often: the truth, should a hint be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Runs that are due and that nobody got (somebody has their rows locked, or this worker's clock is ahead of the store's) are
+/// tried again so soon, and ever later.
+const VAIN_MIN: Duration = Duration::from_millis(10);
+const VAIN_MAX: Duration = Duration::from_secs(1);
+
 /// Room that has become free is used once more of it has: a claim of one run costs a commit like one of a thousand.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// A store may know of a death at once (`WorkerSeen::gone`): the lease is the bound on silence, not on this.
-const LOOK_FOR_DEAD: Duration = Duration::from_secs(1);
+const LOOK_FOR_DEAD: Duration = Duration::from_secs(2);
 
 /// Spawns all of them; they end with the worker's token.
 pub(super) fn spawn(worker: &Arc<Worker>) {
@@ -66,7 +71,7 @@ pub(super) async fn beat(worker: Arc<Worker>) {
             Ok(()) => worker.renewed_at(began),
             Err(StoreError::Fenced(_)) => return worker.lost(),
             // Nothing can be written any more: only a new opening can go on with the runs.
-            Err(StoreError::Closed(_)) => return worker.stop_all(true),
+            Err(error @ StoreError::Closed(_)) => return worker.end(error),
             Err(error) => tracing::warn!(%error, "the lease was not renewed"),
         }
         tokio::select! { biased; () = worker.silent.cancelled() => return, () = worker.clock.sleep(pause) => {} }
@@ -82,45 +87,58 @@ async fn renew(worker: &Worker) -> Result<(), StoreError> {
     if fails(Failpoint::BeatDurable) { failed() } else { Ok(()) }
 }
 
-/// Claims due runs when one may have become claimable: listen, look, wait.
+/// Claims due runs when one may have become claimable: listen, look, wait. A claim writes, and so it is made only when runs
+/// are due: this process made them so, or a look says it.
 async fn claim(worker: &Arc<Worker>) {
-    let (mut claimable, mut foreign) = (worker.store.bell().claimable(), worker.store.bell().foreign_work());
+    let (mut claimable, mut foreign) = (worker.store.bell().claimable(), worker.store.bell().foreign_due());
     if worker.workflows.is_empty() {
         return;
     }
+    let (mut is_due, mut vain) = (true, VAIN_MIN);
     loop {
         claimable.mark_unchanged();
         foreign.mark_unchanged();
         let room_is_free = worker.room.notified();
-        let taken = match claim_once(worker).await {
-            Ok(taken) => taken,
-            // Nothing will ever be claimed here again, and whoever must know has been told.
-            Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
-            Err(error) => {
-                tracing::warn!(%error, "no runs could be claimed");
-                Some(0)
-            }
+        let taken = match is_due {
+            false => Some(0),
+            true => match claim_once(worker).await {
+                Ok(taken) => taken,
+                // Nothing will ever be claimed here again, and whoever must know has been told.
+                Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "no runs could be claimed");
+                    Some(0)
+                }
+            },
         };
         if taken == Some(CLAIM_BATCH) {
             continue;
         }
         let next = worker.store.next_due(worker.workflows.clone()).await.ok().flatten();
         let now = worker.clock.now();
+        let more = next.is_some_and(|at| at <= now);
+        if more && !is_due {
+            is_due = true;
+            continue;
+        }
         // Nobody else makes runs due, and what this process does rings.
         let look_again = if worker.rehearsal.is_alone() { Duration::MAX } else { LOOK_AGAIN };
-        let is_crowded = taken.is_none() && next.is_some_and(|at| at <= now);
+        let is_crowded = taken.is_none() && more;
         worker.set_crowded(is_crowded.then_some(CLAIM_BATCH));
+        let is_vain = more && taken == Some(0);
+        let pause = if is_vain { vain } else { VAIN_MIN };
+        vain = (pause * 2).min(VAIN_MAX);
         let wait = match next {
             Some(at) if at > now => (at.since(now) + worker.head_start_of_others()).min(look_again),
-            Some(_) if taken.is_some() => Duration::from_millis(10),
+            Some(_) if taken.is_some() => pause,
             _ => look_again,
         };
-        tokio::select! {
+        is_due = tokio::select! {
             biased;
-            _ = claimable.changed(), if !is_crowded => {}
-            _ = foreign.changed(), if !is_crowded => {}
-            () = room_is_free, if is_crowded => worker.clock.sleep(GATHER).await,
-            () = worker.clock.sleep(wait) => {}
+            _ = claimable.changed(), if !is_crowded => true,
+            _ = foreign.changed(), if !is_crowded => false,
+            () = room_is_free, if is_crowded => { worker.clock.sleep(GATHER).await; true }
+            () = worker.clock.sleep(wait) => wait < look_again,
         }
     }
 }
@@ -141,7 +159,7 @@ async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
 
 /// Passes messages on to the drivers of the runs they are for.
 async fn nudge(worker: &Arc<Worker>) {
-    let (mut inbox, mut foreign) = (worker.store.bell().inbox(), worker.store.bell().foreign_work());
+    let (mut inbox, mut foreign) = (worker.store.bell().inbox(), worker.store.bell().foreign_letters());
     loop {
         inbox.mark_unchanged();
         foreign.mark_unchanged();

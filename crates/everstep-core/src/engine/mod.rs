@@ -193,6 +193,35 @@ impl Engine {
         Events(self.worker.subscribe())
     }
 
+    /// Resolves when this engine drives nothing any more though nobody has shut it down, and says why: its worker was silent for
+    /// longer than its lease, and another has taken over its runs; or the store is over. Then build a new engine, on a new
+    /// opening of the store if that is over, or end the process and have it started again. It never resolves otherwise.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    ///
+    /// ```
+    /// # use everstep_core::{Ctx, Engine, EngineError, Result, Workflow, store::Memory};
+    /// # const GREET: Workflow<String, String> = Workflow::new("greet");
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     ctx.step("greet", async || Ok(format!("hello {name}"))).await
+    /// # }
+    /// # async fn asked_to_stop() {}
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EngineError> {
+    /// # let engine = Engine::builder(Memory::default()).register(GREET, greet).start().await?;
+    /// tokio::select! {
+    ///     why = engine.over() => return Err(why), // whoever supervises this process starts it again
+    ///     () = asked_to_stop() => {}
+    /// }
+    /// engine.shutdown().await
+    /// # }
+    /// ```
+    pub async fn over(&self) -> EngineError {
+        self.worker.is_over.cancelled().await;
+        self.worker.ended().expect("it is said before").into()
+    }
+
     /// Stops claiming at once, lets running steps finish for at most [`Settings::grace`], commits what they returned,
     /// gives every run back so that the next process need not wait, and returns. A store that cannot write (a full
     /// disk) is waited for 10 s at most.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -21,7 +21,7 @@ use crate::{
     process::Process,
     rehearsal::Rehearsal,
     settings::Settings,
-    store::{Fence, Store},
+    store::{Fence, Store, StoreError},
     stuck::Stuck,
 };
 
@@ -67,6 +67,10 @@ pub(crate) struct Worker {
     /// Until when others go first, in milliseconds since `origin`.
     pub(super) others_first: AtomicU64,
     fenced: AtomicBool,
+    /// Why it drives nothing any more.
+    over: OnceLock<StoreError>,
+    /// Cancelled when it says why.
+    pub(crate) is_over: tokio_util::sync::CancellationToken,
 }
 
 impl Worker {
@@ -110,6 +114,8 @@ impl Worker {
             others_first: AtomicU64::new(0),
             origin,
             fenced: AtomicBool::new(false),
+            over: OnceLock::new(),
+            is_over: tokio_util::sync::CancellationToken::new(),
         }
     }
 
@@ -183,8 +189,21 @@ impl Worker {
                 worker = self.fence.worker.0,
                 "this worker was fenced: another has taken over its runs, and they are dropped here"
             );
-            self.stop_all(true);
+            self.end(StoreError::Fenced(self.fence.worker));
         }
+    }
+
+    /// Nothing is driven any more.
+    pub(crate) fn end(&self, why: StoreError) {
+        if self.over.set(why).is_ok() {
+            self.is_over.cancel();
+        }
+        self.stop_all(true);
+    }
+
+    /// Why nothing is driven any more, if so.
+    pub(crate) fn ended(&self) -> Option<StoreError> {
+        self.over.get().cloned()
     }
 
     /// Says that a run is stuck; a check says it in its report.

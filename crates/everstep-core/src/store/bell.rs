@@ -34,8 +34,10 @@ pub struct Bell {
     claimable: watch::Sender<u64>,
     inbox: watch::Sender<u64>,
     foreign: watch::Sender<u64>,
-    /// As `foreign`, for workers.
-    work: watch::Sender<u64>,
+    /// As `foreign`, for workers: that runs may be due.
+    foreign_due: watch::Sender<u64>,
+    /// As `foreign`, for workers: that messages may have come.
+    foreign_letters: watch::Sender<u64>,
     settled: watch::Sender<u64>,
     next: AtomicU64,
     waiting: AtomicUsize,
@@ -58,7 +60,8 @@ impl Default for Bell {
             claimable: watch::Sender::new(0),
             inbox: watch::Sender::new(0),
             foreign: watch::Sender::new(0),
-            work: watch::Sender::new(0),
+            foreign_due: watch::Sender::new(0),
+            foreign_letters: watch::Sender::new(0),
             settled: watch::Sender::new(0),
             next: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -82,8 +85,24 @@ impl Bell {
 
     /// Another process, or another opening of the store, has committed something.
     pub fn ring_foreign(&self) {
+        self.ring_foreign_said();
+        self.ring_foreign_due();
+        self.ring_foreign_letters();
+    }
+
+    /// As [`Bell::ring_foreign`], when it is known to be no more than runs that are due, or will be.
+    pub fn ring_foreign_due(&self) {
+        self.foreign_due.send_modify(|n| *n += 1);
+    }
+
+    /// As [`Bell::ring_foreign`], when it is known to be no more than messages for runs that some worker owns.
+    pub fn ring_foreign_letters(&self) {
+        self.foreign_letters.send_modify(|n| *n += 1);
+    }
+
+    /// As [`Bell::ring_foreign`], when it is known to be nothing that a worker has to do something about.
+    pub fn ring_foreign_said(&self) {
         self.foreign.send_modify(|n| *n += 1);
-        self.work.send_modify(|n| *n += 1);
     }
 
     /// Whether anybody waits for whatever others commit, the ends of runs included: a store that has to look for that need
@@ -152,9 +171,14 @@ impl Bell {
         self.foreign.subscribe()
     }
 
-    /// As [`Bell::foreign`], for a worker, which needs to hear only what may be work for it.
-    pub fn foreign_work(&self) -> watch::Receiver<u64> {
-        self.work.subscribe()
+    /// As [`Bell::foreign`], for who looks for due runs.
+    pub fn foreign_due(&self) -> watch::Receiver<u64> {
+        self.foreign_due.subscribe()
+    }
+
+    /// As [`Bell::foreign`], for who looks for messages.
+    pub fn foreign_letters(&self) -> watch::Receiver<u64> {
+        self.foreign_letters.subscribe()
     }
 
     /// Listens for the end of `run`, from now on: look at its row after this, then wait. Also counts what others do from

@@ -885,6 +885,7 @@ fn whoever_lost_or_left_its_worker_can_still_start_runs() {
         let fence = everstep_core::store::Fence { worker: by };
         let beat = memory.workers().await.expect("reads")[0].beat;
         assert!(memory.fence(fence, owner.worker, beat).await.expect("fences"));
+        assert_eq!(fenced.over().await.code(), Code::FENCED);
         for (starter, id) in [(&*fenced, "a"), (&client, "b"), (&*fenced, "c")] {
             let run = starter.start(W, id, 7).await.expect("it starts");
             assert_eq!(plain(run.result().await).as_deref(), Ok("7"));

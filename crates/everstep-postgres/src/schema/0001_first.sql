@@ -151,7 +151,8 @@ CREATE TABLE @stuck (
   CONSTRAINT everstep_stuck_key PRIMARY KEY (run)
 );
 
--- Ends of journals that people took back: one packed row per cut, not a row per entry.
+-- Ends of journals that people took back: one packed row per cut, not a row per entry. A long one goes on in the next rows,
+-- whose from_seq is below 0.
 CREATE TABLE @archive (
   run        int8  NOT NULL,
   n          int8  NOT NULL,                     -- from 1, in this order

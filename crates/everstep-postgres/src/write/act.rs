@@ -10,9 +10,9 @@ use everstep_core::{
 use super::{claim::illegal, cut, entry, post, turn::clear_stuck};
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     row::{self, signed},
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 
@@ -90,7 +90,7 @@ async fn pause(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
     batch.execute(&PAUSE, args![to.run.0, i16::from(status.code())]).await?;
     clear_stuck(batch, to.run).await?;
     post::remember(batch, to.run, &post.letter).await?;
-    batch.rings().others = true;
+    batch.rings().said = true;
     Ok(Posted::Added)
 }
 

@@ -5,9 +5,9 @@ use everstep_core::store::{Letter, LetterId, NewRun, Parent, RunId, Started, Use
 use super::{post, start};
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     row,
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 

@@ -13,10 +13,10 @@ use super::turn::set_stuck;
 use crate::{
     batch::{Batch, Held},
     bounds::Look,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     row::{self, run_columns, signed, unsigned},
+    sql::{Sql, args, get, sql},
     stopwatch::Stopwatch,
 };
 
@@ -50,6 +50,9 @@ pub(crate) async fn claim(
     for share in [claim.limit.div_ceil(workflows.len()), claim.limit] {
         for of in workflows.iter_mut().flatten().filter(|of| !of.is_empty) {
             let limit = share.min(claim.limit - taken.len());
+            if limit == 0 {
+                break;
+            }
             of.claim(batch, fence, claim.due, limit, &mut taken).await?;
         }
     }
@@ -306,7 +309,7 @@ pub(crate) async fn set_aside(
     }
     // Who waits for its result would wait for ever: no worker has it, and none will take it.
     batch.rings().ended.push((RunId(run), to));
-    batch.rings().others = true;
+    batch.rings().said = true;
     Ok(())
 }
 

@@ -10,10 +10,10 @@ use everstep_core::{
 use super::{claim::illegal, post, promise, turn::clear_stuck};
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     packed,
     row::{self, entry_columns, signed, unsigned},
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 
@@ -58,12 +58,16 @@ pub(crate) async fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault>
     batch.execute(&FREE, args![cut.run.0, i16::from(to.code()), n]).await?;
     clear_stuck(batch, cut.run).await?;
     batch.rings().due(0);
-    batch.rings().others = true;
     Ok(true)
 }
 
-/// Takes these entries out of the journal. One packed row, readable for people; nothing but people and exports reads it
-/// back. The run must be locked, or this worker's.
+/// Entries that are packed together: at first, and at most. What is packed is in memory, and the server waits meanwhile, no
+/// longer than it lets a transaction stand still.
+const PART_MIN: usize = 256;
+const PART_MAX: usize = packed::ENTRIES_MAX;
+
+/// Takes these entries out of the journal. A packed row, readable for people; nothing but people and exports reads it back. A long
+/// journal is several, of which all but the first have a number below 0. The run must be locked, or this worker's.
 pub(crate) async fn archive(
     batch: &mut Batch<'_>,
     run: RunId,
@@ -75,7 +79,7 @@ pub(crate) async fn archive(
         concat!(
             "SELECT ",
             entry_columns!(),
-            " FROM @journal j WHERE j.run = $1 AND j.seq BETWEEN $2 AND $3 ORDER BY j.seq"
+            " FROM @journal j WHERE j.run = $1 AND j.seq BETWEEN $2 AND $3 ORDER BY j.seq LIMIT $4"
         ),
     );
     const PACK: Sql = sql(
@@ -86,9 +90,23 @@ pub(crate) async fn archive(
     );
     const TAKE: Sql =
         sql("take entries out", "DELETE FROM @journal WHERE run = $1 AND seq BETWEEN $2 AND $3");
-    let (from, to) = (signed(*seqs.start()), signed(*seqs.end()));
-    let rows = batch.conn.rows(&READ, args![run.0, from, to]).await?;
-    let body = packed::pack(&row::entries(batch.conn, batch.texts, &rows).await?);
-    batch.execute(&PACK, args![run.0, from, kept(why), at.0, body]).await?;
-    batch.execute(&TAKE, args![run.0, from, to]).await.map(drop)
+    let (mut from, to) = (signed(*seqs.start()), signed(*seqs.end()));
+    let (mut many, mut sign) = (PART_MIN, 1);
+    loop {
+        let rows = batch.conn.rows(&READ, args![run.0, from, to, signed(many as u64)]).await?;
+        if rows.is_empty() && sign < 0 {
+            return Ok(());
+        }
+        let entries = row::entries(batch.conn, batch.texts, &rows).await?;
+        let body = packed::pack(&entries);
+        let bytes = body.len();
+        batch.execute(&PACK, args![run.0, sign * from, kept(why), at.0, body]).await?;
+        let last = entries.last().map_or(to, |last| signed(last.seq));
+        batch.execute(&TAKE, args![run.0, from, last]).await?;
+        if rows.len() < many {
+            return Ok(());
+        }
+        (from, sign) = (last + 1, -1);
+        many = if bytes > packed::BYTES_MAX { (many / 2).max(1) } else { (many * 2).min(PART_MAX) };
+    }
 }

@@ -4,9 +4,9 @@ use everstep_core::store::{Doomed, RunId};
 
 use crate::{
     batch::Batch,
-    conn::{Sql, args, sql},
     fault::Fault,
     row::signed,
+    sql::{Sql, args, sql},
 };
 
 /// Every table that keeps something of a run, by its column `run`. A test compares it with the schema.
@@ -52,7 +52,7 @@ pub(crate) async fn delete(batch: &mut Batch<'_>, runs: &[Doomed]) -> Result<Vec
         for table in &OF_A_RUN {
             batch.execute(table, args![&deleted]).await?;
         }
-        batch.rings().others = true;
+        batch.rings().said = true;
     }
     Ok(gone)
 }

@@ -4,9 +4,9 @@ use everstep_core::{journal::Entry, store::RunId};
 
 use crate::{
     batch::Batch,
-    conn::{Sql, args, sql},
     fault::Fault,
     row::{codec, signed},
+    sql::{Sql, args, sql},
     text::kept,
 };
 

@@ -7,9 +7,10 @@ use everstep_core::{
 
 use crate::{
     batch::Batch,
-    conn::{Conn, Speaks, Sql, args, get, sql},
+    conn::{Conn, Speaks},
     fault::Fault,
     row::{self, damaged},
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 
@@ -51,7 +52,8 @@ pub(crate) async fn set(
     );
     if batch.conn.dialect.locks_tables() {
         // Whoever has looked whether there is a mark is waited for; whoever looks now waits.
-        batch.conn.script("lock the mark of a copy", "LOCK TABLE @copy IN ACCESS EXCLUSIVE MODE").await?;
+        let lock = "SET LOCAL lock_timeout = '20s'; LOCK TABLE @copy IN ACCESS EXCLUSIVE MODE";
+        batch.conn.script("lock the mark of a copy", lock).await?;
     }
     let found = read(batch.conn).await?;
     if found.as_ref() != from {

@@ -8,11 +8,11 @@ use foldhash::{HashSet, HashSetExt as _};
 use super::{act, entry, mark, post, renew, say, turn};
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     packed,
     row::signed,
+    sql::{Sql, args, get, sql},
     text::kept,
     whole,
 };
@@ -90,8 +90,9 @@ async fn insert(batch: &mut Batch<'_>, whole: &Whole) -> Result<(), Fault> {
     let Whole { row, trace, parent, loaded, stuck, acts, kept, .. } = whole;
     let run = row.run;
     insert_row(batch, whole).await?;
-    for (archived, n) in kept.archive.iter().zip(1..) {
-        archive(batch, run, n, archived).await?;
+    let mut n = 0;
+    for archived in &kept.archive {
+        n = archive(batch, run, n, archived).await?;
     }
     entry::insert(batch, run, &loaded.entries).await?;
     for received in &loaded.inbox {
@@ -148,17 +149,25 @@ async fn insert_row(batch: &mut Batch<'_>, whole: &Whole) -> Result<(), Fault> {
     batch.execute(&INSERT, args).await.map(drop)
 }
 
-/// Packs entries as they are packed when they are taken out of a journal.
-async fn archive(batch: &mut Batch<'_>, run: RunId, n: i64, archived: &Archived) -> Result<(), Fault> {
+/// Packs entries as they are packed when they are taken out of a journal, behind number `n`; the last number.
+async fn archive(batch: &mut Batch<'_>, run: RunId, mut n: i64, archived: &Archived) -> Result<i64, Fault> {
     const PACK: Sql = sql(
         "place an archive",
         "INSERT INTO @archive (run, n, generation, from_seq, why, at, body) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
     let Archived { generation, why, at, entries } = archived;
-    let from = entries.first().map_or(0, |first| first.seq);
-    let body = packed::pack(entries);
-    let args = args![run.0, n, i64::from(*generation), signed(from), kept(why), at.0, body];
-    batch.execute(&PACK, args).await.map(drop)
+    let (mut rest, mut sign) = (&entries[..], 1);
+    while sign > 0 || !rest.is_empty() {
+        let part;
+        (part, rest) = rest.split_at(packed::fitting(rest));
+        let from = part.first().map_or(0, |first| first.seq);
+        n += 1;
+        let args =
+            args![run.0, n, i64::from(*generation), sign * signed(from), kept(why), at.0, packed::pack(part)];
+        batch.execute(&PACK, args).await?;
+        sign = -1;
+    }
+    Ok(n)
 }
 
 async fn insert_promise(batch: &mut Batch<'_>, run: RunId, promise: &PromiseRow) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use everstep_core::{
     Change, Status,
-    store::{Letter, Post, Posted, RunId, To},
+    store::{Letter, Post, Posted, RunId, To, WorkerId},
 };
 
 use super::{
@@ -13,10 +13,11 @@ use super::{
 use crate::{
     batch::Batch,
     bounds::AT_ONCE,
-    conn::{Conn, Speaks, Sql, args, get, sql},
+    conn::{Conn, Speaks},
     fault::Fault,
     guest::Writes,
     row::{self, codec},
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 
@@ -135,11 +136,11 @@ pub(crate) async fn deliver(
     if revived {
         clear_stuck(batch, to.run).await?;
     }
-    batch.rings().inbox |= to.owner != 0;
-    if to.owner == 0 && wakes {
+    if to.owner != 0 {
+        batch.rings().letters.insert(WorkerId(to.owner));
+    } else if wakes {
         batch.rings().due(0);
     }
-    batch.rings().others = true;
     Ok(true)
 }
 

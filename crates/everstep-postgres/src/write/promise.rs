@@ -6,10 +6,11 @@ use everstep_core::{Timestamp, store::RunId};
 
 use crate::{
     batch::Batch,
-    conn::{Speaks, Sql, args, get, sql},
+    conn::Speaks,
     fault::Fault,
     guest::Writes,
     row,
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 

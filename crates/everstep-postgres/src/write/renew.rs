@@ -9,10 +9,10 @@ use everstep_core::{
 use super::{claim::illegal, cut::archive, entry, post, say};
 use crate::{
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     row::unsigned,
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 

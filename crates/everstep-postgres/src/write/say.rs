@@ -10,10 +10,10 @@ use super::{child, promise};
 use crate::{
     attribute,
     batch::Batch,
-    conn::{Sql, args, get, sql},
     fault::Fault,
     names::NameKind,
     row::{codec, signed, unsigned},
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 

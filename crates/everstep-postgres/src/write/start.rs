@@ -13,14 +13,18 @@ use tokio::sync::oneshot;
 use super::{act, claim, entry, renew, say};
 use crate::{
     batch::{Batch, Held},
-    conn::{Speaks, Sql, args, sql},
+    conn::Speaks,
     fault::Fault,
     fold,
     guest::{Guest, Numbers, Writes as _},
     names::{NameKind, Texts},
     row::{self, codec, damaged, signed},
+    sql::{Sql, args, sql},
     text::kept,
 };
+
+/// What a run takes besides its payload, a bit more or less.
+const ROW_BYTES: usize = 200;
 
 /// Starts on their way.
 pub(crate) struct Start {
@@ -79,7 +83,7 @@ impl Start {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| entry::bytes(&run.first)).sum()
+        self.runs.iter().map(|run| entry::bytes(&run.first) + ROW_BYTES).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -161,7 +165,6 @@ impl Start {
                 Some(fence) => self.claimed.push(claimed(batch, *id, run, fence, 0)),
                 None => batch.rings().due(run.due.0),
             }
-            batch.rings().others = true;
             self.answers.push(Started::New(*id));
         }
         Ok(())
@@ -275,7 +278,6 @@ pub(crate) async fn start_one(
         }
         None => batch.rings().due(run.due.0),
     }
-    batch.rings().others = true;
     Ok(Started::New(id))
 }
 
@@ -313,7 +315,6 @@ async fn replace(
         }
         None => batch.rings().due(run.due.0),
     }
-    batch.rings().others = true;
     Ok(Started::New(old.run))
 }
 

@@ -17,12 +17,13 @@ use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
 use crate::{
-    bounds::Bounds,
-    conn::{Sql, args, get, sql},
     fault::{Class, Fault, class, is_duplicate, said, told},
     guest::Told,
+    link::BEGIN,
+    listen::Notices,
     pool::{Lent, Pool},
     row::{self, codec, unsigned},
+    sql::{Sql, args, get, sql},
     stopwatch::{pause, within},
     text::kept,
     tx::{PostgresJob, Tx},
@@ -61,7 +62,7 @@ enum Tried {
 
 impl Job {
     /// Does it to its end, whoever waits for it.
-    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, bounds: &Bounds, limit: Duration) {
+    pub(crate) async fn run(mut self, pool: Arc<Pool>, bell: &Bell, notices: &Notices, limit: Duration) {
         let (mut tries, mut disordered) = (0u32, 0);
         let told = Arc::new(Told::default());
         let answer = loop {
@@ -77,7 +78,7 @@ impl Job {
             pause(Duration::from_millis(10 << tries.min(7))).await;
         };
         if let Ok(Transacted::Committed { .. }) = &answer {
-            told.ring(bell, bounds);
+            told.ring(bell, notices);
         }
         self.send(answer);
     }
@@ -92,6 +93,21 @@ impl Job {
             Ok(lent) => lent,
             Err(fault) => return again(fault),
         };
+        if self.unsure {
+            match self.settle_doubt(&lent).await {
+                Ok(None) => self.unsure = false,
+                Ok(Some(recorded)) => {
+                    lent.is_clean();
+                    return Tried::Over(Ok(recorded));
+                }
+                // Whatever it is: nobody knows yet.
+                Err(fault) => {
+                    let error = crate::fault::told(fault);
+                    tracing::warn!(%error, "it is not known yet whether a step was committed");
+                    return Tried::Unknown;
+                }
+            }
+        }
         // Sent one behind the other, without waiting in between.
         let (renewed, before) = futures_util::join!(lent.renew(), self.before(&lent));
         let before = match renewed.and(before) {
@@ -105,6 +121,18 @@ impl Job {
             return Tried::Over(answer);
         }
         self.transact(lent, limit, told).await
+    }
+
+    /// What became of a commit whose reply was lost. Before that is known nothing else is said of the step, and nothing of it is
+    /// run: the server may be at it still. It has the run's row locked until it is done.
+    async fn settle_doubt(&self, lent: &Lent) -> Result<Option<Transacted>, Fault> {
+        const DECIDED: Sql = sql("wait for a step's commit", "SELECT 1 FROM @run WHERE id = $1 FOR UPDATE");
+        lent.renew().await?;
+        lent.script("look what became of a step", BEGIN).await?;
+        lent.rows(&DECIDED, args![self.step.run.0]).await?;
+        let recorded = self.recorded(lent).await?;
+        lent.script("have looked what became of a step", "COMMIT").await?;
+        Ok(recorded)
     }
 
     /// What there is to say without doing it.
@@ -265,10 +293,6 @@ impl Job {
             return Err(super::turn::no_longer_ours(*run).into());
         };
         let n: i64 = get(&row, 0)?;
-        // A server that was still at it has let go of the run now.
-        if self.unsure && self.recorded(lent).await?.is_some() {
-            return Err(StoreError::Full("the step was recorded before".into()).into());
-        }
         // Nobody sends it a second time: its name only has to differ from others in this inbox.
         let id = LetterId(u128::from(unsigned(run.0)) << 64 | u128::from(unsigned(n)));
         let letter =
@@ -313,7 +337,6 @@ async fn not_recorded(mut lent: Lent, fault: Fault) -> Tried {
         Fault::Refuse(StoreError::Failed(why)) => {
             Tried::Over(Ok(Transacted::RolledBack(Error::terminal(why.to_string()))))
         }
-        Fault::Refuse(StoreError::Full(_)) => Tried::Unknown,
         Fault::Refuse(error) => Tried::Over(Err(error)),
         // Another transaction of this step was faster.
         Fault::Sql(_, error) if is_duplicate(&error) => again(Fault::Sql("record a step", error)),
@@ -343,7 +366,7 @@ fn again(fault: Fault) -> Tried {
         Fault::Refuse(error @ (StoreError::Fenced(_) | StoreError::Closed(_) | StoreError::Damaged(_))) => {
             Tried::Over(Err(error))
         }
-        Fault::Sql(name, error) if class(&error) == Class::Again => {
+        Fault::Sql(name, error) if matches!(class(&error), Class::Again | Class::Blocked) => {
             Tried::Disordered(Error::from(said(name, &error)))
         }
         fault => {

@@ -12,12 +12,12 @@ use everstep_core::{
 use super::{claim::illegal, entry, renew, say};
 use crate::{
     batch::{Batch, Held},
-    conn::{Sql, args, sql},
     fault::Fault,
     fold,
     guest::Writes,
     op::After,
     row::codec,
+    sql::{Sql, args, sql},
     text::kept,
 };
 
@@ -60,6 +60,13 @@ impl Commit {
             None | Some(End::Finished { .. } | End::Parked { .. } | End::GivenBack { .. })
         );
         is_plain_end && self.turn.says.is_empty() && self.turn.marks.is_empty()
+    }
+
+    /// Whether somebody may wait for what it says, or for how it ends.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        let ends =
+            matches!(self.turn.end, Some(End::Finished { .. } | End::Stuck { .. } | End::Paused { .. }));
+        ends || !self.turn.says.is_empty()
     }
 
     /// Asks whether it may be written, before anything is: what is remembered of its load, and the number after it.

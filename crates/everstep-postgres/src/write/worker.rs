@@ -13,11 +13,12 @@ use super::claim::{illegal, set_aside};
 use crate::{
     back::Beats,
     batch::Batch,
-    conn::{Conn, Sql, args, get, sql},
+    conn::Conn,
     fault::Fault,
     names::NameKind,
     op::{After, Apply, Op},
     row::{self, signed},
+    sql::{Sql, args, get, sql},
     text::kept,
 };
 
@@ -199,7 +200,6 @@ async fn give_back(batch: &mut Batch<'_>, runs: &[Owned]) -> Result<(), Fault> {
     }
     batch.execute(&GIVE, args![ids, statuses]).await?;
     batch.rings().due(0);
-    batch.rings().others = true;
     Ok(())
 }
 

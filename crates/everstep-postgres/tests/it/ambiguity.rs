@@ -1,6 +1,6 @@
 //! Replies that are lost: whatever is cut, and when, the answer and the database are as if nothing had been cut.
 
-use everstep_cluster::proxy::{Direction, Fault, Moment, Strike};
+use everstep_cluster::proxy::{Direction, Fault, Moment, Proxy, Strike};
 use everstep_core::{
     Status, StatusSet, Stuck, StuckReason,
     journal::{Kind, Payload},
@@ -11,6 +11,7 @@ use everstep_core::{
 };
 
 use crate::{
+    fixture::Desk,
     hand::{Hand, Held, act, at, claim, entry, finished, fresh, letter, new_run, parked, post, step, told},
     world::{World, another_client},
 };
@@ -489,4 +490,38 @@ async fn what_arrives_after_a_takeover_is_not_written() {
     world.proxy.heal().await;
     assert_eq!(held.hears().await, "fenced");
     assert_eq!(other.claims().await[0].1.adds(2).await, "next 3");
+}
+
+/// The server is still committing when the step is tried again, for as long as it likes: the body of the second try meets
+/// the rows of the first, and fails. That is no failure of the step's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_commit_comes_late_is_not_told_that_it_failed() {
+    let desk = Desk::new();
+    let proxy = Proxy::start(&Desk::url()).await.expect("listens");
+    let store = desk.options().open(&proxy.url_of("postgres")).await.expect("opens");
+    let held = Hand::of(&store).await.start(new_run("a")).await;
+    let [table, gate, waits] = ["sold", "gate", "waits"].map(|name| desk.table(name));
+    desk.run_sql(&format!(
+        "CREATE TABLE {table} (text text PRIMARY KEY); CREATE TABLE {gate} (n int);
+         CREATE FUNCTION {waits}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 FROM {gate}; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION {waits}()"
+    ));
+    let (mut other, look) = (desk.connects().await, desk.connects().await);
+    let closed = other.transaction().await.expect("begins");
+    closed.batch_execute(&format!("LOCK TABLE {gate} IN ACCESS EXCLUSIVE MODE")).await.expect("locks");
+    let cut = proxy.at(Moment::during("COMMIT").behind("everstep_inbox"), Fault::Cut);
+    let step = tokio::spawn(async move { held.transacts("k", &table, "once").await });
+    cut.happened().await;
+    // The commit waits at the gate, and the second try for what becomes of it.
+    let schema = format!("%{}%", desk.table("").trim_end_matches('.'));
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+                   AND (query LIKE $1 OR query = 'COMMIT')";
+    while look.query_one(waiting, &[&schema]).await.expect("looks").get::<_, i64>(0) < 2 {}
+    closed.rollback().await.expect("opens the gate");
+    let told = step.await.expect("no panic").expect("is told");
+    assert!(matches!(told, Transacted::Committed { .. }), "{told:?}");
+    let rows = format!("SELECT count(*) FROM {}", desk.table("sold"));
+    assert_eq!(look.query_one(&rows, &[]).await.expect("looks").get::<_, i64>(0), 1);
 }

@@ -12,7 +12,7 @@ const FORBIDDEN: &[(&str, &str, &[&str])] = &[
     ("advisory", "CockroachDB grants them all, and behind a pooler they are anybody's", &[]),
     ("LISTEN", "CockroachDB has none; a hint only, and tested before it is trusted", &["listen.rs"]),
     ("NOTIFY", "as LISTEN", &[]),
-    ("pg_notify", "as LISTEN", &["listen.rs"]),
+    ("pg_notify", "as LISTEN", &["hints.rs"]),
     ("SKIP LOCKED", "only by `Conn::free_rows`", &["claim.rs", "worker.rs"]),
     ("SEQUENCE", "hot in distributed databases, and not in all of them", &[]),
     ("nextval", "as SEQUENCE", &[]),

@@ -99,6 +99,11 @@ impl Desk {
         std::thread::scope(|scope| scope.spawn(asks).join()).expect("it asks")
     }
 
+    /// A connection of the test's own.
+    pub(crate) async fn connects(&self) -> Client {
+        Cluster::shared().expect("a server").connect("postgres").await.expect("connects")
+    }
+
     pub(crate) fn run_sql(&self, sql: &str) {
         self.asks(async |client| client.batch_execute(sql).await.expect(sql));
     }

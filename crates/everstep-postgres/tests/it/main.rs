@@ -2,6 +2,7 @@
 
 mod fixture;
 mod hand;
+mod hints;
 mod world;
 
 mod ambiguity;

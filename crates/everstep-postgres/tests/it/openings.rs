@@ -2,15 +2,15 @@
 
 use everstep_cluster::{Cluster, Mode, Settings, proxy::Proxy};
 use everstep_core::{
-    Status, StuckReason,
-    store::{Inspect as _, Store as _, StoreError},
+    Client, Status, StuckReason, Workflow,
+    store::{CopyId, CopyMark, CopyStage, Inspect as _, Store as _, StoreError},
 };
-use everstep_postgres::Postgres;
+use everstep_postgres::{Postgres, StartIn as _, tokio_postgres::IsolationLevel};
 use futures_util::future::join_all;
 
 use crate::{
     fixture::Desk,
-    hand::{Hand, new_run, parked},
+    hand::{Hand, at, finished, new_run, parked},
 };
 
 async fn refused(opened: Result<Postgres, StoreError>) -> String {
@@ -153,4 +153,95 @@ async fn a_failover_that_loses_a_named_transaction_ends_the_opening() {
         }
     };
     assert!(matches!(told, Err(StoreError::Closed(_))), "{told:?}");
+}
+
+/// What was parked since is owned in the older copy, and what was taken over since is another's there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_loses_an_end_or_a_takeover_makes_their_runs_stuck() {
+    let cluster = Cluster::private(Settings::default()).expect("starts");
+    let store = Postgres::open(&cluster.url("postgres")).await.expect("opens");
+    let (first, second) = (Hand::of(&store).await, Hand::of(&store).await);
+    let mut parks = second.start(new_run("parks")).await;
+    let mut ends = second.start(new_run("ends")).await;
+    let moves = first.start(new_run("moves")).await.run;
+    let mut stays = second.start(new_run("stays")).await;
+    stays.adds(1).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let older = folder.path().join("older");
+    cluster.stop(Mode::Fast).expect("stops");
+    cluster.copy_to(&older).expect("copies");
+    cluster.start().expect("starts");
+    parks.adds(1).await;
+    assert_eq!(parks.ends(parked()).await, "next 2");
+    assert_eq!(ends.ends(finished()).await, "next 1");
+    assert_eq!(second.takes_over(&first).await, 1);
+    let mut claimed = second.claims().await;
+    let (_, held) = claimed.iter_mut().find(|(id, _)| id == "moves").expect("is free");
+    assert_eq!(held.adds(1).await, "next 2");
+    cluster.stop(Mode::Immediate).expect("stops");
+    cluster.start_from(&older).expect("starts");
+    let told = stays.adds(2).await;
+    assert!(told.contains("went back in time") && told.contains("3 of the runs"), "{told}");
+    let again = Postgres::open(&cluster.url("postgres")).await.expect("opens");
+    for run in [parks.run, ends.run, moves] {
+        let stuck = again.stuck(run).await.expect("reads").expect("is stuck");
+        assert_eq!(stuck.reason, StuckReason::JournalDamaged);
+        assert!(stuck.detail.contains("went back in time"), "{}", stuck.detail);
+    }
+    assert!(again.stuck(stays.run).await.expect("reads").is_none(), "nothing of it is lost");
+}
+
+/// Whoever read from it would miss what the primary has acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_not_taken_for_the_database() {
+    let cluster = Cluster::private(Settings::default()).expect("starts");
+    drop(Postgres::open(&cluster.url("postgres")).await.expect("opens"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("standby");
+    cluster.stop(Mode::Fast).expect("stops");
+    cluster.copy_to(&copy).expect("copies");
+    std::fs::write(copy.join("standby.signal"), "").expect("writes");
+    cluster.start_from(&copy).expect("starts");
+    let why = refused(Postgres::open(&cluster.url("postgres")).await).await;
+    assert!(why.contains("is a standby"), "{why}");
+}
+
+/// As after a copy: whoever says so goes on with it, in all ways of starting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_has_moved_opens_and_goes_on_only_by_force() {
+    let desk = Desk::new();
+    let store = desk.open().await;
+    let mark = |stage| Some(CopyMark { copy: CopyId(1), stage, other: "sqlite:app.db".into(), at: at(1) });
+    let transfer = store.transfer().expect("moves");
+    transfer.set_copy_mark(None, mark(CopyStage::Leaving)).await.expect("marks");
+    transfer.set_copy_mark(mark(CopyStage::Leaving), mark(CopyStage::Moved)).await.expect("marks");
+    drop(store);
+    let why = refused(desk.options().open(&Desk::url()).await).await;
+    assert!(why.contains("sqlite:app.db"), "{why}");
+    let forced = desk.options().accept_moved(true).open(&Desk::url()).await.expect("opens");
+    let hand = Hand::of(&forced).await;
+    let mut held = hand.start(new_run("a")).await;
+    assert_eq!(held.adds(1).await, "next 2");
+    let mut client = desk.connects().await;
+    let tx = client.transaction().await.expect("begins");
+    let run = Client::new(forced.clone()).start_in(&tx, Workflow::<u64, u64>::new("flow"), "b", 1).await;
+    run.expect("starts");
+    tx.commit().await.expect("commits");
+    assert!(forced.run("b".into()).await.expect("reads").is_some());
+}
+
+/// A transaction that sees an old state did not see the mark: what it started was acknowledged, and copied nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_in_a_transaction_that_sees_the_time_before_a_copy_is_refused() {
+    let desk = Desk::new();
+    let store = desk.open().await;
+    let mut client = desk.connects().await;
+    let tx = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await;
+    let tx = tx.expect("begins");
+    tx.query_one("SELECT 1", &[]).await.expect("sees");
+    let mark = CopyMark { copy: CopyId(1), stage: CopyStage::Leaving, other: "x".into(), at: at(1) };
+    store.transfer().expect("moves").set_copy_mark(None, Some(mark)).await.expect("marks");
+    let run = Client::new(store).start_in(&tx, Workflow::<u64, u64>::new("flow"), "a", 1).await;
+    let why = run.expect_err("is marked").to_string();
+    assert!(why.contains("copy") || why.contains("copied"), "{why}");
 }

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use everstep_cluster::{
@@ -149,8 +149,7 @@ async fn a_deadlock_is_repeated() {
             began: true,
         });
     }
-    let mut other = Cluster::shared().expect("a server").connect("postgres").await.expect("connects");
-    let look = Cluster::shared().expect("a server").connect("postgres").await.expect("connects");
+    let (mut other, look) = (desk.connects().await, desk.connects().await);
     other.batch_execute("SET deadlock_timeout = '1h'").await.expect("is never the victim");
     let blocking = other.transaction().await.expect("begins");
     let lock = |run: i64| format!("SELECT 1 FROM {} WHERE id = {run} FOR UPDATE", desk.table("everstep_run"));
@@ -174,4 +173,112 @@ async fn what_the_database_refuses_is_told_with_its_state_and_the_statement() {
     let Err(StoreError::Failed(why)) = store.post(post("a", 1)).await else { panic!("it is posted") };
     assert!(why.contains("23514") && why.contains("`deliver a letter`"), "{why}");
     assert_eq!(held.adds(1).await, "next 2", "nobody else is hindered");
+}
+
+/// Makes each letter that is written do this first.
+fn before_letters(desk: &Desk, does: &str) {
+    let (function, table) = (desk.table("does"), desk.table("everstep_inbox"));
+    desk.run_sql(&format!(
+        "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does}; RETURN new; END $$;
+         CREATE TRIGGER does BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
+    ));
+}
+
+/// What a letter's sender hears while the database cannot take it, and that it can be sent again afterwards.
+async fn is_told(desk: &Desk, store: &Postgres, says: &str) {
+    let Err(StoreError::Full(why)) = store.post(post("a", 1)).await else { panic!("it is posted") };
+    assert!(why.contains(says) && why.contains("`deliver a letter`"), "{why}");
+    desk.run_sql(&format!("DROP TRIGGER does ON {}", desk.table("everstep_inbox")));
+    // Whoever comes while the writer waits a moment hears the same.
+    while !matches!(store.post(post("a", 1)).await, Ok(Posted::Added)) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_takes_longer_than_its_limit_is_ended_and_told() {
+    let desk = Desk::new();
+    let store = desk.options().answer_limit(SECOND / 2).open(&Desk::url()).await.expect("opens");
+    let mut held = Hand::of(&store).await.start(new_run("a")).await;
+    before_letters(&desk, "PERFORM pg_sleep(3600)");
+    is_told(&desk, &store, "57014").await;
+    assert_eq!(held.adds(1).await, "next 2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_never_be_put_in_an_order_is_told_after_some_tries() {
+    let desk = Desk::new();
+    let store = desk.open().await;
+    let mut held = Hand::of(&store).await.start(new_run("a")).await;
+    before_letters(&desk, "RAISE EXCEPTION 'never' USING ERRCODE = 'serialization_failure'");
+    is_told(&desk, &store, "40001").await;
+    assert_eq!(held.adds(1).await, "next 2");
+}
+
+/// A row that somebody else has locked for long: callers hear of it after one limit, and the turn of its run is written later.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::disallowed_methods, reason = "how long people wait")]
+async fn who_waits_for_a_lock_of_somebody_else_is_told_after_the_limit() {
+    let desk = Desk::new();
+    let store = desk.options().answer_limit(SECOND).open(&Desk::url()).await.expect("opens");
+    let mut held = Hand::of(&store).await.start(new_run("a")).await;
+    let mut other = desk.connects().await;
+    let locked = other.transaction().await.expect("begins");
+    let lock = format!("SELECT 1 FROM {} FOR UPDATE", desk.table("everstep_run"));
+    locked.batch_execute(&lock).await.expect("locks");
+    let began = Instant::now();
+    let Err(StoreError::Full(why)) = store.post(post("a", 1)).await else { panic!("it is posted") };
+    let took = began.elapsed();
+    assert!(why.contains("`lock a run by its id`") && took < SECOND * 5, "after {took:?}: {why}");
+    locked.rollback().await.expect("rolls back");
+    assert_eq!(held.adds(1).await, "next 2");
+}
+
+/// The turns of all runs of a process stood behind the one whose row somebody else had locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_somebody_else_has_locked_waits_alone_and_in_its_order() {
+    let desk = Desk::new();
+    let store = desk.open().await;
+    let hand = Hand::of(&store).await;
+    let (mut held, mut free) = (hand.start(new_run("a")).await, hand.start(new_run("b")).await);
+    let mut other = desk.connects().await;
+    let locked = other.transaction().await.expect("begins");
+    let row = format!("{} WHERE id = {}", desk.table("everstep_run"), held.run.0);
+    locked.batch_execute(&format!("SELECT 1 FROM {row} FOR UPDATE")).await.expect("locks");
+    let end = Some(End::Parked { wake_at: None, inbox_n: 0 });
+    held.send(Turn { entries: vec![step(1)], end, ..held.turn() });
+    held.send(Turn { entries: vec![step(2)], ..held.turn() });
+    for next in 1..100 {
+        assert_eq!(free.adds(next).await, format!("next {}", next + 1));
+    }
+    // The first of them has waited for the limit of a lock, and nobody since.
+    let look = desk.connects().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
+    let of_it = format!(
+        "SELECT 1 FROM \"{}\".everstep_run WHERE id = $1 FOR UPDATE",
+        desk.table("").trim_end_matches('.')
+    );
+    while look.query_one(waiting, &[&of_it]).await.expect("looks").get::<_, i64>(0) < 1 {}
+    locked.rollback().await.expect("rolls back");
+    assert_eq!(held.hears().await, "next 2");
+    assert!(held.hears().await.contains("has ended"), "after the end of its load");
+}
+
+/// The writer had the whole journal in memory, and the server ended the transaction that stood still meanwhile: for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_journal_that_begins_anew_is_archived_in_parts_and_comes_back_whole() {
+    const ENTRIES: u64 = 20_000;
+    let desk = Desk::new();
+    let store = desk.open().await;
+    let hand = Hand::of(&store).await;
+    let mut held = hand.start(new_run("a")).await;
+    held.adds(1).await;
+    let turn = Turn { entries: (2..ENTRIES).map(step).collect(), ..held.turn() };
+    assert_eq!(held.commit(turn).await, format!("next {ENTRIES}"));
+    let first = entry(0, Kind::Started, "{}");
+    assert_eq!(held.ends(Some(End::Restarted { first: Box::new(first) })).await, format!("next {ENTRIES}"));
+    let kept = store.kept(held.run).await.expect("reads");
+    let [archived] = &kept.archive[..] else { panic!("{} archives", kept.archive.len()) };
+    assert!(archived.entries.iter().map(|entry| entry.seq).eq(0..ENTRIES));
+    let rows = format!("SELECT count(*) FROM {}", desk.table("everstep_archive"));
+    let rows = desk.connects().await.query_one(&rows, &[]).await.expect("looks").get::<_, i64>(0);
+    assert!(rows > 5, "{rows} rows");
 }

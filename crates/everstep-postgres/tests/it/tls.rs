@@ -159,8 +159,10 @@ async fn of_several_servers_the_one_that_takes_writes_is_used() {
     let standby = Cluster::private(Settings { tcp: true, fsync: false, more, ..Settings::default() });
     let (standby, primary) = (standby.expect("starts"), server(false));
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", port(&standby), port(&primary));
-    let url = format!("postgres://postgres@{hosts}/postgres?target_session_attrs=read-write");
-    assert!(!encrypted(&primary, &url).await.expect("opens"));
+    for how in ["", "?target_session_attrs=read-write"] {
+        let url = format!("postgres://postgres@{hosts}/postgres{how}");
+        assert!(!encrypted(&primary, &url).await.expect("opens"));
+    }
     let found = "SELECT to_regclass('everstep.everstep_run') IS NOT NULL";
     for (server, expected) in [(&*primary, true), (&*standby, false)] {
         let client = server.connect("postgres").await.expect("connects");

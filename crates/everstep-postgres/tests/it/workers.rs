@@ -19,21 +19,21 @@ use everstep_postgres::Postgres;
 
 use crate::fixture::Desk;
 
-const LEASE: Duration = Duration::from_secs(2);
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
 /// For whatever must not take for ever.
 const SOON: Duration = Duration::from_secs(60);
 
-const WHO: Workflow<u64, String> = Workflow::new("who");
-const WAITS: Workflow<u64, String> = Workflow::new("waits");
-const GO: Signal<u64> = Signal::new("go");
-const END: Signal<u64> = Signal::new("end");
+pub(crate) const WHO: Workflow<u64, String> = Workflow::new("who");
+pub(crate) const WAITS: Workflow<u64, String> = Workflow::new("waits");
+pub(crate) const GO: Signal<u64> = Signal::new("go");
+pub(crate) const END: Signal<u64> = Signal::new("end");
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { lease: LEASE, park_after: Duration::from_millis(50), ..Settings::default() }
 }
 
 #[allow(clippy::disallowed_methods, reason = "a bound against hanging")]
-async fn soon<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, work).await.expect("it comes soon")
 }
 
@@ -42,12 +42,12 @@ async fn told(events: &mut Events, what: impl Fn(&Event) -> bool) {
 }
 
 /// Asks the database until it says so.
-async fn until(says: impl AsyncFn() -> bool) {
+pub(crate) async fn until(says: impl AsyncFn() -> bool) {
     soon(async { while !says().await {} }).await;
 }
 
 /// A worker that tells its name as the result of `who`, and waits for a signal in `waits`.
-async fn worker(desk: &Desk, name: &'static str, settings: Settings) -> (Engine, Postgres) {
+pub(crate) async fn worker(desk: &Desk, name: &'static str, settings: Settings) -> (Engine, Postgres) {
     let store = desk.open().await;
     let who = move |ctx: Ctx, _: u64| async move { ctx.step("who", async || Ok(name.to_string())).await };
     let waits = move |ctx: Ctx, _: u64| async move {
@@ -294,83 +294,4 @@ async fn no_run_is_stuck_while_a_worker_of_its_build_lives() {
     for engine in [two, back] {
         engine.shutdown().await.expect("it leaves");
     }
-}
-
-/// Whoever drives runs behind a pooler hears no hints, and yet gives them: else those who wait elsewhere never wake.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_end_behind_a_pooler_is_told_to_those_who_wait_elsewhere() {
-    let desk = Desk::new();
-    let pooled = desk.options().pooled(true).open(&Desk::url()).await.expect("opens");
-    ends_elsewhere(&desk, pooled, async || ()).await;
-}
-
-/// Whoever waited for one run behind a pooler asked the database fifty times a second, for as long as the run took.
-#[tokio::test(flavor = "multi_thread")]
-#[allow(clippy::disallowed_methods, reason = "how often it asks is measured")]
-async fn a_long_wait_behind_a_pooler_asks_ever_more_seldom() {
-    let desk = Desk::new();
-    let proxy = Proxy::start(&Desk::url()).await.expect("starts");
-    let pooled = desk.options().pooled(true).open(&proxy.url_of("postgres")).await.expect("opens");
-    let client = Client::new(pooled);
-    let run = client.start(WAITS, "r", 1).await.expect("starts");
-    // Nobody drives it.
-    let waiting = tokio::spawn(async move { run.result().await });
-    let harmless = Fault::Delay(Direction::Both, Duration::ZERO);
-    let (asked, since) = (proxy.at(Moment::before("SELECT").every(), harmless), Instant::now());
-    soon(asked.reaches(20)).await;
-    let took = since.elapsed();
-    assert!(took > Duration::from_secs(2), "20 questions within {took:?}");
-    waiting.abort();
-}
-
-/// The process that owed the hint could not give it. Those who wait look now and then themselves.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_end_of_which_the_hint_is_lost_is_seen_by_those_who_wait() {
-    let desk = Desk::new();
-    let proxy = Proxy::start(&Desk::url()).await.expect("starts");
-    let near = desk.options().open(&proxy.url_of("postgres")).await.expect("opens");
-    let lost = async || {
-        let hint = Moment::before("pg_notify").every();
-        let lost = proxy.at(hint, Fault::Hold(Direction::ToServer));
-        // Whatever it tells.
-        let client = Client::new(near.clone());
-        client.signal("r", GO, 0).await.expect("is sent");
-        soon(lost.happened()).await;
-    };
-    ends_elsewhere(&desk, near.clone(), lost).await;
-    proxy.heal().await;
-}
-
-/// The line is cut before the server gets the hint: the next one begins with a hint to itself, and gives the other after it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hint_that_is_cut_is_given_on_the_next_line() {
-    let desk = Desk::new();
-    let proxy = Proxy::start(&Desk::url()).await.expect("starts");
-    let hints = proxy.at(Moment::after("pg_notify").every(), Fault::Delay(Direction::Both, Duration::ZERO));
-    let near = desk.options().open(&proxy.url_of("postgres")).await.expect("opens");
-    // To itself.
-    soon(hints.reaches(1)).await;
-    let cut = proxy.at(Moment::before("pg_notify"), Fault::Cut);
-    let client = Client::new(near.clone());
-    client.start(WAITS, "r", 1).await.expect("starts");
-    soon(cut.happened()).await;
-    soon(hints.reaches(3)).await;
-}
-
-/// A run ends in an engine on `store` while somebody waits for it in another opening. `before` comes between.
-async fn ends_elsewhere(desk: &Desk, store: Postgres, before: impl AsyncFnOnce()) {
-    let waits = async |ctx: Ctx, _: u64| {
-        ctx.signal(END).await?;
-        Ok("over".to_string())
-    };
-    let engine = Engine::builder(store).register(WAITS, waits).settings(settings()).start().await;
-    let engine = engine.expect("it starts");
-    let elsewhere = Client::new(desk.open().await);
-    let run = elsewhere.start(WAITS, "r", 1).await.expect("starts");
-    until(async || run.status().await.expect("looks") == Status::Waiting).await;
-    let waiting = tokio::spawn(async move { run.result().await });
-    before().await;
-    engine.signal("r", END, 1).await.expect("is sent");
-    assert_eq!(soon(waiting).await.expect("no panic").expect("ends"), "over");
-    soon(engine.shutdown()).await.expect("leaves");
 }
