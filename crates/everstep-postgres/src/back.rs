@@ -47,15 +47,17 @@ pub(crate) async fn set_aside(
     went_back: bool,
 ) -> Result<Option<usize>, Fault> {
     /// 3 to 5: over. A run is its worker's until that has let go of it: that it is nobody's, or another's, who had it before,
-    /// is what a database that went back looks like, and that a worker is not there at all. What a fenced worker remembers
-    /// is old, and others may have done anything since.
+    /// is what a database that went back looks like, and that a worker has not come yet. What a fenced worker remembers is
+    /// old, and others may have done anything since; so is what one remembers that was fenced long ago and is forgotten.
     const LOST: Sql = sql(
         "set runs aside that lost entries",
         "WITH shorter AS (
            SELECT r.id, r.owner FROM unnest($1, $2, $3, $4) AS u(id, worker, next, ends) JOIN @run r ON r.id = u.id
            WHERE (r.owner = u.worker OR NOT u.ends) AND r.status NOT BETWEEN 3 AND 5
              AND coalesce((SELECT max(seq) + 1 FROM @journal WHERE run = r.id), 0) < u.next
-             AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker AND w.fenced)),
+             AND NOT EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker AND w.fenced)
+             AND (u.worker > (SELECT value FROM @meta WHERE key = 'worker')
+               OR EXISTS (SELECT 1 FROM @worker w WHERE w.id = u.worker))),
          older AS (
            SELECT r.id, r.owner FROM @run r
            WHERE r.owner = ANY($5) AND r.owner <> 0 AND r.wake_at IS NOT NULL AND r.status NOT BETWEEN 3 AND 5

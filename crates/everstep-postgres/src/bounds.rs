@@ -112,7 +112,9 @@ impl Bounds {
         let of = self.lock();
         match of.get(workflow) {
             Some(bound) if !bound.is_overdue(of.len()) && !self.purse().is_filled() => {
-                (a_moment_before(bound.first), timed(bound.from))
+                // As a claim looks after a hint.
+                let from = if bound.at_once { a_moment_before(bound.from) } else { bound.from };
+                (a_moment_before(bound.first), timed(from))
             }
             _ => (i64::MIN, i64::MIN),
         }

@@ -17,17 +17,23 @@ impl Fault {
     pub(crate) fn is_again(&self) -> bool {
         matches!(self, Fault::Sql(_, error) if class(error) == Class::Again)
     }
+
+    /// See [`Class::Blocked`].
+    pub(crate) fn is_blocked(&self) -> bool {
+        matches!(self, Fault::Sql(_, error) if class(error) == Class::Blocked)
+    }
 }
 
 /// What the database cannot put in an order with others is tried again so often, before somebody hears of it.
 pub(crate) const TRIES_MAX: u32 = 10;
 
-/// Does again what the database cannot put in an order with others. For whatever may be done twice.
+/// Does again what the database cannot put in an order with others, or what waited for a lock in vain. For whatever may be done
+/// twice.
 pub(crate) async fn in_order<T>(work: impl AsyncFn() -> Result<T, Fault>) -> Result<T, Fault> {
     let mut tries = 1;
     loop {
         match work().await {
-            Err(fault) if fault.is_again() && tries < TRIES_MAX => tries += 1,
+            Err(fault) if (fault.is_again() || fault.is_blocked()) && tries < TRIES_MAX => tries += 1,
             done => return done,
         }
     }

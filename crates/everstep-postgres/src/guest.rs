@@ -9,7 +9,7 @@ use std::sync::{
 
 use everstep_core::{
     BoxFuture,
-    store::{Bell, NewRun, Post, Posted, RunId, Started, StoreError},
+    store::{Bell, CopyMark, NewRun, Post, Posted, RunId, Started, StoreError},
 };
 use tokio_postgres::{
     Client, Error, Row, Transaction,
@@ -19,7 +19,7 @@ use tokio_postgres::{
 
 use crate::{
     alone::{Alone, alone},
-    conn::Speaks,
+    conn::{Conn, Speaks},
     fault::{Class, Fault, class, told},
     ids::Ids,
     listen::Notices,
@@ -281,6 +281,17 @@ impl<'t> Guest<'t> {
     }
 }
 
+/// The mark of a copy that has begun. One that begins now waits for the user's transaction, and is not waited for.
+async fn mark_since(conn: &Conn) -> Result<Option<CopyMark>, Fault> {
+    conn.script("begin to look for a mark", "BEGIN; SET LOCAL lock_timeout = 100").await?;
+    let mark = mark::read(conn).await;
+    conn.script("have looked for a mark", "ROLLBACK").await?;
+    match mark {
+        Err(fault) if fault.is_blocked() => Ok(None),
+        mark => mark,
+    }
+}
+
 /// What is taken from the database outside of users' transactions, and kept.
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
@@ -337,7 +348,7 @@ impl Postgres {
     async fn unless_marked<T>(&self, guest: &Guest<'_>, done: Result<T, Fault>) -> Result<T, Fault> {
         let done = done?;
         if guest.sees_one_moment {
-            let read: Work<_> = Box::new(|conn, _| Box::pin(mark::read(conn)));
+            let read: Work<_> = Box::new(|conn, _| Box::pin(mark_since(conn)));
             let mark = self.beside(&self.inner.readers, read).await?;
             mark::allows(mark.as_ref(), guest.accept_moved)?;
         }

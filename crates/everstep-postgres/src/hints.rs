@@ -75,6 +75,8 @@ async fn notify(conn: &Conn, channels: Vec<String>, texts: Vec<String>) -> Resul
 pub(crate) enum Heard {
     /// For all.
     All { due: bool, said: bool },
+    /// Perhaps of anything.
+    Unknown,
     /// For a worker of this opening: there are letters.
     Letters,
 }
@@ -89,13 +91,19 @@ impl Heard {
         if from == own || kind == TEST {
             return None;
         }
-        // A kind that is not known here may be anything.
-        Some(Heard::All { due: kind != SAID, said: kind != DUE })
+        match kind {
+            DUE | SAID | BOTH => Some(Heard::All { due: kind != SAID, said: kind != DUE }),
+            _ => Some(Heard::Unknown),
+        }
     }
 
     pub(crate) fn ring(&self, bell: &Bell, bounds: &Bounds) {
         match self {
             Heard::Letters => bell.ring_foreign_letters(),
+            Heard::Unknown => {
+                bounds.heard();
+                bell.ring_foreign();
+            }
             Heard::All { due, said } => {
                 if *due {
                     bounds.heard();
@@ -127,11 +135,7 @@ mod tests {
     #[test]
     fn a_hint_of_an_unknown_kind_may_be_anything() {
         for text in ["", "deaf", "8 noon", "later 8 noon"] {
-            assert_eq!(
-                Heard::read(true, text, "7 noon"),
-                Some(Heard::All { due: true, said: true }),
-                "{text}"
-            );
+            assert_eq!(Heard::read(true, text, "7 noon"), Some(Heard::Unknown), "{text}");
         }
     }
 }

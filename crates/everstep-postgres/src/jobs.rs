@@ -14,12 +14,14 @@ use crate::{
     pool::Pool,
     queue::Queue,
     sql::{Sql, args, sql},
-    stopwatch::pause,
+    stopwatch::{Stopwatch, pause},
     write::transact::Job,
 };
 
 /// Before a run is asked for again that was locked for longer than a statement may wait.
 const LOCKED_PAUSE: Duration = Duration::from_secs(1);
+/// A turn that was put aside is not tried again before that: each try may cost the writer its wait for a lock.
+const LOCKED_ELSEWHERE: Duration = Duration::from_secs(4);
 
 /// Those that are under way.
 #[derive(Debug)]
@@ -108,10 +110,13 @@ impl Jobs {
         let (pool, done) = (self.pool.clone(), Done { run, key, queue: queue.clone() });
         tokio::task::spawn_local(async move {
             let _done = done;
+            let watch = Stopwatch::start();
             while let Err(fault) = is_free(&pool, run).await {
                 tracing::warn!(run = run.0, error = %told(fault), "a run is still locked by somebody else");
                 pause(LOCKED_PAUSE).await;
             }
+            // Nobody had it: the turn has met a lock on something else, a parent perhaps.
+            pause(LOCKED_ELSEWHERE.saturating_sub(watch.elapsed())).await;
         });
     }
 

@@ -93,7 +93,7 @@ async fn step(conn: &Conn, from: Option<i64>) -> Result<(), Fault> {
 fn was_lost(fault: &Fault) -> bool {
     let Fault::Sql(_, error) = fault else { return false };
     let made = [S::DUPLICATE_TABLE, S::DUPLICATE_SCHEMA, S::DUPLICATE_OBJECT, S::UNIQUE_VIOLATION];
-    fault.is_again() || error.code().is_some_and(|state| made.contains(state))
+    fault.is_again() || fault.is_blocked() || error.code().is_some_and(|state| made.contains(state))
 }
 
 async fn has_schema(conn: &Conn) -> Result<bool, Fault> {

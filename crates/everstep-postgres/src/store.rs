@@ -10,7 +10,7 @@ use everstep_core::{
         WorkerInfo, WorkerSeen,
     },
 };
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -168,7 +168,11 @@ impl Store for Postgres {
                 })
             })
             .collect();
-        Box::pin(async move { Ok(try_join_all(answers).await?.into_iter().flatten().collect()) })
+        // An error of one is told when all are over: nothing is on its way then.
+        Box::pin(async move {
+            let started = join_all(answers).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok(started.into_iter().flatten().collect())
+        })
     }
 
     fn claim(&self, fence: Fence, claim: Claim) -> Answer<Vec<Claimed>> {

@@ -224,6 +224,11 @@ impl Writer {
                 self.jobs.put_aside(ops.remove(0), &self.queue);
                 Tried::WithoutOne
             }
+            // Whoever waits for it hears of it, and nobody else.
+            [op] if !op.is_patient() && !op.was_unsure() => {
+                self.fail_all(ops, &why);
+                Tried::WithoutOne
+            }
             [_] => Tried::Later(why),
             _ => Tried::Apart,
         }

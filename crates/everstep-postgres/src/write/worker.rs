@@ -236,6 +236,11 @@ impl Leave {
 }
 
 impl Apply for Leave {
+    /// Who leaves says itself for how long it waits.
+    fn is_patient(&self) -> bool {
+        true
+    }
+
     fn apply<'b>(&'b mut self, batch: &'b mut Batch<'_>) -> LocalBoxFuture<'b, Result<(), Fault>> {
         Box::pin(self.write(batch))
     }

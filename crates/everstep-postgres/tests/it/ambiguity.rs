@@ -18,7 +18,8 @@ use crate::{
 
 /// Statements of the listener come when they like.
 fn of_the_store(text: &str) -> bool {
-    !text.contains("pg_notify") && !text.starts_with("SELECT EXISTS") && !text.starts_with("SET ")
+    let of_hints = text.contains("pg_notify") || text.contains("LISTEN");
+    !of_hints && !text.starts_with("SELECT EXISTS") && !text.starts_with("SET ")
 }
 
 /// One operation, with what it needs before and what shows after it that the worker goes on.
@@ -434,15 +435,13 @@ async fn a_step_whose_record_was_taken_meanwhile_is_not_made_again() {
     // Both ways to the database are there by then: new ones are refused from here on.
     held.transacts("first", &mine, "1").await.expect("commits");
     let first = world.store.inbox(held.run, 0).await.expect("reads");
+    let row = world.store.run("a".into()).await.expect("reads").expect("is there");
     world.proxy.refuse().await;
     let cut = world.proxy.at(Moment::after("COMMIT").if_it(|text| text == "COMMIT"), Fault::Cut);
     let (run, load) = (held.run, held.load);
     let job = {
         let (hand, mine) = (hand.clone(), mine.clone());
-        let claimed = everstep_core::store::Claimed {
-            row: world.store.run("a".into()).await.expect("reads").expect("is there"),
-            load,
-        };
+        let claimed = everstep_core::store::Claimed { row, load };
         tokio::spawn(async move { hand.held(&claimed).transacts("step#1", &mine, "2").await })
     };
     cut.happened().await;

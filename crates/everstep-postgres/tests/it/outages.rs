@@ -225,7 +225,9 @@ async fn who_waits_for_a_lock_of_somebody_else_is_told_after_the_limit() {
     let lock = format!("SELECT 1 FROM {} FOR UPDATE", desk.table("everstep_run"));
     locked.batch_execute(&lock).await.expect("locks");
     let began = Instant::now();
-    let Err(StoreError::Full(why)) = store.post(post("a", 1)).await else { panic!("it is posted") };
+    let (one, other_one) = tokio::join!(store.post(post("a", 1)), store.start(vec![new_run("b")], None));
+    let Err(StoreError::Full(why)) = one else { panic!("it is posted") };
+    other_one.expect("nobody else hears of it");
     let took = began.elapsed();
     assert!(why.contains("`lock a run by its id`") && took < SECOND * 5, "after {took:?}: {why}");
     locked.rollback().await.expect("rolls back");
