@@ -8,8 +8,9 @@ use crate::{
     store::{Claim, StoreError, WorkerId},
 };
 
-/// Runs taken with one claim.
+/// Runs taken with one claim, at most, and with the first of several: who looks a moment later shall find some too.
 const CLAIM_BATCH: usize = 1000;
+const CLAIM_FIRST: usize = 50;
 /// Runs of a dead worker freed in one transaction.
 const FREE_BATCH: usize = 1000;
 /// After an error that may pass.
@@ -94,14 +95,14 @@ async fn claim(worker: &Arc<Worker>) {
     if worker.workflows.is_empty() {
         return;
     }
-    let (mut is_due, mut vain) = (true, VAIN_MIN);
+    let (mut is_due, mut vain, mut wanted) = (true, VAIN_MIN, CLAIM_FIRST);
     loop {
         claimable.mark_unchanged();
         foreign.mark_unchanged();
         let room_is_free = worker.room.notified();
         let taken = match is_due {
             false => Some(0),
-            true => match claim_once(worker).await {
+            true => match claim_once(worker, wanted).await {
                 Ok(taken) => taken,
                 // Nothing will ever be claimed here again, and whoever must know has been told.
                 Err(StoreError::Fenced(_) | StoreError::Closed(_)) => return,
@@ -111,9 +112,11 @@ async fn claim(worker: &Arc<Worker>) {
                 }
             },
         };
-        if taken == Some(CLAIM_BATCH) {
+        if taken == Some(wanted) {
+            wanted = (wanted * 2).min(CLAIM_BATCH);
             continue;
         }
+        wanted = CLAIM_FIRST;
         let next = worker.store.next_due(worker.workflows.clone()).await.ok().flatten();
         let now = worker.clock.now();
         let more = next.is_some_and(|at| at <= now);
@@ -144,8 +147,8 @@ async fn claim(worker: &Arc<Worker>) {
 }
 
 /// How many runs were taken; `None` if there was no room.
-async fn claim_once(worker: &Arc<Worker>) -> Result<Option<usize>, StoreError> {
-    let limit = worker.reserve(CLAIM_BATCH);
+async fn claim_once(worker: &Arc<Worker>, wanted: usize) -> Result<Option<usize>, StoreError> {
+    let limit = worker.reserve(wanted);
     if limit == 0 {
         return Ok(None);
     }
