@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Runs that are due and that nobody got (somebody has their rows locked, or this worker's clock is ahead of the store's) are
 /// tried again so soon, and ever later.
 const VAIN_MIN: Duration = Duration::from_millis(10);
-const VAIN_MAX: Duration = Duration::from_secs(1);
+const VAIN_MAX: Duration = Duration::from_millis(250);
 
 /// Room that has become free is used once more of it has: a claim of one run costs a commit like one of a thousand.
 const GATHER: Duration = Duration::from_millis(2);
@@ -88,8 +88,8 @@ async fn renew(worker: &Worker) -> Result<(), StoreError> {
     if fails(Failpoint::BeatDurable) { failed() } else { Ok(()) }
 }
 
-/// Claims due runs when one may have become claimable: listen, look, wait. A claim writes, and so it is made only when runs
-/// are due: this process made them so, or a look says it.
+/// Claims due runs when one may have become claimable: listen, look, wait. A claim writes, and so none is made without a reason:
+/// somebody rang, a time has come, or a look says that runs are due.
 async fn claim(worker: &Arc<Worker>) {
     let (mut claimable, mut foreign) = (worker.store.bell().claimable(), worker.store.bell().foreign_due());
     if worker.workflows.is_empty() {
@@ -139,7 +139,7 @@ async fn claim(worker: &Arc<Worker>) {
         is_due = tokio::select! {
             biased;
             _ = claimable.changed(), if !is_crowded => true,
-            _ = foreign.changed(), if !is_crowded => false,
+            _ = foreign.changed(), if !is_crowded => true,
             () = room_is_free, if is_crowded => { worker.clock.sleep(GATHER).await; true }
             () = worker.clock.sleep(wait) => wait < look_again,
         }
