@@ -286,7 +286,7 @@ pub(crate) fn due(wake_at: i64) -> Timestamp {
 
 /// Whether it says when a letter came. What is due at once without that stands behind all that say it, and hides none of
 /// them.
-fn is_dated(at: i64) -> bool {
+pub(crate) fn is_dated(at: i64) -> bool {
     at < 0
 }
 

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use super::turn::set_stuck;
 use crate::{
     batch::{Batch, Held},
-    bounds::Look,
+    bounds::{Look, is_dated},
     fault::Fault,
     names::NameKind,
     row::{self, run_columns, signed, unsigned},
@@ -83,7 +83,7 @@ impl Of<'_> {
             if let Some(first) = at_once {
                 let now = Timestamp(due.0.min(0));
                 let found = self.take(batch, fence, (first, now), left, taken).await?;
-                bounds.took_at_once(self.name, found.last, found.n < left && now.0 == 0);
+                bounds.took_at_once(self.name, found.dated, found.n < left && now.0 == 0);
                 left -= found.n.min(left);
             }
             let found = self.take(batch, fence, (from, due), left, taken).await?;
@@ -126,6 +126,7 @@ impl Of<'_> {
             let found = self.take_some(batch, fence, (from, due), some, taken).await?;
             all.n += found.n;
             all.last = found.last.or(all.last);
+            all.dated = found.dated.or(all.dated);
             from = all.last.unwrap_or(from);
             if found.n < some {
                 break;
@@ -167,8 +168,9 @@ impl Of<'_> {
         let rows = batch.conn.free_rows(&due_runs, args, limit).await?;
         let looked = watch.elapsed();
         take_all(batch, fence, &rows, due, taken).await?;
-        let last = rows.last().map(|row| get(row, 5)).transpose()?;
-        Ok(Found { n: rows.len(), last, looked })
+        let since: Vec<i64> = rows.iter().map(|row| get(row, 5)).collect::<Result<_, StoreError>>()?;
+        let dated = since.iter().copied().filter(|at| is_dated(*at)).max();
+        Ok(Found { n: rows.len(), last: since.last().copied(), dated, looked })
     }
 }
 
@@ -179,6 +181,8 @@ struct Found {
     n: usize,
     /// Since when the last of them was due.
     last: Option<i64>,
+    /// The last of those that a letter made due: others that are due at once come behind them.
+    dated: Option<i64>,
     /// How long the look took, without what was done with the runs.
     looked: Duration,
 }
@@ -340,7 +344,8 @@ pub(crate) async fn nudged(
     let looked = watch.elapsed();
     let runs: Vec<i64> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let came: Vec<i64> = rows.iter().map(|row| get(row, 1)).collect::<Result<_, _>>()?;
-    bounds.found_letters(fence.worker.0, from, came.into_iter().max(), looked);
+    let last = came.into_iter().filter(|at| is_dated(*at)).max();
+    bounds.found_letters(fence.worker.0, from, last, looked);
     if !runs.is_empty() {
         batch.execute(&HEARD, args![&runs, i64::MAX]).await?;
     }
