@@ -139,11 +139,11 @@ impl Bounds {
         match (before, last) {
             // A clock that was set back is followed then.
             (_, _) if from == i64::MIN => {
-                let last = last.filter(|last| is_dated(*last));
+                let last = last.filter(|last| is_at_once(*last));
                 let last = last.or(before.map(|of| of.last)).unwrap_or(i64::MIN);
                 letters.insert(worker, Letters { last, looked: Stopwatch::start(), took });
             }
-            (Some(of), Some(last)) if is_dated(last) => {
+            (Some(of), Some(last)) if is_at_once(last) => {
                 letters.insert(worker, Letters { last: of.last.max(last), ..of });
             }
             _ => {}
@@ -159,7 +159,7 @@ impl Bounds {
     pub(crate) fn took_at_once(&self, workflow: &str, last: Option<i64>, all: bool) {
         self.change(workflow, |bound| {
             bound.at_once &= !all;
-            let dated = last.filter(|last| is_dated(*last));
+            let dated = last.filter(|last| is_at_once(*last));
             bound.first = dated.map_or(bound.first, |last| bound.first.max(last));
         });
     }
@@ -181,7 +181,7 @@ impl Bounds {
         let Some(from) = last.or(before.map(|bound| bound.from)) else { return };
         // A clock that was set back is followed.
         let first =
-            last.filter(|last| is_dated(*last)).or(before.map(|bound| bound.first)).unwrap_or(i64::MIN);
+            last.filter(|last| is_at_once(*last)).or(before.map(|bound| bound.first)).unwrap_or(i64::MIN);
         let looked = Some((Stopwatch::start(), took));
         of.insert(workflow.clone(), Bound { from, first, looked, at_once: false });
     }
@@ -284,10 +284,10 @@ pub(crate) fn due(wake_at: i64) -> Timestamp {
     Timestamp(if (-AT_ONCE..-AT_ONCE / 2).contains(&wake_at) { 0 } else { wake_at })
 }
 
-/// Whether it says when a letter came. What is due at once without that stands behind all that say it, and hides none of
-/// them.
-pub(crate) fn is_dated(at: i64) -> bool {
-    at < 0
+/// Whether it stands among those that are due at once. What is so without a date stands behind all that have one, and hides those
+/// from looks that do not begin at the beginning.
+pub(crate) fn is_at_once(at: i64) -> bool {
+    at <= 0
 }
 
 /// Those that are due at once have a bound of their own: another one that stood among them would go over what they left.

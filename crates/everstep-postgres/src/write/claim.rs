@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use super::turn::set_stuck;
 use crate::{
     batch::{Batch, Held},
-    bounds::{Look, is_dated},
+    bounds::{Look, is_at_once},
     fault::Fault,
     names::NameKind,
     row::{self, run_columns, signed, unsigned},
@@ -83,7 +83,7 @@ impl Of<'_> {
             if let Some(first) = at_once {
                 let now = Timestamp(due.0.min(0));
                 let found = self.take(batch, fence, (first, now), left, taken).await?;
-                bounds.took_at_once(self.name, found.dated, found.n < left && now.0 == 0);
+                bounds.took_at_once(self.name, found.at_once, found.n < left && now.0 == 0);
                 left -= found.n.min(left);
             }
             let found = self.take(batch, fence, (from, due), left, taken).await?;
@@ -126,7 +126,7 @@ impl Of<'_> {
             let found = self.take_some(batch, fence, (from, due), some, taken).await?;
             all.n += found.n;
             all.last = found.last.or(all.last);
-            all.dated = found.dated.or(all.dated);
+            all.at_once = found.at_once.or(all.at_once);
             from = all.last.unwrap_or(from);
             if found.n < some {
                 break;
@@ -169,8 +169,8 @@ impl Of<'_> {
         let looked = watch.elapsed();
         take_all(batch, fence, &rows, due, taken).await?;
         let since: Vec<i64> = rows.iter().map(|row| get(row, 5)).collect::<Result<_, StoreError>>()?;
-        let dated = since.iter().copied().filter(|at| is_dated(*at)).max();
-        Ok(Found { n: rows.len(), last: since.last().copied(), dated, looked })
+        let at_once = since.iter().copied().filter(|at| is_at_once(*at)).max();
+        Ok(Found { n: rows.len(), last: since.last().copied(), at_once, looked })
     }
 }
 
@@ -181,8 +181,8 @@ struct Found {
     n: usize,
     /// Since when the last of them was due.
     last: Option<i64>,
-    /// The last of those that a letter made due: others that are due at once come behind them.
-    dated: Option<i64>,
+    /// The last of those that are due at once.
+    at_once: Option<i64>,
     /// How long the look took, without what was done with the runs.
     looked: Duration,
 }
@@ -344,7 +344,7 @@ pub(crate) async fn nudged(
     let looked = watch.elapsed();
     let runs: Vec<i64> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let came: Vec<i64> = rows.iter().map(|row| get(row, 1)).collect::<Result<_, _>>()?;
-    let last = came.into_iter().filter(|at| is_dated(*at)).max();
+    let last = came.into_iter().filter(|at| is_at_once(*at)).max();
     bounds.found_letters(fence.worker.0, from, last, looked);
     if !runs.is_empty() {
         batch.execute(&HEARD, args![&runs, i64::MAX]).await?;
