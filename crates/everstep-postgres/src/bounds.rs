@@ -139,11 +139,10 @@ impl Bounds {
         match (before, last) {
             // A clock that was set back is followed then.
             (_, _) if from == i64::MIN => {
-                let last = last.filter(|last| is_at_once(*last));
                 let last = last.or(before.map(|of| of.last)).unwrap_or(i64::MIN);
                 letters.insert(worker, Letters { last, looked: Stopwatch::start(), took });
             }
-            (Some(of), Some(last)) if is_at_once(last) => {
+            (Some(of), Some(last)) => {
                 letters.insert(worker, Letters { last: of.last.max(last), ..of });
             }
             _ => {}

@@ -344,8 +344,7 @@ pub(crate) async fn nudged(
     let looked = watch.elapsed();
     let runs: Vec<i64> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let came: Vec<i64> = rows.iter().map(|row| get(row, 1)).collect::<Result<_, _>>()?;
-    let last = came.into_iter().filter(|at| is_at_once(*at)).max();
-    bounds.found_letters(fence.worker.0, from, last, looked);
+    bounds.found_letters(fence.worker.0, from, came.into_iter().max(), looked);
     if !runs.is_empty() {
         batch.execute(&HEARD, args![&runs, i64::MAX]).await?;
     }
