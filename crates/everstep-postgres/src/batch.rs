@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use crate::{
     back::Lasts,
-    bounds::Bounds,
+    bounds::{AT_ONCE, Bounds},
     conn::Conn,
     fault::Fault,
     guest::Writes,
@@ -255,6 +255,11 @@ impl<'a> Batch<'a> {
         self.memory.ids.comparable
     }
 
+    /// What is taken from the time now to say since when a run is due at once; `None`: nothing says so.
+    pub(crate) fn dates_from(&self) -> Option<i64> {
+        (!self.is_comparable()).then_some(AT_ONCE)
+    }
+
     /// Numbers that were taken from the database are used no more: the highest one is about to be another.
     pub(crate) fn forget_numbers(&mut self) {
         self.memory.ids.forget();
@@ -361,7 +366,7 @@ impl Writes for Batch<'_> {
         Batch::rings(self)
     }
 
-    fn dates_letters(&self) -> bool {
-        !self.is_comparable()
+    fn dates_from(&self) -> Option<i64> {
+        Batch::dates_from(self)
     }
 }

@@ -139,8 +139,9 @@ pub(crate) trait Writes {
     async fn check_mark(&mut self) -> Result<(), Fault>;
     async fn execute(&mut self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault>;
     fn rings(&mut self) -> &mut Rings;
-    /// Whether a letter says when it came: not where its commit may come much later.
-    fn dates_letters(&self) -> bool;
+    /// What is taken from the time now to say since when a run is due at once; `None` where nothing says so, because the
+    /// commit may come much later.
+    fn dates_from(&self) -> Option<i64>;
 }
 
 /// A user's transaction while we write in it.
@@ -181,8 +182,8 @@ impl<'t> Writes for Guest<'t> {
         &mut self.rings
     }
 
-    fn dates_letters(&self) -> bool {
-        false
+    fn dates_from(&self) -> Option<i64> {
+        None
     }
 }
 

@@ -197,20 +197,25 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
         return false;
     }
     let workers: Vec<_> = workers.iter().map(|worker| worker.0).collect();
+    let bounds = &notices.bounds;
+    let very_late = bounds.looks_very_late();
     let (first, since): (Vec<_>, Vec<_>) =
-        workflows.iter().map(|name| notices.bounds.read_from(name)).unzip();
-    let letters: Vec<_> = workers.iter().map(|worker| notices.bounds.letters_from(*worker)).collect();
+        workflows.iter().map(|name| bounds.read_from(name, very_late)).unzip();
+    let letters: Vec<_> = workers.iter().map(|worker| bounds.read_letters_from(*worker, very_late)).collect();
     let names: Vec<_> = workflows.iter().map(|name| kept(name).into_owned()).collect();
     let watch = Stopwatch::start();
     let looked = conn.one(&LOOK, args![names, &workers, &since, &first, &letters]).await;
     let Ok(Some(row)) = looked else { return false };
     let has_something = get(&row, 0).unwrap_or(false);
+    if has_something && very_late {
+        bounds.found_very_late();
+    }
     if !has_something {
         let whole = workflows.iter().zip(since).filter(|(_, since)| *since == i64::MIN);
-        whole.for_each(|(name, _)| notices.bounds.saw_nothing(name, watch.elapsed()));
-        notices.bounds.has_read(watch.elapsed());
+        let whole: Vec<_> = whole.map(|(name, _)| name).collect();
+        bounds.has_read(&whole, None, watch.elapsed());
         for (worker, from) in workers.iter().zip(letters) {
-            notices.bounds.found_letters(*worker, from, None, watch.elapsed());
+            bounds.found_letters(*worker, from, None, watch.elapsed());
         }
     }
     has_something

@@ -118,16 +118,20 @@ impl Postgres {
         );
         let names: Vec<_> = workflows.iter().map(|name| text::kept(name).into_owned()).collect();
         let bounds = self.inner.notices.bounds.clone();
-        let (first, since): (Vec<_>, Vec<_>) = workflows.iter().map(|name| bounds.read_from(name)).unzip();
+        let (first, since): (Vec<_>, Vec<_>) =
+            workflows.iter().map(|name| bounds.read_from(name, false)).unzip();
         self.look(Box::new(move |conn, _| {
-            let (names, first, since, bounds) = (names.clone(), first.clone(), since.clone(), bounds.clone());
+            let (names, first, since) = (names.clone(), first.clone(), since.clone());
+            let (workflows, bounds) = (workflows.clone(), bounds.clone());
             Box::pin(async move {
-                let (is_whole, watch) = (since.contains(&i64::MIN), Stopwatch::start());
-                let row = conn.one(&FIRST, args![names, first, since]).await?;
-                if is_whole {
-                    bounds.has_read(watch.elapsed());
+                let whole = workflows.iter().zip(&since).filter(|(_, since)| **since == i64::MIN);
+                let (whole, watch): (Vec<_>, _) = (whole.map(|(name, _)| name).collect(), Stopwatch::start());
+                let row = conn.one(&FIRST, args![names, first, &since]).await?;
+                let at = row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten();
+                if !whole.is_empty() {
+                    bounds.has_read(&whole, at, watch.elapsed());
                 }
-                Ok(row.map(|row| get::<Option<i64>>(&row, 0)).transpose()?.flatten().map(due))
+                Ok(at.map(due))
             })
         }))
     }

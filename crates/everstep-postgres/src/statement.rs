@@ -34,8 +34,9 @@ const FULL: Sql = sql(
     "WITH f AS MATERIALIZED (SELECT 1 FROM @slot WHERE worker = $1 AND slot = $2 AND NOT fenced FOR SHARE),
      e AS (
        UPDATE @run r SET owner = 0, status = u.status, finished_at = u.finished_at,
-         wake_at = CASE WHEN u.seen IS NULL AND u.wake_at < 9223372036854775807
-           THEN least(u.wake_at, :now + 60000000) ELSE u.wake_at END
+         wake_at = CASE WHEN u.seen IS NULL AND u.wake_at = 0 THEN coalesce(:now - $35, 0)
+           WHEN u.seen IS NULL AND u.wake_at < 9223372036854775807 THEN least(u.wake_at, :now + 60000000)
+           ELSE u.wake_at END
        FROM unnest($3, $4, $5, $6, $7) AS u(id, status, wake_at, finished_at, seen)
        WHERE r.id = u.id AND r.owner = $1 AND (u.seen IS NULL OR r.inbox_n = u.seen) AND EXISTS (SELECT 1 FROM f)
        RETURNING r.id),
@@ -206,6 +207,7 @@ impl<'s> Statement<'s> {
             guards,
             starts.fenced,
             batch.accepts_moved(),
+            batch.dates_from(),
         ];
         let row = batch.change(&fenced(&FULL), args).await?.pop();
         let row = row.ok_or_else(|| damaged("a statement gave nothing"))?;

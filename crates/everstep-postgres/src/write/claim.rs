@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use super::turn::set_stuck;
 use crate::{
     batch::{Batch, Held},
-    bounds::{Look, is_at_once},
+    bounds::{DATED_END, Look, is_dated},
     fault::Fault,
     names::NameKind,
     row::{self, run_columns, signed, unsigned},
@@ -98,7 +98,7 @@ impl Of<'_> {
         }
         let some = left.min(AT_ONCE);
         let found = self.take_some(batch, fence, (i64::MIN, due), some, taken).await?;
-        bounds.took_whole(self.name, found.last, found.looked);
+        bounds.took_whole(self.name, found.last, found.n < some, found.looked);
         left -= found.n.min(left);
         if let Some(from) = found.last
             && found.n == some
@@ -163,15 +163,20 @@ impl Of<'_> {
             // Among those that are due since the same time any order is right; this one would sort all of them.
             due_runs.1 = due_runs.1.replace("ORDER BY r.wake_at", "ORDER BY r.wake_at, r.id").into();
         }
-        let args = args![self.id, due.0, signed(limit as u64), batch.is_comparable(), from];
+        let args = args![self.id, due.0, signed(limit as u64), batch.is_comparable(), seen_from(due, from)];
         let watch = Stopwatch::start();
         let rows = batch.conn.free_rows(&due_runs, args, limit).await?;
         let looked = watch.elapsed();
         take_all(batch, fence, &rows, due, taken).await?;
         let since: Vec<i64> = rows.iter().map(|row| get(row, 5)).collect::<Result<_, StoreError>>()?;
-        let at_once = since.iter().copied().filter(|at| is_at_once(*at)).max();
+        let at_once = since.iter().copied().filter(|at| is_dated(*at)).max();
         Ok(Found { n: rows.len(), last: since.last().copied(), at_once, looked })
     }
+}
+
+/// What is due at once is due since 1970, whatever it says: a clock from before that does not see it.
+fn seen_from(due: Timestamp, from: i64) -> i64 {
+    if (DATED_END..0).contains(&due.0) { from.max(DATED_END) } else { from }
 }
 
 /// What a look has found.
@@ -181,7 +186,7 @@ struct Found {
     n: usize,
     /// Since when the last of them was due.
     last: Option<i64>,
-    /// The last of those that are due at once.
+    /// The last of those that are due at once and say since when.
     at_once: Option<i64>,
     /// How long the look took, without what was done with the runs.
     looked: Duration,
@@ -339,7 +344,7 @@ pub(crate) async fn nudged(
     const HEARD: Sql = sql("hear of messages", "UPDATE @run SET wake_at = $2 WHERE id = ANY($1)");
     batch.check(fence).await?;
     let (bounds, watch) = (batch.bounds().clone(), Stopwatch::start());
-    let from = bounds.letters_from(fence.worker.0);
+    let from = bounds.letters(fence.worker.0);
     let rows = batch.conn.rows(&NUDGED, args![fence.worker.0, from]).await?;
     let looked = watch.elapsed();
     let runs: Vec<i64> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    bounds::AT_ONCE,
     conn::{Conn, Speaks},
     fault::Fault,
     guest::Writes,
@@ -101,8 +100,7 @@ pub(crate) async fn deliver(
            INSERT INTO @inbox (run, n, kind, name, body, codec, id, at)
            SELECT run, $2, $3, $4, $5, $6, $7, $8 FROM s)
          UPDATE @run SET inbox_n = $2, status = $9,
-           wake_at = CASE WHEN NOT $10 THEN wake_at WHEN NOT $12 THEN 0
-             ELSE :now - $13 END,
+           wake_at = CASE WHEN $10 THEN coalesce(:now - $12, 0) ELSE wake_at END,
            takeovers = CASE WHEN $11 THEN 0 ELSE takeovers END
          WHERE id = $1 AND EXISTS (SELECT 1 FROM s)",
     );
@@ -127,8 +125,7 @@ pub(crate) async fn deliver(
         i16::from(status.code()),
         wakes,
         status != to.status,
-        batch.dates_letters(),
-        AT_ONCE,
+        batch.dates_from(),
     ];
     if batch.execute(&DELIVER, args).await? == 0 {
         return Ok(false);

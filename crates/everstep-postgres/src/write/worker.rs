@@ -186,7 +186,7 @@ async fn usable(batch: &mut Batch<'_>, rows: &[Row]) -> Result<Vec<Owned>, Fault
 async fn give_back(batch: &mut Batch<'_>, runs: &[Owned]) -> Result<(), Fault> {
     const GIVE: Sql = sql(
         "free runs",
-        "UPDATE @run r SET owner = 0, wake_at = 0, status = u.status
+        "UPDATE @run r SET owner = 0, wake_at = coalesce(:now - $3, 0), status = u.status
          FROM unnest($1, $2) AS u(id, status) WHERE r.id = u.id",
     );
     if runs.is_empty() {
@@ -198,7 +198,7 @@ async fn give_back(batch: &mut Batch<'_>, runs: &[Owned]) -> Result<(), Fault> {
         ids.push(run.id);
         statuses.push(i16::from(status.code()));
     }
-    batch.execute(&GIVE, args![ids, statuses]).await?;
+    batch.execute(&GIVE, args![ids, statuses, batch.dates_from()]).await?;
     batch.rings().due(0);
     Ok(())
 }
