@@ -176,21 +176,24 @@ fn is_waited_for(bell: &Bell) -> bool {
 
 /// Whether something is due or has come for a worker of this opening: one query of a few index pages.
 async fn has_something(conn: &Conn, notices: &Notices) -> bool {
+    /// One by one and in order, or a server may choose to read the due runs of all workflows for each of them.
     const LOOK: Sql = sql(
         "look for something to do",
         "SELECT EXISTS (
-           SELECT 1 FROM unnest($1, $3) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text
-           JOIN @run r ON r.workflow = n.id
-           WHERE r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
-             AND r.wake_at <= (SELECT :now))
+           SELECT 1 FROM unnest($1, $3) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text, LATERAL (
+             SELECT r.id FROM @run r
+             WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL AND r.wake_at >= u.since
+               AND r.wake_at <= (SELECT :now) ORDER BY r.wake_at LIMIT 1) AS f)
          OR EXISTS (
-           SELECT 1 FROM unnest($1, $4) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text
-           JOIN @run r ON r.workflow = n.id
-           WHERE r.owner = 0 AND r.wake_at IS NOT NULL AND r.wake_at >= u.since AND r.wake_at <= 0)
+           SELECT 1 FROM unnest($1, $4) AS u(text, since) JOIN @name n ON n.kind = 1 AND n.text = u.text, LATERAL (
+             SELECT r.id FROM @run r
+             WHERE r.owner = 0 AND r.workflow = n.id AND r.wake_at IS NOT NULL
+               AND r.wake_at >= u.since AND r.wake_at <= 0 ORDER BY r.wake_at LIMIT 1) AS f)
          OR EXISTS (
-           SELECT 1 FROM unnest($2, $5) AS w(id, since) JOIN @name n ON n.kind = 1 AND n.text = ANY($1)
-           JOIN @run r ON r.workflow = n.id AND r.owner = w.id
-           WHERE r.wake_at IS NOT NULL AND r.wake_at >= w.since AND r.wake_at <= 0)",
+           SELECT 1 FROM unnest($2, $5) AS w(id, since) JOIN @name n ON n.kind = 1 AND n.text = ANY($1), LATERAL (
+             SELECT r.id FROM @run r
+             WHERE r.owner = w.id AND r.workflow = n.id AND r.wake_at IS NOT NULL
+               AND r.wake_at >= w.since AND r.wake_at <= 0 ORDER BY r.wake_at LIMIT 1) AS f)",
     );
     let (workers, workflows) = (notices.workers(), notices.workflows());
     if workers.is_empty() {
@@ -207,15 +210,18 @@ async fn has_something(conn: &Conn, notices: &Notices) -> bool {
     let looked = conn.one(&LOOK, args![names, &workers, &since, &first, &letters]).await;
     let Ok(Some(row)) = looked else { return false };
     let has_something = get(&row, 0).unwrap_or(false);
-    if has_something && very_late {
-        bounds.found_very_late();
+    let whole = workflows.iter().zip(since).filter(|(_, since)| *since == i64::MIN);
+    let whole: Vec<_> = whole.map(|(name, _)| name).collect();
+    if !whole.is_empty() {
+        // If there is something, a claim sees whether it was hidden.
+        bounds.has_read(if has_something { &[] } else { &whole }, None, watch.elapsed());
     }
-    if !has_something {
-        let whole = workflows.iter().zip(since).filter(|(_, since)| *since == i64::MIN);
-        let whole: Vec<_> = whole.map(|(name, _)| name).collect();
-        bounds.has_read(&whole, None, watch.elapsed());
-        for (worker, from) in workers.iter().zip(letters) {
-            bounds.found_letters(*worker, from, None, watch.elapsed());
+    match has_something {
+        true if very_late => bounds.found_very_late(),
+        true => {}
+        false => {
+            let workers = workers.iter().zip(letters);
+            workers.for_each(|(worker, from)| bounds.found_letters(*worker, from, None, watch.elapsed()));
         }
     }
     has_something
