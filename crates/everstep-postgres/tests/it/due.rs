@@ -7,7 +7,10 @@ use std::{
 };
 
 use everstep_cluster::Cluster;
-use everstep_core::store::{Claim, End, NewRun, Store as _, Turn};
+use everstep_core::{
+    Timestamp,
+    store::{Claim, End, NewRun, Store as _, Turn},
+};
 use everstep_postgres::Postgres;
 
 use crate::{
@@ -141,6 +144,38 @@ async fn looks_for_letters_beside_an_old_snapshot_do_not_go_over_those_before() 
     old.batch_execute("COMMIT").await.expect("ends");
     let without = LETTERS * LETTERS / 2;
     assert!(read < (2 + whole) * LETTERS, "{read} entries read, {without} without a bound");
+}
+
+#[tokio::test]
+async fn claims_of_runs_that_were_given_back_beside_an_old_snapshot_do_not_go_over_those_before() {
+    const CLAIMS: i64 = 200;
+    let desk = Desk::new();
+    let store = desk.open().await;
+    start(&store, 0..1).await;
+    let hand = Hand::of(&store).await;
+    let connect = async || Cluster::shared().expect("a server").connect("postgres").await.expect("connects");
+    let (old, clock, runs) = (connect().await, connect().await, desk.table("everstep_run"));
+    let look = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM {runs} LIMIT 1");
+    old.batch_execute(&look).await.expect("reads");
+    let play = Play::begin();
+    for n in 0..CLAIMS {
+        let claim = Claim { workflows: Arc::from(["flow".into()]), due: at(RUNS), limit: 1 };
+        let claimed = store.claim(hand.fence, claim).await.expect("claims");
+        let mut held = hand.held(&claimed[0]);
+        let end = Some(End::GivenBack { wake_at: Timestamp(0) });
+        assert_eq!(held.commit(Turn { end, ..held.turn() }).await, "next 1");
+        // Each comes ten seconds after the one before.
+        let later =
+            format!("UPDATE {runs} SET wake_at = wake_at + sign(-wake_at) * {n} * 10000000 WHERE id > 0");
+        clock.batch_execute(&later).await.expect("comes later");
+    }
+    drop((hand, store));
+    let whole = play.looks_from_the_beginning();
+    let read = entries_read(&desk, CLAIMS);
+    old.batch_execute("COMMIT").await.expect("ends");
+    // Two of each: as it was given back, and later.
+    let without = CLAIMS * CLAIMS;
+    assert!(read < (2 + whole) * 2 * CLAIMS, "{read} entries read, {without} without a bound");
 }
 
 #[tokio::test]
