@@ -99,6 +99,10 @@ impl Of<'_> {
         let some = left.min(AT_ONCE);
         let found = self.take_some(batch, fence, (i64::MIN, due), some, taken).await?;
         bounds.took_whole(self.name, found.last, found.n < some, found.looked);
+        if due.0 < 0 {
+            // A clock from before 1970 has seen nothing of what is due at once.
+            bounds.heard();
+        }
         left -= found.n.min(left);
         if let Some(from) = found.last
             && found.n == some
