@@ -165,9 +165,9 @@ impl Bounds {
         }
         let mut letters = self.of_workers();
         let before = letters.get(&worker).copied();
-        match (before, last) {
+        match (before, last.filter(|last| is_dated(*last))) {
             // A clock that was set back is followed then.
-            (_, _) if from == i64::MIN => {
+            (_, last) if from == i64::MIN => {
                 let last = last.or(before.map(|of| of.last)).unwrap_or(i64::MIN);
                 letters.insert(worker, Letters { last, looked: Stopwatch::start(), took, very_late: false });
             }
@@ -418,6 +418,8 @@ mod tests {
         assert_eq!(bounds.letters(7), i64::MIN);
         bounds.found_letters(7, i64::MIN, Some(last), SLOW);
         bounds.found_letters(7, last - LATE, Some(last - 5), SLOW);
+        bounds.found_letters(7, last - LATE, Some(0), SLOW);
+        bounds.found_letters(7, i64::MIN, Some(0), SLOW);
         assert_eq!((bounds.letters(7), bounds.letters(8)), (last - LATE, i64::MIN));
         // Set back by an hour: the next look from the beginning knows no other.
         bounds.found_letters(7, i64::MIN, Some(last - 3_600_000_000), SLOW);
