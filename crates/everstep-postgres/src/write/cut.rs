@@ -23,7 +23,8 @@ pub(crate) async fn cut(batch: &mut Batch<'_>, cut: &Cut) -> Result<bool, Fault>
         sql("lock a run to cut it", "SELECT status, owner, inbox_n FROM @run WHERE id = $1 FOR UPDATE");
     const FREE: Sql = sql(
         "set a run going",
-        "UPDATE @run SET status = $2, wake_at = coalesce(:now - $4, 0), inbox_n = $3, takeovers = 0, crash_seq = 0, finished_at = NULL
+        "UPDATE @run SET status = $2, wake_at = coalesce(:now - $4, 0), inbox_n = $3, takeovers = 0, crash_seq = 0,
+           finished_at = NULL
          WHERE id = $1",
     );
     batch.check_mark().await?;
