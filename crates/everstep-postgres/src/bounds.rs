@@ -22,14 +22,11 @@ use std::{
 use everstep_core::Timestamp;
 use foldhash::HashMap;
 
-use crate::stopwatch::Stopwatch;
+use crate::{
+    purse::{PART, Purse},
+    stopwatch::Stopwatch,
+};
 
-/// Of the time that passes, looks from the beginning may take one part in so many.
-const PART: u32 = 50;
-/// What they have not taken so far is kept for them up to so long, and what they have taken too much is remembered up to
-/// so long.
-const KEPT: Duration = Duration::from_millis(100);
-const OWED: Duration = Duration::from_millis(500);
 /// There is no look from the beginning sooner than this for no reason.
 const HIDDEN_MIN: Duration = Duration::from_secs(1);
 /// For so long, and the moment that one look takes, may a run that another opening made due be hidden from this one.
@@ -71,14 +68,6 @@ struct Bound {
     at_once: bool,
     /// Something that was committed very late may be there.
     very_late: bool,
-}
-
-/// The time that looks from the beginning may take.
-#[derive(Debug)]
-struct Purse {
-    /// Microseconds; below 0 they have taken too much.
-    left: i64,
-    since: Option<Stopwatch>,
 }
 
 /// What one worker has found of them.
@@ -291,33 +280,6 @@ impl Bound {
     }
 }
 
-impl Default for Purse {
-    fn default() -> Purse {
-        Purse { left: micros(KEPT), since: None }
-    }
-}
-
-impl Purse {
-    fn fill(&mut self) {
-        let passed = self.since.replace(Stopwatch::start()).map_or(Duration::ZERO, |since| since.elapsed());
-        self.left = (self.left + micros(passed / PART)).min(micros(KEPT));
-    }
-
-    fn is_filled(&mut self) -> bool {
-        self.fill();
-        self.left > 0
-    }
-
-    fn spend(&mut self, took: Duration) {
-        self.fill();
-        self.left = (self.left - micros(took)).max(-micros(OWED));
-    }
-}
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
-}
-
 /// Since when a free run is due, as its row says it.
 pub(crate) fn due(wake_at: i64) -> Timestamp {
     // Since when it is due at once is nobody's business.
@@ -347,6 +309,7 @@ fn hidden_for(costs: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::purse::KEPT;
 
     const SLOW: Duration = Duration::from_secs(1);
 
@@ -498,14 +461,6 @@ mod tests {
         bounds.took_whole(&other, Some(700), true, KEPT);
         assert!(!bounds.may_look_again(&name) && !bounds.may_look_again(&other));
         assert_eq!((bounds.read_from(&name, false).1, bounds.read_from(&other, false).1), (500, 700));
-    }
-
-    #[test]
-    fn what_looks_have_taken_too_much_is_paid_back() {
-        let mut purse = Purse::default();
-        purse.spend(SLOW);
-        assert_eq!(purse.left, -micros(OWED));
-        assert!(!purse.is_filled());
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod fold;
 mod guest;
 mod jobs;
 mod op;
+mod purse;
 mod queue;
 mod recall;
 mod rings;
