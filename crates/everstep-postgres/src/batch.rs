@@ -97,7 +97,7 @@ impl Effects {
     }
 }
 
-/// The open transaction.
+/// The open transaction, or the one statement that is all of it.
 pub(crate) struct Batch<'a> {
     pub(crate) conn: &'a Conn,
     /// For what is not undone with it: names, and blocks of numbers.
@@ -109,6 +109,8 @@ pub(crate) struct Batch<'a> {
     /// Whom a copy keeps out, once it is known.
     mark: Option<Option<CopyMark>>,
     changes: u64,
+    /// No transaction is open: each statement that changes something is one.
+    is_one_statement: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -126,7 +128,17 @@ impl<'a> Batch<'a> {
             fences: HashMap::new(),
             mark: None,
             changes: 0,
+            is_one_statement: false,
         }
+    }
+
+    /// While no transaction is open.
+    pub(crate) fn of_one_statement(
+        conns: (&'a Conn, &'a Conn),
+        texts: &'a Texts,
+        memory: &'a mut Memory,
+    ) -> Batch<'a> {
+        Batch { is_one_statement: true, ..Batch::new(conns, texts, memory) }
     }
 
     /// Whether this worker may write. Asked of the database once per worker and transaction: nobody else can change
@@ -301,7 +313,7 @@ impl<'a> Batch<'a> {
 
     /// Changes something; how many rows.
     pub(crate) async fn execute(&mut self, sql: &Sql, args: &[Arg<'_>]) -> Result<u64, Fault> {
-        let changed = self.conn.execute(sql, args).await?;
+        let changed = self.within_limits(self.conn.execute(sql, args)).await?;
         self.changes += changed;
         Ok(changed)
     }
@@ -312,9 +324,16 @@ impl<'a> Batch<'a> {
         sql: &Sql,
         args: &[Arg<'_>],
     ) -> Result<Vec<tokio_postgres::Row>, Fault> {
-        let rows = self.conn.rows(sql, args).await?;
+        let rows = self.within_limits(self.conn.rows(sql, args)).await?;
         self.changes += rows.len() as u64;
         Ok(rows)
+    }
+
+    async fn within_limits<T>(&self, statement: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        match self.is_one_statement {
+            true => self.conn.within_limits(statement).await,
+            false => statement.await,
+        }
     }
 
     /// What is remembered of the runs in memory.

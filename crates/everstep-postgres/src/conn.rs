@@ -187,6 +187,26 @@ impl Conn {
         Ok(rows)
     }
 
+    /// One statement as a transaction: it has happened if there is an answer, and not if there is an error, unless the connection
+    /// is gone. Where a session has no limits, they are sent before it and COMMIT behind it, without waiting in between.
+    pub(crate) async fn within_limits<T>(
+        &self,
+        statement: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        if !self.shape.pooled {
+            return statement.await;
+        }
+        let begin = self.shape.begin();
+        let begun = self.script("begin", &begin);
+        let committed = self.script("commit", "COMMIT");
+        let (begun, answer, committed) = futures_util::join!(begun, statement, committed);
+        match answer {
+            Ok(answer) => committed.map(|()| answer),
+            // What has failed is rolled back by the COMMIT behind it.
+            Err(fault) => Err(begun.err().unwrap_or(fault)),
+        }
+    }
+
     /// The rows of a statement that steps over what others have locked: `enough` of them, or all. Their first column is their
     /// number. Where it steps over free ones too, it is asked again a few times for those that it has left out. Nobody is
     /// waited for: a transaction of somebody who is gone may keep a row for long.

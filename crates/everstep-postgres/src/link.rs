@@ -17,9 +17,6 @@ use crate::{
 /// For so long a name is kept at least.
 const SWEPT: Duration = Duration::from_secs(86_400);
 
-/// A transaction holds a row of its worker's fence. If its process stands still, who takes over waits for it, and so only
-/// for a moment longer than for the lease; said in each transaction, because behind a pooler a session has no settings.
-pub(crate) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1s'";
 /// How long the writer waits for a lock: all of the process waits with it. What does not get it by then is put aside.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -89,15 +86,7 @@ impl Link {
         self.named += 1;
         let name = [self.opening, self.since, self.named].map(i64::to_be_bytes).concat();
         self.begun.clone_from(&name);
-        let begin = match self.shape.pooled {
-            false => BEGIN.to_string(),
-            // What a session has in other cases.
-            true => {
-                let [limit, lock] = [self.shape.limit, self.shape.limit.min(self.shape.lock)];
-                let [limit, lock] = [limit, lock].map(|of| of.as_millis());
-                format!("{BEGIN}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}")
-            }
-        };
+        let begin = self.shape.begin();
         let begun = self.main.script("begin", &begin);
         let named = async { self.main.execute(&NAME, args![&name, &self.last]).await };
         // Sent one behind the other, without waiting in between.

@@ -11,6 +11,10 @@ const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = warning; SET timezone = 'UTC';
     SET standard_conforming_strings = on";
 
+/// A transaction holds a row of its worker's fence. If its process stands still, who takes over waits for it, and so only
+/// for a moment longer than for the lease; said in each transaction, because behind a pooler a session has no settings.
+pub(crate) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+
 /// Of all connections of an opening, or of one kind of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
@@ -45,6 +49,15 @@ impl Shape {
              SET idle_in_transaction_session_timeout = {idle}",
             dialect.session()
         )
+    }
+
+    /// What one of our transactions begins with, with what a session has said before unless it has nothing of its own.
+    pub(crate) fn begin(&self) -> String {
+        if !self.pooled {
+            return BEGIN.to_string();
+        }
+        let [limit, lock] = [self.limit, self.limit.min(self.lock)].map(|of| of.as_millis());
+        format!("{BEGIN}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}")
     }
 
     /// The server ends a statement after its limit. If that is not heard either, nothing will be.

@@ -172,7 +172,7 @@ impl Writer {
     /// One statement is the whole transaction.
     async fn attempt_fold(&mut self, ops: &mut Vec<Op>) -> Tried {
         let (main, side) = (self.link.main.clone(), self.link.side.clone());
-        let mut batch = Batch::new((&main, &side), &self.texts, &mut self.memory);
+        let mut batch = Batch::of_one_statement((&main, &side), &self.texts, &mut self.memory);
         let written = write_folded(&mut batch, ops).await;
         let is_committed = batch.changes() > 0;
         let effects = batch.effects();

@@ -332,7 +332,7 @@ pub(crate) fn illegal(run: RunId, error: everstep_core::IllegalChange) -> StoreE
 }
 
 /// Runs of this worker that got messages, besides those in `known`, of which a lost reply may have told. Looks first:
-/// mostly there is nothing, and nothing written costs no sync.
+/// mostly there is nothing, and nothing written costs no sync. A run that somebody has locked is told of by a later look.
 pub(crate) async fn nudged(
     batch: &mut Batch<'_>,
     fence: Fence,
@@ -343,13 +343,13 @@ pub(crate) async fn nudged(
         "look for messages",
         "SELECT r.id, r.wake_at FROM @name n JOIN @run r ON r.workflow = n.id
          WHERE n.kind = 1 AND r.owner = $1 AND r.wake_at IS NOT NULL AND r.wake_at >= $2 AND r.wake_at <= 0
-         ORDER BY r.id FOR UPDATE OF r",
+         ORDER BY r.id FOR UPDATE OF r SKIP LOCKED",
     );
     const HEARD: Sql = sql("hear of messages", "UPDATE @run SET wake_at = $2 WHERE id = ANY($1)");
     batch.check(fence).await?;
     let (bounds, watch) = (batch.bounds().clone(), Stopwatch::start());
     let from = bounds.letters(fence.worker.0);
-    let rows = batch.conn.rows(&NUDGED, args![fence.worker.0, from]).await?;
+    let rows = batch.conn.free_rows(&NUDGED, args![fence.worker.0, from], usize::MAX).await?;
     let looked = watch.elapsed();
     let runs: Vec<i64> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let came: Vec<i64> = rows.iter().map(|row| get(row, 1)).collect::<Result<_, _>>()?;

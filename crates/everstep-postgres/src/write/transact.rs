@@ -19,10 +19,10 @@ use tokio_postgres::error::SqlState;
 use crate::{
     fault::{Class, Fault, class, is_duplicate, said, told},
     guest::Told,
-    link::BEGIN,
     listen::Notices,
     pool::{Lent, Pool},
     row::{self, codec, unsigned},
+    shape::BEGIN,
     sql::{Sql, args, get, sql},
     stopwatch::{pause, within},
     text::kept,

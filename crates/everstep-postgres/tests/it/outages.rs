@@ -237,7 +237,16 @@ async fn who_waits_for_a_lock_of_somebody_else_is_told_after_the_limit() {
 /// The turns of all runs of a process stood behind the one whose row somebody else had locked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_somebody_else_has_locked_waits_alone_and_in_its_order() {
-    let desk = Desk::new();
+    locked_run_waits_alone(Desk::new()).await;
+}
+
+/// Behind a pooler a session has no limits: each statement says its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_pooler_a_run_that_somebody_else_has_locked_waits_alone_too() {
+    locked_run_waits_alone(Desk::pooled()).await;
+}
+
+async fn locked_run_waits_alone(desk: Desk) {
     let store = desk.open().await;
     let hand = Hand::of(&store).await;
     let (mut held, mut free) = (hand.start(new_run("a")).await, hand.start(new_run("b")).await);
@@ -262,6 +271,24 @@ async fn a_run_that_somebody_else_has_locked_waits_alone_and_in_its_order() {
     locked.rollback().await.expect("rolls back");
     assert_eq!(held.hears().await, "next 2");
     assert!(held.hears().await.contains("has ended"), "after the end of its load");
+}
+
+/// The writer waited for that run's row, two seconds of every three, and everybody with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_a_run_that_somebody_else_has_locked_hold_up_no_others() {
+    let desk = Desk::new();
+    let hand = Hand::of(&desk.open().await).await;
+    let (held, free) = (hand.start(new_run("a")).await, hand.start(new_run("b")).await);
+    for id in ["a", "b"] {
+        hand.store.post(post(id, 1)).await.expect("posts");
+    }
+    let mut other = desk.connects().await;
+    let locked = other.transaction().await.expect("begins");
+    let row = format!("{} WHERE id = {}", desk.table("everstep_run"), held.run.0);
+    locked.batch_execute(&format!("SELECT 1 FROM {row} FOR UPDATE")).await.expect("locks");
+    assert_eq!(hand.store.nudged(hand.fence).await.expect("looks"), [free.run]);
+    locked.rollback().await.expect("rolls back");
+    assert_eq!(hand.store.nudged(hand.fence).await.expect("looks"), [held.run]);
 }
 
 /// The writer had the whole journal in memory, and the server ended the transaction that stood still meanwhile: for ever.
