@@ -1,6 +1,8 @@
 //! What CI runs, runnable by hand.
 
 mod checks;
+mod page;
+mod parts;
 mod programs;
 mod proof;
 
