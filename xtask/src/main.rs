@@ -1,8 +1,6 @@
 //! What CI runs, runnable by hand.
 
 mod checks;
-mod page;
-mod parts;
 mod programs;
 mod proof;
 
