@@ -109,8 +109,8 @@ pub(crate) struct Batch<'a> {
     /// Whom a copy keeps out, once it is known.
     mark: Option<Option<CopyMark>>,
     changes: u64,
-    /// No transaction is open: each statement that changes something is one.
-    is_one_statement: bool,
+    /// No transaction is open: each statement that changes something is one, of about so many bytes.
+    alone: Option<usize>,
 }
 
 impl<'a> Batch<'a> {
@@ -128,17 +128,18 @@ impl<'a> Batch<'a> {
             fences: HashMap::new(),
             mark: None,
             changes: 0,
-            is_one_statement: false,
+            alone: None,
         }
     }
 
-    /// While no transaction is open.
+    /// While no transaction is open, for a statement of about so many bytes.
     pub(crate) fn of_one_statement(
+        bytes: usize,
         conns: (&'a Conn, &'a Conn),
         texts: &'a Texts,
         memory: &'a mut Memory,
     ) -> Batch<'a> {
-        Batch { is_one_statement: true, ..Batch::new(conns, texts, memory) }
+        Batch { alone: Some(bytes), ..Batch::new(conns, texts, memory) }
     }
 
     /// Whether this worker may write. Asked of the database once per worker and transaction: nobody else can change
@@ -330,9 +331,9 @@ impl<'a> Batch<'a> {
     }
 
     async fn within_limits<T>(&self, statement: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        match self.is_one_statement {
-            true => self.conn.within_limits(statement).await,
-            false => statement.await,
+        match self.alone {
+            Some(bytes) => self.conn.within_limits(bytes, statement).await,
+            None => statement.await,
         }
     }
 

@@ -187,23 +187,24 @@ impl Conn {
         Ok(rows)
     }
 
-    /// One statement as a transaction: it has happened if there is an answer, and not if there is an error, unless the connection
+    /// One statement of so many bytes as a transaction: it has happened if there is an answer, and not if there is an error, unless the connection
     /// is gone. Where a session has no limits, they are sent before it and COMMIT behind it, without waiting in between.
     pub(crate) async fn within_limits<T>(
         &self,
+        bytes: usize,
         statement: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         if !self.shape.pooled {
             return statement.await;
         }
-        let begin = self.shape.begin();
+        let begin = self.shape.begin(bytes);
         let begun = self.script("begin", &begin);
         let committed = self.script("commit", "COMMIT");
         let (begun, answer, committed) = futures_util::join!(begun, statement, committed);
         match answer {
             Ok(answer) => committed.map(|()| answer),
-            // What has failed is rolled back by the COMMIT behind it.
-            Err(fault) => Err(begun.err().unwrap_or(fault)),
+            // What has failed is rolled back by the COMMIT behind it; without a connection nobody knows.
+            Err(fault) => Err(begun.err().filter(|_| !self.is_gone()).unwrap_or(fault)),
         }
     }
 

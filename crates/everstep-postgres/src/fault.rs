@@ -70,7 +70,9 @@ pub(crate) fn class(error: &tokio_postgres::Error) -> Class {
     match *state {
         S::T_R_SERIALIZATION_FAILURE | S::T_R_DEADLOCK_DETECTED => Class::Again,
         S::LOCK_NOT_AVAILABLE | S::QUERY_CANCELED => Class::Blocked,
-        S::ADMIN_SHUTDOWN
+        // Some databases say that they do not know.
+        S::T_R_STATEMENT_COMPLETION_UNKNOWN
+        | S::ADMIN_SHUTDOWN
         | S::CRASH_SHUTDOWN
         | S::CANNOT_CONNECT_NOW
         | S::DATABASE_DROPPED

@@ -160,7 +160,7 @@ async fn is_free(pool: &Arc<Pool>, run: RunId) -> Result<(), Fault> {
     const FREE: Sql = sql("wait for a run that is locked", "SELECT 1 FROM @run WHERE id = $1 FOR UPDATE");
     let mut lent = pool.lend().await?;
     lent.renew().await?;
-    lent.rows(&FREE, args![run.0]).await?;
+    lent.within_limits(0, lent.rows(&FREE, args![run.0])).await?;
     lent.is_clean();
     Ok(())
 }

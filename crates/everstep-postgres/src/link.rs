@@ -76,8 +76,8 @@ impl Link {
         Ok(())
     }
 
-    /// Begins a transaction under a name of its own, by which it is found after a lost reply.
-    pub(crate) async fn begin(&mut self) -> Result<Vec<u8>, Fault> {
+    /// Begins a transaction of so many bytes under a name of its own, by which it is found after a lost reply.
+    pub(crate) async fn begin(&mut self, bytes: usize) -> Result<Vec<u8>, Fault> {
         const NAME: Sql = sql(
             "name a transaction",
             "WITH old AS (DELETE FROM @commit WHERE id = $2)
@@ -86,7 +86,7 @@ impl Link {
         self.named += 1;
         let name = [self.opening, self.since, self.named].map(i64::to_be_bytes).concat();
         self.begun.clone_from(&name);
-        let begin = self.shape.begin();
+        let begin = self.shape.begin(bytes);
         let begun = self.main.script("begin", &begin);
         let named = async { self.main.execute(&NAME, args![&name, &self.last]).await };
         // Sent one behind the other, without waiting in between.

@@ -13,7 +13,9 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_messages = w
 
 /// A transaction holds a row of its worker's fence. If its process stands still, who takes over waits for it, and so only
 /// for a moment longer than for the lease; said in each transaction, because behind a pooler a session has no settings.
-pub(crate) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+const STILL_MAX: u64 = 1_000;
+/// Bytes that a slow line carries in a millisecond: while a statement is on its way, its transaction stands still for the server.
+const SLOW_LINE: u64 = 256;
 
 /// Of all connections of an opening, or of one kind of them.
 #[derive(Clone, Debug)]
@@ -51,13 +53,16 @@ impl Shape {
         )
     }
 
-    /// What one of our transactions begins with, with what a session has said before unless it has nothing of its own.
-    pub(crate) fn begin(&self) -> String {
+    /// What one of our transactions begins with that writes so many bytes, with the limits that a session has unless there is
+    /// a pooler.
+    pub(crate) fn begin(&self, bytes: usize) -> String {
+        let still = STILL_MAX + bytes as u64 / SLOW_LINE;
+        let begin = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {still}");
         if !self.pooled {
-            return BEGIN.to_string();
+            return begin;
         }
         let [limit, lock] = [self.limit, self.limit.min(self.lock)].map(|of| of.as_millis());
-        format!("{BEGIN}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}")
+        format!("{begin}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}")
     }
 
     /// The server ends a statement after its limit. If that is not heard either, nothing will be.

@@ -172,7 +172,7 @@ impl Writer {
     /// One statement is the whole transaction.
     async fn attempt_fold(&mut self, ops: &mut Vec<Op>) -> Tried {
         let (main, side) = (self.link.main.clone(), self.link.side.clone());
-        let mut batch = Batch::of_one_statement((&main, &side), &self.texts, &mut self.memory);
+        let mut batch = Batch::of_one_statement(bytes_of(ops), (&main, &side), &self.texts, &mut self.memory);
         let written = write_folded(&mut batch, ops).await;
         let is_committed = batch.changes() > 0;
         let effects = batch.effects();
@@ -236,7 +236,7 @@ impl Writer {
 
     /// Several statements.
     async fn attempt_transaction(&mut self, ops: &mut Vec<Op>, segments: Vec<Segment>) -> Tried {
-        let name = match self.link.begin().await {
+        let name = match self.link.begin(bytes_of(ops)).await {
             Ok(name) => name,
             Err(fault) => {
                 let _ = self.link.main.script("roll back", "ROLLBACK").await;
@@ -466,6 +466,10 @@ impl Drop for RingSettled<'_> {
     fn drop(&mut self) {
         self.0.ring_settled();
     }
+}
+
+fn bytes_of(ops: &[Op]) -> usize {
+    ops.iter().map(Op::bytes).sum()
 }
 
 /// How many go into one transaction.

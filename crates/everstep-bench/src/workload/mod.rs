@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use everstep::{Ctx, Engine, Result, Workflow};
+use everstep::{Ctx, Engine, Result, Status, Workflow};
 use everstep_cluster::Private;
 use serde_json::Value;
 
@@ -166,5 +166,18 @@ async fn engine(database: &Database) -> Engine {
 async fn wait_all(runs: everstep::Batch<u64>) {
     for run in runs {
         run.expect("it started").result().await.expect("it runs");
+    }
+}
+
+/// Waits until so many runs have this status.
+async fn count(engine: &Engine, status: Status, wanted: u64) {
+    loop {
+        let counts = engine.counts().await.expect("readable");
+        let there: u64 = counts.iter().filter(|(_, s, _)| *s == status).map(|(.., n)| n).sum();
+        if there >= wanted {
+            return;
+        }
+        // Often enough for seconds, and seldom enough to cost nothing.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -11,7 +11,7 @@ use everstep::{Ctx, Engine, Result, Settings, Signal, Status, Workflow, days};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::Place;
+use super::{Place, count};
 use crate::{
     database::Database,
     measure::{cpu, memory_mib},
@@ -91,8 +91,8 @@ pub async fn parks(database: &Database) {
     let (mut timers, mut scattered) = (u64::MAX, u64::MAX);
     for part in 0..RUNS / PART {
         if part * PART == SAMPLE {
-            // Half again as long as it has taken so far: it gets slower as the file grows.
-            let rest = began.elapsed().mul_f64(1.5 * (RUNS - SAMPLE) as f64 / SAMPLE as f64);
+            // Twice as long as it has taken so far: it gets slower as the file grows.
+            let rest = began.elapsed().mul_f64(2.0 * (RUNS - SAMPLE) as f64 / SAMPLE as f64);
             timers = now_ms() + (rest + 2 * SLACK + IDLE).as_millis() as u64;
             scattered = timers + (2 * SLACK).as_millis() as u64;
         }
@@ -115,19 +115,6 @@ pub async fn parks(database: &Database) {
     }
     engine.shutdown().await.expect("it leaves");
     println!("{timers} {scattered}");
-}
-
-/// Waits until so many runs have this status.
-async fn count(engine: &Engine, status: Status, wanted: u64) {
-    loop {
-        let counts = engine.counts().await.expect("readable");
-        let there: u64 = counts.iter().filter(|(_, s, _)| *s == status).map(|(.., n)| n).sum();
-        if there >= wanted {
-            return;
-        }
-        // Often enough for seconds, and seldom enough to cost nothing.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// The process that is woken. Prints its figures as JSON.

@@ -69,8 +69,9 @@ fn durations(n: usize) -> Vec<Vec<u64>> {
     all
 }
 
-/// Of four branches, in one in so many orders of starts: with all orders of ends, the others are these with other names.
-const STARTS_OF_FOUR: usize = 4;
+/// Of four branches, in one in so many orders of starts, of which each branch is before and after each other one: with all orders
+/// of ends, most others are these with other names.
+const STARTS_OF_FOUR: usize = 7;
 
 /// Runs `program` in every order of ends, and as many of starts, and cuts each journal everywhere. The outcomes of the live
 /// runs.

@@ -22,7 +22,6 @@ use crate::{
     listen::Notices,
     pool::{Lent, Pool},
     row::{self, codec, unsigned},
-    shape::BEGIN,
     sql::{Sql, args, get, sql},
     stopwatch::{pause, within},
     text::kept,
@@ -128,7 +127,7 @@ impl Job {
     async fn settle_doubt(&self, lent: &Lent) -> Result<Option<Transacted>, Fault> {
         const DECIDED: Sql = sql("wait for a step's commit", "SELECT 1 FROM @run WHERE id = $1 FOR UPDATE");
         lent.renew().await?;
-        lent.script("look what became of a step", BEGIN).await?;
+        lent.script("look what became of a step", &lent.shape().begin(0)).await?;
         lent.rows(&DECIDED, args![self.step.run.0]).await?;
         let recorded = self.recorded(lent).await?;
         lent.script("have looked what became of a step", "COMMIT").await?;

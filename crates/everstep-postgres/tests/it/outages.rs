@@ -14,7 +14,7 @@ use everstep_cluster::{
 };
 use everstep_core::{
     Ctx, Engine, Result, Signal, Status, Workflow,
-    journal::Kind,
+    journal::{Kind, Payload},
     store::{Doomed, End, Inspect as _, Posted, Store as _, StoreError, Turn},
 };
 use everstep_postgres::Postgres;
@@ -289,6 +289,27 @@ async fn letters_of_a_run_that_somebody_else_has_locked_hold_up_no_others() {
     assert_eq!(hand.store.nudged(hand.fence).await.expect("looks"), [free.run]);
     locked.rollback().await.expect("rolls back");
     assert_eq!(hand.store.nudged(hand.fence).await.expect("looks"), [held.run]);
+}
+
+/// While it is on its way its transaction stands still for the server, which ended that after a second, and each repeat of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_large_is_written_over_a_slow_line() {
+    let large = Payload::json(format!("\"{}\"", "x".repeat(1_000_000)));
+    for pooled in [false, true] {
+        let desk = Desk::new();
+        let proxy = Proxy::start(&Desk::url()).await.expect("listens");
+        let store = desk.options().pooled(pooled).open(&proxy.url()).await.expect("opens");
+        let hand = Hand::of(&store).await;
+        let mut held = hand.start(new_run("a")).await;
+        proxy.set(Fault::Slow(Direction::ToServer, 50_000, SECOND / 10));
+        let mut entry = step(1);
+        entry.body = large.clone();
+        assert_eq!(held.commit(Turn { entries: vec![entry], ..held.turn() }).await, "next 2");
+        let mut letter = post("a", 1);
+        letter.letter.body = large.clone();
+        assert_eq!(store.post(letter).await.expect("posts"), Posted::Added);
+        proxy.heal().await;
+    }
 }
 
 /// The writer had the whole journal in memory, and the server ended the transaction that stood still meanwhile: for ever.
