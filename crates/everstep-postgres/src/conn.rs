@@ -187,8 +187,9 @@ impl Conn {
         Ok(rows)
     }
 
-    /// One statement of so many bytes as a transaction: it has happened if there is an answer, and not if there is an error, unless the connection
-    /// is gone. Where a session has no limits, they are sent before it and COMMIT behind it, without waiting in between.
+    /// One statement of so many bytes as a transaction: it has happened if there is an answer, and not if there is an error, unless
+    /// the connection is gone. Where a session has no limits, they are sent before it and COMMIT behind it, without waiting in
+    /// between.
     pub(crate) async fn within_limits<T>(
         &self,
         bytes: usize,
