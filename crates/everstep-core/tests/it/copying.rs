@@ -118,7 +118,7 @@ fn all_runs_move_and_the_source_is_closed() {
 #[test]
 fn a_copy_that_was_broken_off_goes_on() {
     let mut broken = 0;
-    for (first, second) in (0..12).flat_map(|first| (0..12).step_by(3).map(move |second| (first, second))) {
+    for (first, second) in (0..12).flat_map(|first| (0..12).map(move |second| (first, second))) {
         let (from, to) = (store_with(900), Memory::default());
         if !broken_off(&from, &to, first) {
             continue;
@@ -133,7 +133,7 @@ fn a_copy_that_was_broken_off_goes_on() {
         assert_eq!((copied.runs, copied.before), (900, there));
         assert_moved(&from, &to, 900);
     }
-    assert!(broken > 20, "{broken} copies were broken off");
+    assert!(broken > 60, "{broken} copies were broken off");
 }
 
 #[test]
