@@ -111,8 +111,8 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        // Whoever comes later does not need it gone.
-        let drop = format!("DROP SCHEMA {} CASCADE", self.schema);
+        // Whoever comes later does not need it gone, and a test that fails may still hold a lock there.
+        let drop = format!("SET lock_timeout = '5s'; DROP SCHEMA {} CASCADE", self.schema);
         self.asks(async |client| client.batch_execute(&drop).await.ok());
     }
 }
