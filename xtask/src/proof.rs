@@ -169,9 +169,9 @@ fn broken(guard: &str, part: &Part) -> Result<(), String> {
     }
 }
 
-/// All programs of the proof, optimised, with every assertion of the code on. What comes from other crates is optimised in
-/// tests too: it is compiled once for both, as long as both want the same features of it. A test is named so that those of
-/// tests count.
+/// All programs of the proof, optimised (but those whose profile says otherwise), with every assertion of the code on. What
+/// comes from other crates is optimised in tests too: it is compiled once for both, as long as both want the same features of
+/// it. A test is named so that those of tests count.
 fn build() -> Result<(), String> {
     let optimised = ["--config", "profile.dev.opt-level=2", "--config", "profile.dev.debug=false"];
     let what = ["--workspace", "--all-features", "--bins", "--test", "types"];
